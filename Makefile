@@ -1,0 +1,91 @@
+# The book, its tests and its model. `make help` lists what can be made.
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help book test lab rollouts reasoner clean
+
+PROFILE     ?= tiny
+PYTHON      ?= python3
+PY          ?= .venv/bin/python
+TORCH_INDEX ?=
+
+# An environment of your own (`make book PY=python`) is used as it is; .venv is made when it is missing or out of date.
+INSTALLED := $(if $(filter .venv/bin/python,$(PY)),.venv/installed)
+
+# The chapters and tests use the library of this folder, whatever is installed.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+# The quick look starts many notebooks that have little to do: two at a time, with a thread each.
+ifeq ($(PROFILE),smoke)
+MAKEFLAGS += -j2
+export OMP_NUM_THREADS ?= 1
+endif
+
+MADE     := artifacts/$(PROFILE)
+ROLLOUTS := $(MADE)/rollouts/recorded
+CHAPTERS := $(patsubst notebooks/%,$(MADE)/chapters/%,$(sort $(wildcard notebooks/*.ipynb)))
+chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPTERS))
+
+LIBRARY  := $(shell find clear_lib -name '*.py') clear_lib/profiles/$(PROFILE).yaml $(wildcard clear_lib/reasoner/checkpoint/*)
+PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chapters/*' -not -name '*.py')
+
+help: ## what can be made (this list)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, about a minute)"
+	@echo "  TORCH_INDEX=URL   where pip also looks for torch; https://download.pytorch.org/whl/cpu saves"
+	@echo "                    gigabytes of CUDA on a Linux machine without a GPU"
+	@echo "  PYTHON=python3    the Python (3.11 or newer) that makes .venv"
+	@echo "  PY=python         use this environment as it is instead of .venv"
+
+book: _build/html/index.html ## the book: install, run every notebook, build the HTML
+	@echo "The book (profile $(PROFILE)) is ready. Open file://$(CURDIR)/_build/html/index.html"
+
+test: $(INSTALLED) ## all tests; those of the rendered site build the smoke book themselves
+	$(PY) -m pytest
+
+lab: $(INSTALLED) ## JupyterLab on the notebooks (they read what `make rollouts` recorded)
+	$(PY) -m jupyter lab --notebook-dir=notebooks
+
+rollouts: $(ROLLOUTS) ## record the model's solutions; continues where it was stopped
+
+reasoner: $(INSTALLED) ## train the small language model from scratch and replace the shipped checkpoint
+	$(PY) -m clear_lib.reasoner.train
+
+clean: ## remove the book and the executed chapters; .venv and the recorded rollouts stay
+	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/predictor artifacts/*/results
+
+# ---- install ------------------------------------------------------------------------------------------------
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("The book needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make book PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "installing the pinned packages into .venv; a few minutes …"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+# ---- what the chapters are made of --------------------------------------------------------------------------
+clear_lib/profiles/%.yaml:
+	@echo "there is no profile \`$*\`; clear_lib/profiles/ has: $(sort $(basename $(notdir $(wildcard $(@D)/*.yaml))))" >&2; exit 1
+
+# `recorded` only says when the recording was last complete: recording again keeps every rollout it finds.
+$(ROLLOUTS): $(LIBRARY) | $(INSTALLED)
+	$(PY) -m clear_lib record --profile $(PROFILE)
+	@touch $@
+
+$(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED)
+	@$(PY) book/run.py $< $@ --profile $(PROFILE)
+
+# What a chapter reads besides the library: the rollouts, or the forecasts that chapter 04 leaves behind.
+$(call chapters,02 04 90): $(ROLLOUTS)
+$(call chapters,05 06): $(call chapters,04)
+
+# ---- the pages ----------------------------------------------------------------------------------------------
+# One stamp says which profile the pages show, so that another PROFILE never finds them up to date.
+_build/profile-$(PROFILE): | $(INSTALLED)
+	@mkdir -p _build && rm -f _build/profile-* && touch $@
+
+# Built aside and moved into place: a build that fails leaves the pages of the last good one.
+_build/html/index.html: $(CHAPTERS) $(PROSE) _build/profile-$(PROFILE)
+	@rm -rf book/chapters && mkdir -p book/chapters && cp $(CHAPTERS) book/chapters/
+	@echo "building the pages …"
+	@$(PY) -m jupyter book build . --all -W --keep-going --quiet --path-output _build/new >/dev/null
+	@rm -rf _build/html && mv _build/new/_build/html _build/html && rm -rf _build/new && touch $@

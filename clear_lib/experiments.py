@@ -1,0 +1,274 @@
+"""Streams × budgets × policies × seeds: every combination replayed, in one long table.
+
+Nothing is generated here. A pool holds, for each question, its recorded rollouts and its forecasts; a stream is
+a draw from the pool; a policy grants tokens; and the recording says what they would have brought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from . import paper, serving, streams
+from .policies import POLICIES, Allocation, allocate
+from .profiles import Profile
+from .rollouts import replay
+
+#: Columns of a table of results. ``accuracy`` and ``active`` are shares of the queries; ``granted`` and ``used``
+#: are tokens per query, ``budget_per_query`` too; ``scarcity`` is the budget as a fraction of the reference
+#: length; ``setting`` and ``value`` name the axis of a sweep.
+COLUMNS = (
+    "profile", "stream", "stream_seed", "predictor_seed", "policy", "accounting", "budget_per_query", "scarcity",
+    "n", "accuracy", "granted", "used", "active", "price", "setting", "value",
+)  # fmt: skip
+
+
+def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataFrame) -> pd.DataFrame:
+    """One row a question: what is predicted, and what was recorded.
+
+    Parameters
+    ----------
+    evaluation : DataFrame
+        Rollouts of the free prompt, one a question.
+    rungs : DataFrame
+        Rollouts of the rungs of the ladder, one a question and rung.
+    forecasts : DataFrame
+        ``question_id``, ``threshold``, ``estimate``, ``threshold_cost``, ``estimate_cost``.
+
+    Returns
+    -------
+    DataFrame
+        ``question_id, dataset, tier``, the forecasts, ``length`` (tokens) and ``correct`` of the free rollout,
+        ``length@rung`` and ``correct@rung`` of the others. A verdict ``unknown`` does not count as correct.
+
+    Raises
+    ------
+    ValueError
+        If a question has no forecast, or not one rollout for each rung.
+    """
+    pool = evaluation[["question_id", "dataset", "tier", "length"]].copy()
+    pool["correct"] = (evaluation["verdict"] == "correct").to_numpy()
+    pool = pool.merge(forecasts, on="question_id", how="left", validate="one_to_one")
+    ladder = rungs.assign(correct=rungs["verdict"] == "correct").pivot(
+        index="question_id", columns="rung", values=["length", "correct"]
+    )
+    for kind in ("length", "correct"):
+        for rung in ladder[kind].columns:
+            pool[f"{kind}@{rung}"] = pool["question_id"].map(ladder[kind, rung])
+    missing = pool.isna().any(axis=1)
+    if missing.any():
+        row = pool[missing].iloc[0]
+        raise ValueError(
+            f"question {row['question_id']!r} has no {', '.join(row.index[row.isna()])}; record and forecast all of "
+            f"the pool"
+        )
+    kinds = {name: bool if name.startswith("correct") else np.int64 for name in pool if "@" in name}
+    return pool.astype(kinds)
+
+
+def reference_length(pool: pd.DataFrame) -> float:
+    """Mean length of the pool's free rollouts, tokens: the unit of budgets, floor and ``ε``."""
+    return float(pool["length"].mean())
+
+
+def budgets(profile: Profile, reference: float) -> pd.DataFrame:
+    """Budgets, floor, ``ε`` and cap as fractions of the reference length, in the paper's tokens and in ours.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``what, fraction, paper, ours``; tokens (per query). The paper's ``ε`` is unknown: NaN.
+    """
+    rows = [("budget", s, float(paper.budget_of(s)), float(budget_per_query(s, reference))) for s in profile.scarcities]
+    rows += [
+        ("floor", profile.floor_fraction, float(paper.FLOOR), profile.floor_fraction * reference),
+        ("ε", profile.epsilon_fraction, np.nan, profile.epsilon_fraction * reference),
+        ("cap", profile.cap / reference, float(paper.TABLE_5.max_new_tokens_7b), float(profile.cap)),
+    ]
+    return pd.DataFrame(rows, columns=["what", "fraction", "paper", "ours"])
+
+
+def budget_per_query(scarcity: float, reference: float) -> int:
+    """``B̄`` of a scarcity: whole tokens per query."""
+    return round(scarcity * reference)
+
+
+def settings_of(profile: Profile, reference: float, policy: str) -> dict[str, float]:
+    """The floor and ``ε`` of a profile in tokens, for a policy that has them."""
+    tokens = {"floor": profile.floor_fraction * reference, "epsilon": profile.epsilon_fraction * reference}
+    return {name: value for name, value in tokens.items() if name in POLICIES[policy].settings}
+
+
+def draw_stream(profile: Profile, pool: pd.DataFrame, stream: str, seed: int) -> pd.DataFrame:
+    """The queries of a stream: rows of the pool. The same seed gives all policies the same queries."""
+    shares = profile.stream_shares[stream]
+    return pool.iloc[streams.draw(pool["tier"], shares, profile.stream_size, profile.seed + seed)].reset_index(drop=True)
+
+
+class Served(NamedTuple):
+    """A stream that was served: the policy's answer, and one row a query with ``granted``, ``used``, ``solved``."""
+
+    allocation: Allocation
+    queries: pd.DataFrame
+
+
+def serve(
+    profile: Profile, queries: pd.DataFrame, policy: str, scarcity: float, reference: float, **settings: Any
+) -> Served:
+    """Allocate a budget over a stream and replay what the caps would have brought.
+
+    TALE-EP instructs the model, so it is replayed on the rollouts of the rung that it chose for each query; all
+    other policies on the free ones.
+
+    Parameters
+    ----------
+    profile : Profile
+    queries : DataFrame
+        A stream (:func:`draw_stream`).
+    policy : str
+        Name in the registry.
+    scarcity, reference : float
+        Budget as a fraction of the reference length, and the reference length in tokens.
+    **settings
+        Settings of the policy, before those of the profile.
+
+    Returns
+    -------
+    Served
+        ``queries`` has the stream's columns and ``rung``, ``granted``, ``used`` (tokens), ``solved``.
+    """
+    allocation = allocate(
+        queries["threshold"].to_numpy(),
+        budget_per_query(scarcity, reference) * len(queries),
+        policy,
+        cap=profile.cap,
+        lengths=queries["length"].to_numpy(),
+        correct=queries["correct"].to_numpy(),
+        estimates=queries["estimate"].to_numpy(),
+        **{**settings_of(profile, reference, policy), **settings},
+    )
+    lengths, correct = queries["length"].to_numpy(), queries["correct"].to_numpy()
+    rungs = np.full(len(queries), "free", dtype=object)
+    if "estimates" in POLICIES[policy].needs:
+        rungs = serving.choose_rungs(allocation.tokens, queries["estimate"].to_numpy(), profile.rungs)
+        for rung in profile.rungs:
+            lengths = np.where(rungs == rung, queries[f"length@{rung}"], lengths)
+            correct = np.where(rungs == rung, queries[f"correct@{rung}"], correct)
+    outcome = replay(lengths, correct, allocation.tokens)
+    answers = {"rung": rungs, "granted": allocation.tokens, "used": outcome.used, "solved": outcome.solved}
+    return Served(allocation, pd.concat([queries, pd.DataFrame(answers, index=queries.index)], axis=1))
+
+
+def served_streams(
+    profile: Profile,
+    pool: pd.DataFrame,
+    policies: Sequence[str] = tuple(POLICIES),
+    scarcities: Iterable[float] | None = None,
+    only: Iterable[str] | None = None,
+    **settings: Any,
+) -> Iterator[tuple[dict[str, Any], Served]]:
+    """Every stream (or ``only`` some) × seed × budget × policy of a profile, with what each is called."""
+    reference = reference_length(pool)
+    for stream in profile.stream_shares if only is None else only:
+        for seed in range(profile.stream_seeds):
+            queries = draw_stream(profile, pool, stream, seed)
+            for scarcity in profile.scarcities if scarcities is None else scarcities:
+                for policy in policies:
+                    named = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy}
+                    yield named, serve(profile, queries, policy, scarcity, reference, **settings)
+
+
+def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choice: Any) -> pd.DataFrame:
+    """Serve every stream × seed × budget × policy.
+
+    Parameters
+    ----------
+    profile : Profile
+    pool : DataFrame
+        See :func:`make_pool`.
+    predictor_seed : int
+        Recorded with the results.
+    **choice
+        ``policies``, ``scarcities``, ``only`` and settings, see :func:`served_streams`.
+
+    Returns
+    -------
+    DataFrame
+        The columns of :data:`COLUMNS`, one row for each stream, seed, budget and policy.
+    """
+    rows = []
+    for named, (allocation, queries) in served_streams(profile, pool, **choice):
+        rows.append(
+            named
+            | {
+                "profile": profile.name,
+                "predictor_seed": predictor_seed,
+                "accounting": "caps",
+                "budget_per_query": allocation.budget // len(queries),
+                "n": len(queries),
+                "accuracy": queries["solved"].mean(),
+                "granted": queries["granted"].mean(),
+                "used": queries["used"].mean(),
+                "active": allocation.active.mean(),
+                "price": np.nan if allocation.price is None else allocation.price,
+                "setting": None,
+                "value": np.nan,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame:
+    """Who gets what: the same runs, tier by tier.
+
+    Returns
+    -------
+    DataFrame
+        One row for each stream, seed, budget, policy and tier: ``n`` queries, the share ``abandoned`` (granted
+        nothing), the share ``lost`` (abandoned although the model solves them uncapped), the share ``short``
+        (granted less than their rollout's length), the share ``solved``, and ``granted`` and ``used`` tokens per
+        query.
+    """
+    tables = []
+    for named, (_, queries) in served_streams(profile, pool, **choice):
+        queries = queries.assign(abandoned=queries["granted"] == 0)
+        queries["lost"] = queries["abandoned"] & queries["correct"]
+        queries["short"] = queries["granted"] < queries["length"]
+        columns = ["abandoned", "lost", "short", "solved", "granted", "used"]
+        groups = queries.groupby("tier", sort=False)
+        tables.append(groups[columns].mean().assign(n=groups.size(), **named).reset_index())
+    table = pd.concat(tables, ignore_index=True)
+    table["tier"] = pd.Categorical(table["tier"], profile.tiers, ordered=True)
+    return table.sort_values("tier", kind="stable", ignore_index=True)
+
+
+def gains(results: pd.DataFrame, column: str = "accuracy", baseline: str = "uniform") -> pd.DataFrame:
+    """Results with ``gain``: ``column`` minus its value under the baseline on the same stream and budget."""
+    key = ["stream", "stream_seed", "scarcity"]
+    base = results[results["policy"] == baseline].set_index(key)[column]
+    return results.assign(gain=results[column].to_numpy() - base.loc[pd.MultiIndex.from_frame(results[key])].to_numpy())
+
+
+def interval(
+    results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = ("stream", "scarcity", "policy")
+) -> pd.DataFrame:
+    """Mean and central 95% over stream seeds.
+
+    The interval says how much the draw of the stream matters. It covers neither the pool (one set of questions)
+    nor the training of model and predictor.
+
+    Returns
+    -------
+    DataFrame
+        ``by``, then ``column``, ``column_low`` and ``column_high`` for each column, and ``seeds``.
+    """
+    groups = results.groupby(list(by), sort=False, observed=True)
+    parts = {}
+    for column in columns:
+        parts[column] = groups[column].mean()
+        parts[f"{column}_low"] = groups[column].quantile(0.025)
+        parts[f"{column}_high"] = groups[column].quantile(0.975)
+    return pd.DataFrame(parts | {"seeds": groups["stream_seed"].nunique()}).reset_index()

@@ -1,0 +1,256 @@
+"""Figures of the book. They draw what they are given; nothing is computed here but positions of marks.
+
+Every function returns a Matplotlib figure on a white ground, readable in a light and in a dark page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from .policies import POLICIES
+from .streams import STREAMS, TIERS
+
+#: One colour a tier, from light to dark as it gets harder.
+TIER_COLORS = dict(zip(TIERS, sns.color_palette("viridis_r", len(TIERS) + 1)[1:], strict=True))
+
+#: Colour, marker and dashes of each policy, the same in every figure.
+POLICY_STYLE = {
+    "uniform": ("0.45", "o", "--"),
+    "predictor": ("#56B4E9", "s", "--"),
+    "tale-ep": ("#CC79A7", "D", "--"),
+    "clear-heuristic": ("#E69F00", "^", "-"),
+    "clear-auction": ("#009E73", "v", "-"),
+    "clear": ("#D55E00", "o", "-"),
+    "oracle": ("black", "P", ":"),
+    "oracle-paper": ("#0072B2", "X", ":"),
+}
+
+
+def predicted_against_true(frame: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> Figure:
+    """Figure 4: forecast against length, one panel a part of the pool, both axes logarithmic.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``tier``, ``length``, ``threshold`` (tokens).
+    parts : mapping
+        Tiers of each panel, by its title.
+    """
+    figure, axes = plt.subplots(1, len(parts), figsize=(3.9 * len(parts), 3.6), sharex=True, sharey=True, squeeze=False)
+    ends = [frame["length"].min(), max(frame["length"].max(), frame["threshold"].max())]
+    for ax, (title, tiers) in zip(axes[0], parts.items(), strict=True):
+        for tier in tiers:
+            rows = frame[frame["tier"] == tier]
+            ax.scatter(
+                rows["length"], rows["threshold"], s=9, alpha=0.6, color=TIER_COLORS[tier], linewidth=0, label=tier
+            )
+        ax.plot(ends, ends, color="0.4", linewidth=1, zorder=0)
+        ax.set(xscale="log", yscale="log", title=title, xlabel="length of the solution (tokens)")
+        ax.legend(frameon=False, markerscale=2, loc="upper left", handletextpad=0.1)
+    axes[0, 0].set_ylabel("predicted threshold (tokens)")
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def stream_composition(shares: Mapping[str, Sequence[float]]) -> Figure:
+    """Figure 3: one bar a stream, cut into its tiers."""
+    figure, ax = plt.subplots(figsize=(7, 2.4))
+    names, left = list(shares), np.zeros(len(shares))
+    for i, tier in enumerate(TIERS):
+        part = 100 * np.array([shares[name][i] for name in names])
+        bars = ax.barh([STREAMS[name] for name in names], part, left=left, color=TIER_COLORS[tier], label=tier)
+        dark = sum(TIER_COLORS[tier]) < 1.5
+        labels = [f"{value:.0f}" if value >= 4 else "" for value in part]
+        ax.bar_label(bars, labels, label_type="center", fontsize=9, color="white" if dark else "black")
+        left += part
+    ax.invert_yaxis()
+    ax.set(xlabel="share of the queries (%)", xlim=(0, 100))
+    ax.legend(frameon=False, ncols=len(TIERS), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    sns.despine(figure, left=True)
+    ax.tick_params(axis="y", length=0)
+    figure.tight_layout()
+    return figure
+
+
+def who_gets_what(served: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 6: tokens granted to each query of one stream, queries in order of their true length.
+
+    Parameters
+    ----------
+    served : mapping
+        For each policy, one row a query: ``length``, ``correct``, ``granted``, ``solved``.
+    """
+    columns = 4
+    rows = -(-len(served) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(9.2, 2.5 * rows), sharex=True, sharey=True, squeeze=False)
+    for ax, (policy, queries) in zip(axes.flat, served.items(), strict=False):
+        queries = queries.sort_values("length", kind="stable").reset_index(drop=True)
+        abandoned = queries["granted"] == 0
+        kinds = {
+            "abandoned": (abandoned, "#D55E00"),
+            "granted, not solved": (~abandoned & ~queries["solved"], "0.6"),
+            "solved": (queries["solved"], "#0072B2"),
+        }
+        for name, (which, color) in kinds.items():
+            ax.scatter(queries.index[which], queries["granted"][which], s=5, color=color, linewidth=0, label=name)
+        ax.plot(queries.index, queries["length"], color="black", linewidth=1, label="length of the solution")
+        ax.set_title(POLICIES[policy].label, fontsize=10)
+        ax.set_yscale("symlog", linthresh=10)
+        ax.set_ylim(bottom=-2)
+    for ax in axes.flat[len(served) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("tokens granted")
+    for ax in axes[-1]:
+        ax.set_xlabel("query, by length")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.06 if rows > 1 else 0.1, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=4, loc="lower center", markerscale=3)
+    return figure
+
+
+def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
+    """A share of the queries of each tier, one panel a stream, one mark a policy, with its interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``stream, policy, tier``, then ``column``, ``column_low`` and ``column_high``, fractions.
+    column, xlabel : str
+        What is drawn and what it is called.
+    """
+    names = list(dict.fromkeys(table["stream"]))
+    policies = list(dict.fromkeys(table["policy"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(9.2, 0.42 * len(policies) + 1.3), sharey=True, squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        for i, tier in enumerate(TIERS):
+            rows = table[(table["stream"] == name) & (table["tier"] == tier)].set_index("policy").reindex(policies)
+            value = 100 * rows[column]
+            reach = [value - 100 * rows[f"{column}_low"], 100 * rows[f"{column}_high"] - value]
+            height = np.arange(len(policies)) + 0.17 * (i - 1.5)
+            ax.errorbar(
+                value, height, xerr=np.maximum(reach, 0), fmt="o", markersize=4, color=TIER_COLORS[tier], label=tier
+            )
+        ax.set(title=STREAMS[name], xlabel=xlabel, xlim=(-4, 104))
+        ax.grid(axis="x", color="0.92")
+    axes[0, 0].set_yticks(range(len(policies)), [POLICIES[policy].label for policy in policies])
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure, left=True)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=len(TIERS), loc="lower center")
+    return figure
+
+
+def granted_and_used(table: pd.DataFrame) -> Figure:
+    """Tokens granted and tokens used per query, one panel a budget, one pair of marks a policy.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``scarcity, policy, budget_per_query, granted, used``; tokens per query.
+    """
+    scarcities, policies = sorted(table["scarcity"].unique()), list(dict.fromkeys(table["policy"]))
+    figure, axes = plt.subplots(1, len(scarcities), figsize=(9.2, 0.32 * len(policies) + 1.3), sharey=True, squeeze=False)
+    heights = np.arange(len(policies))
+    for ax, scarcity in zip(axes[0], scarcities, strict=True):
+        rows = table[table["scarcity"] == scarcity].set_index("policy").loc[policies]
+        budget = rows["budget_per_query"].iloc[0]
+        ax.hlines(heights, rows["used"], rows["granted"], color="0.75", linewidth=2)
+        ax.plot(rows["granted"], heights, "o", color="#E69F00", label="granted (the cap)")
+        ax.plot(rows["used"], heights, "o", color="#0072B2", label="used (the bill)")
+        ax.axvline(budget, color="0.4", linewidth=1, linestyle=":")
+        ax.set(title=f"B̄ = {budget:.0f}", xlabel="tokens per query", xlim=(0, None))
+    axes[0, 0].set_yticks(heights, [POLICIES[policy].label for policy in policies])
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure, left=True)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=2, loc="lower center")
+    return figure
+
+
+def pareto(table: pd.DataFrame, cost: str, xlabel: str) -> Figure:
+    """Accuracy against cost, one panel a stream, one line a policy; bands are intervals of the accuracy.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``stream, policy``, a column ``cost`` (tokens per query) and ``accuracy, accuracy_low, accuracy_high``.
+    cost, xlabel : str
+        Column of the cost, and what it is called.
+    """
+    names = list(dict.fromkeys(table["stream"]))
+    figure, axes = plt.subplots(2, -(-len(names) // 2), figsize=(9.2, 6.4), sharex=True, squeeze=False)
+    for ax, name in zip(axes.flat, names, strict=False):
+        for policy, rows in table[table["stream"] == name].groupby("policy", sort=False):
+            color, marker, dashes = POLICY_STYLE[policy]
+            rows = rows.sort_values(cost)
+            ax.plot(
+                rows[cost], 100 * rows["accuracy"], dashes, marker=marker, color=color, markersize=5, linewidth=1.4,
+                label=POLICIES[policy].label,
+            )  # fmt: skip
+            ax.fill_between(
+                rows[cost], 100 * rows["accuracy_low"], 100 * rows["accuracy_high"], color=color, alpha=0.12, linewidth=0
+            )
+        ax.set(xscale="log", title=STREAMS[name], ylim=(0, None))
+        ax.set_xticks(ticks := _ticks(table[cost]), [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy (%)")
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=4, loc="lower center")
+    return figure
+
+
+def _ticks(values: pd.Series) -> list[float]:
+    """Powers of two, and 1.5 times them where there is room, that cover the values."""
+    low, high = np.floor(np.log2(values.min())), np.ceil(np.log2(values.max()))
+    return [float(2**power) for power in np.arange(low, high + 1)]
+
+
+def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
+    """Gain over Uniform by scarcity, one panel a stream: ours with its interval, the paper's as open marks.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`clear_lib.tables.compare`; points of accuracy.
+    policies : sequence of str
+        Which to draw.
+    """
+    names = list(dict.fromkeys(table["stream"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(9.2, 3.3), sharey=True, squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        for policy in policies:
+            color, marker, _ = POLICY_STYLE[policy]
+            rows = table[(table["stream"] == name) & (table["policy"] == policy)].sort_values("scarcity")
+            text = POLICIES[policy].label
+            ax.plot(rows["scarcity"], rows["gain"], "-", marker=marker, color=color, label=f"{text}, ours")
+            ax.fill_between(rows["scarcity"], rows["gain_low"], rows["gain_high"], color=color, alpha=0.15, linewidth=0)
+            ax.plot(
+                rows["scarcity"], rows["paper_gain"], ":", marker=marker, color=color, markerfacecolor="white",
+                label=f"{text}, paper",
+            )  # fmt: skip
+        ax.axhline(0, color="0.4", linewidth=0.8)
+        ax.set(xscale="log", title=STREAMS[name], xlabel="budget / mean length")
+        ax.set_xticks(ticks := sorted(table["scarcity"].unique()), [f"{tick:.2g}" for tick in ticks])
+        ax.minorticks_off()
+    axes[0, 0].set_ylabel("gain over Uniform (points)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.04 + 0.055 * len(policies), 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=2, loc="lower center")
+    return figure

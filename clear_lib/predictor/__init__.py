@@ -1,0 +1,201 @@
+"""Forecasts from the text of a question: the predictor of thresholds, and the teacher of TALE-EP.
+
+All predictors regress the *logarithm* of the length of the model's solution on the question (eq. 15), and their
+threshold is the exponential of that. A solution that was stopped by the cap counts with the cap as its length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+
+from ..forecasts import Array, Forecasts, vector
+from ..profiles import Forecaster, Profile
+
+
+class Predictor(Protocol):
+    """Predicts the emergence threshold of a question from its text."""
+
+    def fit(self, texts: Sequence[str], lengths: Any) -> Self:
+        """Learn from questions and the lengths (tokens, above 0) of their solutions."""
+        ...
+
+    def predict(self, texts: Sequence[str]) -> Forecasts:
+        """Forecasts of questions, in their order; ``RuntimeError`` before :meth:`fit`."""
+        ...
+
+    def cost(self, texts: Sequence[str]) -> Array:
+        """Multiplications by a weight that predicting each question takes: weights in use × tokens read."""
+        ...
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted predictor into a folder, as JSON and safetensors."""
+        ...
+
+
+def build(forecaster: Forecaster, seed: int = 0) -> Predictor:
+    """An unfitted predictor as a profile describes it.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown or does not know an option.
+    """
+    options = dict(forecaster.options)
+    if forecaster.kind == "encoder":
+        options["seed"] = seed
+    return _new(forecaster.kind, options)
+
+
+def load(folder: str | Path) -> Predictor:
+    """Read a predictor that was saved; ``ValueError`` if the folder holds none."""
+    path = Path(folder) / "predictor.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no predictor (predictor.json is missing)")
+    state = json.loads(path.read_text(encoding="utf-8"))
+    predictor = _new(state["kind"], state["options"])
+    predictor._restore(Path(folder), state)
+    return predictor
+
+
+def _new(kind: str, options: dict[str, Any]) -> Any:
+    if kind == "encoder":
+        from .encoder import Encoder as made
+    elif kind == "ridge":
+        from .baselines import Ridge as made
+    elif kind == "constant":
+        from .baselines import Constant as made
+    else:
+        raise ValueError(f"unknown kind of predictor {kind!r}; known: encoder, ridge, constant")
+    try:
+        return made(**options)
+    except TypeError as error:
+        raise ValueError(f"predictor {kind!r}: {error}") from None
+
+
+def write_state(folder: str | Path, kind: str, options: dict[str, Any], **state: Any) -> Path:
+    """Write ``predictor.json`` of a predictor and return its folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kind": kind, "options": options, **state}, ensure_ascii=False, indent=1)
+    (folder / "predictor.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def log_lengths(texts: Sequence[str], lengths: Any) -> Array:
+    """Logarithms of the lengths of ``texts``' solutions; ``ValueError`` names one that is not above 0."""
+    lengths = vector("lengths", lengths, n=len(texts))
+    if (lengths == 0).any():
+        raise ValueError(f"lengths[{int(np.argmax(lengths == 0))}] is 0: a solution has at least one token")
+    return np.log(lengths)
+
+
+def training_rollouts(forecaster: Forecaster, rollouts: pd.DataFrame) -> pd.DataFrame:
+    """The rollouts of the predictor split that a predictor or teacher is fitted to.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        Says which tiers, and whether all rollouts or the correct ones only.
+    rollouts : DataFrame
+        Columns ``tier`` and ``verdict`` at least.
+
+    Raises
+    ------
+    ValueError
+        If none is left.
+    """
+    kept = rollouts[rollouts["tier"].isin(forecaster.tiers)]
+    if forecaster.rollouts == "correct":
+        kept = kept[kept["verdict"] == "correct"]
+    if kept.empty:
+        raise ValueError(f"no rollouts to fit: tiers {', '.join(forecaster.tiers)}, {forecaster.rollouts} rollouts")
+    return kept
+
+
+def rank_correlation(frame: pd.DataFrame, parts: dict[str, Sequence[str]]) -> pd.DataFrame:
+    """Spearman's correlation of forecast and length in parts of a pool (section 7.1).
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``tier``, ``length`` and ``threshold`` (tokens).
+    parts : dict
+        Tiers of each part, by its name.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``part, n, spearman, low, high, ratio``; ``low`` and ``high`` bound the central 95% of 500
+        resamples of the questions; NaN where all forecasts are the same. ``ratio`` is the median of threshold
+        over length.
+    """
+    from scipy.stats import rankdata
+
+    def spearman(pairs: Array) -> float:
+        """Of an array of shape ``(2, n)``."""
+        constant = (pairs == pairs[:, :1]).all(axis=1).any()
+        return np.nan if constant else float(np.corrcoef(rankdata(pairs, axis=1))[0, 1])
+
+    rows = []
+    for name, tiers in parts.items():
+        pairs = frame.loc[frame["tier"].isin(tiers), ["length", "threshold"]].to_numpy(float).T
+        rng, n = np.random.default_rng(0), pairs.shape[1]
+        draws = [spearman(pairs[:, rng.integers(0, n, n)]) for _ in range(500)]
+        low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.isfinite(draws).any() else (np.nan, np.nan)
+        rows.append((name, n, spearman(pairs), low, high, float(np.median(pairs[1] / pairs[0]))))
+    return pd.DataFrame(rows, columns=["part", "n", "spearman", "low", "high", "ratio"])
+
+
+def forecast_table(
+    predictor: Predictor, teacher: Predictor, questions: pd.DataFrame, model_parameters: int
+) -> pd.DataFrame:
+    """What predictor and teacher say about questions, and what asking them costs.
+
+    A predictor multiplies its weights with each token it reads; the reasoner does the same with each token it
+    writes. So a prediction costs weights in use × tokens read / weights of the reasoner, in tokens of the
+    reasoner.
+
+    Parameters
+    ----------
+    predictor, teacher : Predictor
+        Fitted.
+    questions : DataFrame
+        Columns ``question_id`` and ``question``.
+    model_parameters : int
+        Weights of the reasoner.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``question_id``, ``threshold`` and ``estimate`` (tokens, of predictor and teacher), and
+        ``threshold_cost`` and ``estimate_cost`` (tokens of the reasoner).
+    """
+    texts = list(questions["question"])
+    return pd.DataFrame(
+        {
+            "question_id": questions["question_id"].to_numpy(),
+            "threshold": predictor.predict(texts).threshold,
+            "estimate": teacher.predict(texts).threshold,
+            "threshold_cost": predictor.cost(texts) / model_parameters,
+            "estimate_cost": teacher.cost(texts) / model_parameters,
+        }
+    )
+
+
+def forecast_file(profile: Profile, artifacts: str | Path) -> Path:
+    """Where the forecasts of a profile are kept."""
+    return profile.artifacts(artifacts) / "predictor" / "forecasts.parquet"
+
+
+def read_forecasts(profile: Profile, artifacts: str | Path) -> pd.DataFrame:
+    """The table of :func:`forecast_table` that chapter 04 writes; ``ValueError`` says so if it is missing."""
+    path = forecast_file(profile, artifacts)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: run notebooks/04_predictor.ipynb with profile {profile.name!r} first")
+    return pd.read_parquet(path)

@@ -1,0 +1,151 @@
+"""The questions of a profile and the recording of its rollouts.
+
+Four kinds of rollouts make a study. All are recorded by :func:`record`, which goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from clear_lib import engines
+from clear_lib.grading import Grader, extract_answer
+from clear_lib.profiles import Profile
+from clear_lib.questions import assert_disjoint, validate
+from clear_lib.reasoner import CHECKPOINT, tasks
+from clear_lib.rollouts import KEY, RolloutStore
+
+#: What is recorded, and why.
+KINDS = {
+    "evaluation": "one greedy rollout of every evaluation question: the pool of the streams",
+    "rungs": "the same on every rung of the ladder of soft instructions: for TALE-EP",
+    "sampled": "several samples of some evaluation questions: for the three phases",
+    "predictor": "one greedy rollout of every predictor question: what predictors are trained on",
+}
+SHARD = 512  # rollouts that are kept at a time
+
+
+def questions_of(profile: Profile, split: str) -> pd.DataFrame:
+    """The questions of a profile, tier by tier.
+
+    Parameters
+    ----------
+    profile : Profile
+    split : {"evaluation", "predictor"}
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of :data:`clear_lib.questions.COLUMNS`.
+
+    Raises
+    ------
+    ValueError
+        If the split is unknown.
+    """
+    sizes = {"evaluation": dict.fromkeys(profile.tiers, profile.pool_per_tier), "predictor": profile.predictor_per_tier}
+    if split not in sizes:
+        raise ValueError(f"unknown split {split!r}; known: {', '.join(sizes)}")
+    return validate(pd.concat([tasks.questions(split, tier, n) for tier, n in sizes[split].items()]))
+
+
+def requests(profile: Profile, kind: str) -> pd.DataFrame:
+    """Every rollout of a kind that a profile asks for, still to be answered: the rollout's columns up to ``cap``.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of rollouts {kind!r}; known: {', '.join(KINDS)}")
+    questions = questions_of(profile, "predictor" if kind == "predictor" else "evaluation")
+    if kind == "sampled":
+        questions = questions.groupby("tier", sort=False).head(profile.sampled_per_tier)
+    rungs = list(profile.rungs) if kind == "rungs" else ["free"]
+    samples = profile.samples if kind == "sampled" else 1
+    table = questions.merge(pd.DataFrame({"rung": rungs}), "cross").merge(pd.DataFrame({"sample": range(samples)}), "cross")
+    table["prompt"] = [profile.prompts[rung].format(question=question)
+                       for rung, question in zip(table["rung"], table["question"], strict=True)]
+    table["seed"] = profile.seed + np.arange(len(table)) if kind == "sampled" else profile.seed
+    table["temperature"] = profile.temperature if kind == "sampled" else 0.0
+    table["cap"] = profile.cap
+    return table.assign(model=profile.model, revision=revision(profile), dtype=profile.dtype)
+
+
+def revision(profile: Profile) -> str:
+    """What names the weights: the hash of the shipped checkpoint, or the profile's revision of its model."""
+    if profile.model != "embedded":
+        return profile.revision
+    from hashlib import sha256
+
+    return sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()[:12]
+
+
+def store(profile: Profile, kind: str, artifacts: str | Path) -> RolloutStore:
+    """Where the rollouts of a kind are kept."""
+    return RolloutStore(profile.artifacts(artifacts) / "rollouts" / kind)
+
+
+def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[[], engines.Engine] | None = None) -> int:
+    """Record the rollouts of a kind that are not there yet, in shards, and grade them.
+
+    Parameters
+    ----------
+    profile : Profile
+    kind : str
+        One of :data:`KINDS`.
+    artifacts : path
+        Folder of all profiles' artifacts.
+    engine : callable, optional
+        Starts the engine, if something is missing; by default the profile's own.
+
+    Returns
+    -------
+    int
+        Rollouts that were recorded now.
+    """
+    wanted = requests(profile, kind)
+    rollouts = store(profile, kind, artifacts)
+    recorded = rollouts.keys()
+    missing = wanted[[key not in recorded for key in wanted[list(KEY)].itertuples(index=False, name=None)]]
+    if missing.empty:
+        return 0
+    if kind == "predictor":
+        assert_disjoint(predictor=wanted, evaluation=questions_of(profile, "evaluation"))
+    writer = engine() if engine else engines.start(profile)
+    stream = writer.stream(list(missing["prompt"]), list(missing["cap"]), float(missing["temperature"].iloc[0]),
+                           list(missing["seed"]) if kind == "sampled" else None, progress=f"{profile.name} {kind}")
+    with Grader() as grader:
+        while batch := list(islice(stream, SHARD)):
+            rows = missing.iloc[[position for position, _ in batch]].copy()
+            completions = [completion for _, completion in batch]
+            rows["length"] = [completion.length for completion in completions]
+            rows["finish_reason"] = [completion.finish_reason for completion in completions]
+            rows["completion"] = [completion.text for completion in completions]
+            answers = [extract_answer(completion.text) for completion in completions]
+            rows["answer"] = pd.Series(answers, index=rows.index, dtype="string")
+            rows["verdict"] = grader.grade(list(rows["gold"]), answers)
+            rollouts.append(rows.assign(engine=writer.name, engine_version=writer.version))
+    return len(missing)
+
+
+def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
+    """The recorded rollouts that a profile asks for, in the order in which it does.
+
+    Raises
+    ------
+    ValueError
+        If some are missing; says how many, and the command that records them.
+    """
+    wanted = requests(profile, kind)[list(KEY)]
+    found = wanted.merge(store(profile, kind, artifacts).read(), on=list(KEY), how="left", validate="one_to_one")
+    missing = int(found["length"].isna().sum())
+    if missing:
+        raise ValueError(f"{missing} of {len(wanted)} {kind} rollouts of profile {profile.name!r} are not recorded; run "
+                         f"`make rollouts PROFILE={profile.name}`")
+    return found.astype({"length": np.int64})

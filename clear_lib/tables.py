@@ -1,0 +1,136 @@
+"""Tables of the book: the paper's numbers beside ours. Nothing is measured here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from . import paper
+from .experiments import gains, interval
+from .policies import POLICIES
+from .profiles import Profile
+from .streams import STREAMS
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
+#: The paper's row that each policy is compared with: it reports one oracle, we run two readings of it.
+PAPER_ROW = {name: name for name in paper.TABLE_1} | {"oracle-paper": "oracle"}
+
+#: Verdicts of :func:`compare`.
+SAME, OPPOSITE, UNDECIDED, BASELINE = "same sign", "opposite sign", "undecided", "baseline"
+
+
+def label(name: str) -> str:
+    """What the paper calls a policy or a stream."""
+    return POLICIES[name].label if name in POLICIES else STREAMS[name]
+
+
+def compare(results: pd.DataFrame) -> pd.DataFrame:
+    """Table 1, cell by cell.
+
+    Accuracies of different models on different questions cannot agree, so the verdict is about the *gain over
+    Uniform*: whether it has the sign that it has in the paper, or the interval of the paired gain has zero
+    inside (or at its edge).
+
+    Parameters
+    ----------
+    results : DataFrame
+        Of :func:`clear_lib.experiments.run`, with the policy ``uniform`` among its policies.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``stream, scarcity, policy`` (names), ``tokens`` (ours, per query), ``paper_tokens``, then
+        accuracy in per cent: ``paper, ours, difference, low, high``, the paired gain over Uniform in points:
+        ``paper_gain, gain, gain_low, gain_high``, ``n`` (queries of a stream), ``seeds`` (streams), ``verdict``.
+    """
+    gained = gains(results)
+    table = interval(gained, ["accuracy", "gain"])
+    first = gained.groupby(["stream", "scarcity", "policy"], sort=False)[["budget_per_query", "n"]].first()
+    table = table.merge(first.reset_index(), on=["stream", "scarcity", "policy"])
+    shares = [name for name in table if name.startswith(("accuracy", "gain"))]
+    table[shares] *= 100
+    table["paper_tokens"] = table["scarcity"].map(paper.budget_of)
+    cells = list(zip(table["policy"], table["stream"], table["paper_tokens"], strict=True))
+    table["paper"] = [paper.TABLE_1[PAPER_ROW[policy]][stream][tokens] for policy, stream, tokens in cells]
+    base = [paper.TABLE_1["uniform"][stream][tokens] for _, stream, tokens in cells]
+    table["paper_gain"] = (table["paper"] - base).round(1)
+    table["difference"] = table["accuracy"] - table["paper"]
+    unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
+    same = np.sign(table["gain"]) == np.sign(table["paper_gain"])
+    table["verdict"] = np.select(
+        [table["policy"] == "uniform", unclear, same], [BASELINE, UNDECIDED, SAME], default=OPPOSITE
+    )
+    named = {"accuracy": "ours", "accuracy_low": "low", "accuracy_high": "high", "budget_per_query": "tokens"}
+    columns = [
+        "stream", "scarcity", "policy", "tokens", "paper_tokens", "paper", "ours", "difference", "low", "high",
+        "paper_gain", "gain", "gain_low", "gain_high", "n", "seeds", "verdict",
+    ]  # fmt: skip
+    return table.rename(columns=named)[columns]
+
+
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 as the paper lays it out: a row a policy, ``ours (paper)`` in each cell, in per cent.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`compare`.
+    """
+    shown = pd.DataFrame(
+        {
+            "policy": table["policy"].map(label),
+            "stream": table["stream"].map(label),
+            "budget": table["paper_tokens"],
+            "cell": [f"{ours:.1f} ({paper:.1f})" for ours, paper in zip(table["ours"], table["paper"], strict=True)],
+        }
+    )
+    wide = shown.pivot(index="policy", columns=["stream", "budget"], values="cell")
+    wide = wide.loc[shown["policy"].unique(), list(dict.fromkeys(zip(shown["stream"], shown["budget"], strict=True)))]
+    return wide.rename_axis(index=None, columns=[None, None])
+
+
+def listing(table: pd.DataFrame, stream: str, profile: Profile) -> Styler:
+    """One stream of :func:`compare`, for display, in the columns of every table of results: paper · ours ·
+    difference · interval · n · verdict."""
+    table = table[table["stream"] == stream]
+    shown = pd.DataFrame(
+        {
+            "policy": table["policy"].map(label),
+            "budget": [f"{ours} ({theirs:,})" for ours, theirs in zip(table["tokens"], table["paper_tokens"], strict=True)],
+            "paper": table["paper"].map("{:.1f}".format),
+            "ours": table["ours"].map("{:.1f}".format),
+            "difference": table["difference"].map("{:+.1f}".format),
+            "interval": [f"{low:.1f} to {high:.1f}" for low, high in zip(table["low"], table["high"], strict=True)],
+            "n": [f"{seeds} × {n}" for seeds, n in zip(table["seeds"], table["n"], strict=True)],
+            "gain (paper)": [
+                f"{ours:+.1f} ({theirs:+.1f})" for ours, theirs in zip(table["gain"], table["paper_gain"], strict=True)
+            ],
+            "verdict": table["verdict"],
+        }
+    )
+    caption = f"{label(stream)} stream, accuracy in %. Budgets and gains: ours (paper's). {provenance(profile)}"
+    return captioned(shown, caption).hide()
+
+
+def provenance(profile: Profile, intervals: bool = True) -> str:
+    """What a caption must say of results: model, data, who stands in for whom, and what intervals cover."""
+    pool = profile.pool_per_tier * len(profile.tiers)
+    parts = [
+        f"Model: {profile.model}, greedy, at most {profile.cap} tokens; {pool:,} evaluation questions.",
+        f"TALE-EP has a {profile.teacher.label}.",
+    ]
+    if intervals:
+        parts.append(
+            f"{profile.stream_seeds} streams of N = {profile.stream_size}; intervals are the central 95% over them and "
+            f"cover the draw of the stream, not the pool or the training."
+        )
+    return " ".join(parts)
+
+
+def captioned(frame: pd.DataFrame, caption: str) -> Styler:
+    """A table with a caption of its own, for display."""
+    return frame.style.set_caption(caption)

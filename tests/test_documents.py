@@ -1,0 +1,38 @@
+"""What the README and the prose pages tell a reader to type works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import clear_lib
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "book/run_it_yourself.md"]
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_five_lines_run(page):
+    (code,) = blocks(page, "python")
+    names = {}
+    exec(code, names)
+    allocation = names["allocation"]
+    assert isinstance(allocation, clear_lib.Allocation)
+    assert 0 < allocation.tokens.sum() <= 800
+    assert not allocation.active.all(), "the example should show an abandoned query"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_are_targets_of_the_makefile(page):
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`", (ROOT / page).read_text()))))
+    assert {"book"} <= named <= targets
+
+
+def test_the_readme_names_the_policies_of_the_paper():
+    named = re.search(r"`policy` is one of the paper's seven: (.*?)\.\n", (ROOT / "README.md").read_text())[1]
+    assert re.findall(r"`([\w-]+)`", named) == [name for name in clear_lib.policies.POLICIES if name != "oracle-paper"]

@@ -1,0 +1,167 @@
+"""The experiments: every number in the long table is one that replaying by hand would give."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clear_lib import experiments, paper, profiles
+from clear_lib.policies import POLICIES, allocate
+from clear_lib.streams import TIERS
+
+
+def recorded(n=30, seed=0):
+    """Made-up rollouts: a free one a question, and one a rung, with lengths that rise from tier to tier."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for t, tier in enumerate(TIERS):
+        for i in range(n):
+            length = int(np.exp(rng.normal(3 + 0.6 * t, 0.5))) + 1
+            for rung, ratio in {"free": 1.0, "quick": 0.5, "normal": 1.0, "careful": 2.0}.items():
+                solved = bool(rng.random() < (0.95, 0.7, 0.4, 0.1)[t])
+                rows.append((f"{tier}-{i}", "sums", tier, rung, max(1, int(length * ratio)), solved))
+    frame = pd.DataFrame(rows, columns=["question_id", "dataset", "tier", "rung", "length", "solved"])
+    frame["verdict"] = np.where(frame.pop("solved"), "correct", "wrong")
+    free = frame[frame["rung"] == "free"].reset_index(drop=True)
+    noise = np.exp(rng.normal(0, 0.3, len(free)))
+    forecasts = pd.DataFrame(
+        {
+            "question_id": free["question_id"], "threshold": free["length"] * noise, "estimate": free["length"] / noise,
+            "threshold_cost": 1.0, "estimate_cost": 2.0,
+        }
+    )  # fmt: skip
+    return free, frame[frame["rung"] != "free"], forecasts.sample(frac=1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return profiles.load("smoke", stream_size=20, stream_seeds=3)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return experiments.make_pool(*recorded())
+
+
+@pytest.fixture(scope="module")
+def results(profile, pool):
+    return experiments.run(profile, pool)
+
+
+def test_a_pool_joins_by_question(pool):
+    free, rungs, forecasts = recorded()
+    assert pool["question_id"].tolist() == free["question_id"].tolist()
+    row = pool.iloc[17]
+    mine = rungs[rungs["question_id"] == row["question_id"]].set_index("rung")
+    assert row["length@careful"] == mine.loc["careful", "length"]
+    assert row["correct@quick"] == (mine.loc["quick", "verdict"] == "correct")
+    assert row["threshold"] == forecasts.set_index("question_id").loc[row["question_id"], "threshold"]
+
+
+def test_a_pool_with_holes_names_the_question():
+    free, rungs, forecasts = recorded()
+    with pytest.raises(ValueError, match="question 'easy-3' has no threshold"):
+        experiments.make_pool(free, rungs, forecasts[forecasts["question_id"] != "easy-3"])
+    hole = (rungs["question_id"] == "hard-2") & (rungs["rung"] == "quick")
+    with pytest.raises(ValueError, match="question 'hard-2' has no length@quick"):
+        experiments.make_pool(free, rungs[~hole], forecasts)
+
+
+def test_an_unknown_verdict_is_not_correct():
+    free, rungs, forecasts = recorded()
+    free["verdict"] = "unknown"
+    assert not experiments.make_pool(free, rungs, forecasts)["correct"].any()
+
+
+def test_budgets_stand_beside_the_papers(profile):
+    table = experiments.budgets(profile, paper.REFERENCE_LENGTH)
+    budgets = table[table["what"] == "budget"]
+    assert budgets["paper"].tolist() == list(paper.BUDGETS)
+    assert budgets["ours"].tolist() == pytest.approx(list(paper.BUDGETS), abs=3)  # scarcities have three digits
+    assert table.set_index("what").loc["floor", "ours"] == pytest.approx(paper.FLOOR, abs=0.1)
+
+
+def test_results_are_the_whole_grid_in_the_agreed_columns(profile, results):
+    assert tuple(results.columns) == experiments.COLUMNS
+    key = ["stream", "stream_seed", "scarcity", "policy"]
+    assert not results.duplicated(key).any()
+    assert len(results) == len(profile.stream_shares) * 3 * len(profile.scarcities) * len(POLICIES)
+    assert (results["granted"] <= results["budget_per_query"]).all()
+    assert (results["used"] <= results["granted"]).all()
+    assert results["price"].notna().tolist() == (results["policy"] == "clear").tolist()
+
+
+def test_a_row_is_what_counting_by_hand_gives(profile, pool, results):
+    reference = pool["length"].mean()
+    queries = experiments.draw_stream(profile, pool, "u-shaped", 2)
+    budget = round(0.78 * reference)
+    floor = profile.floor_fraction * reference
+    tokens = allocate(queries["threshold"], budget * 20, "clear-auction", cap=profile.cap, floor=floor).tokens
+    solved = sum(
+        correct and length <= granted
+        for correct, length, granted in zip(queries["correct"], queries["length"], tokens, strict=True)
+    )
+    row = results.query("stream == 'u-shaped' and stream_seed == 2 and scarcity == 0.78 and policy == 'clear-auction'")
+    assert row["accuracy"].item() == pytest.approx(solved / 20)
+    assert row["granted"].item() == pytest.approx(tokens.sum() / 20)
+    assert row["used"].item() == pytest.approx(np.minimum(tokens, queries["length"]).sum() / 20)
+    assert row["active"].item() == pytest.approx((tokens > 0).mean())
+
+
+def test_tale_ep_is_replayed_on_the_rung_it_chose(profile, pool):
+    queries = experiments.draw_stream(profile, pool, "balanced", 0)
+    served = experiments.serve(profile, queries, "tale-ep", 0.78, experiments.reference_length(pool)).queries
+    assert set(served["rung"]) <= set(profile.rungs) and "free" not in set(served["rung"])
+    for _, row in served.iterrows():
+        assert row["used"] == min(row[f"length@{row['rung']}"], row["granted"])
+        assert row["solved"] == (row[f"correct@{row['rung']}"] and row[f"length@{row['rung']}"] <= row["granted"])
+    others = experiments.serve(profile, queries, "clear", 0.78, experiments.reference_length(pool)).queries
+    assert set(others["rung"]) == {"free"}
+
+
+def test_policies_are_paired_by_seed_and_a_seed_is_a_stream(profile, pool):
+    one = experiments.draw_stream(profile, pool, "balanced", 1)
+    assert one.equals(experiments.draw_stream(profile, pool, "balanced", 1))
+    assert not one["question_id"].equals(experiments.draw_stream(profile, pool, "balanced", 2)["question_id"])
+    another = dataclasses.replace(profile, seed=profile.seed + 100)
+    assert not one["question_id"].equals(experiments.draw_stream(another, pool, "balanced", 1)["question_id"])
+
+
+def test_settings_reach_the_policies_that_know_them(profile, pool):
+    reference = experiments.reference_length(pool)
+    assert experiments.settings_of(profile, reference, "uniform") == {}
+    assert set(experiments.settings_of(profile, reference, "clear")) == {"floor", "epsilon"}
+    queries = experiments.draw_stream(profile, pool, "balanced", 0)
+    generous = experiments.serve(profile, queries, "clear", 0.195, reference, epsilon=10 * reference)
+    assert generous.allocation.settings["epsilon"] == 10 * reference
+    assert generous.allocation.active.sum() < experiments.serve(
+        profile, queries, "clear", 0.195, reference
+    ).allocation.active.sum()
+
+
+def test_tiers_add_up_to_the_stream(profile, pool, results):
+    tiers = experiments.by_tier(profile, pool, scarcities=[0.39])
+    assert tiers["tier"].cat.categories.tolist() == list(TIERS)
+    key = ["stream", "stream_seed", "policy"]
+    tiers["all"] = tiers["solved"] * tiers["n"]
+    summed = tiers.groupby(key)["all"].sum() / tiers.groupby(key)["n"].sum()
+    whole = results[results["scarcity"] == 0.39].set_index(key)["accuracy"]
+    pd.testing.assert_series_equal(summed.sort_index(), whole.sort_index(), check_names=False)
+    assert (tiers["lost"] <= tiers["abandoned"]).all() and (tiers["abandoned"] <= tiers["short"]).all()
+    assert (tiers.loc[tiers["policy"] == "uniform", "abandoned"] == 0).all()
+
+
+def test_gains_are_paired_and_intervals_are_percentiles():
+    results = pd.DataFrame(
+        {
+            "stream": "balanced", "scarcity": 1.0, "stream_seed": [0, 1, 0, 1], "n": 5,
+            "policy": ["clear", "clear", "uniform", "uniform"], "accuracy": [0.5, 0.9, 0.4, 0.6],
+        }
+    )  # fmt: skip
+    gained = experiments.gains(results)
+    assert gained["gain"].tolist() == pytest.approx([0.1, 0.3, 0, 0])
+    table = experiments.interval(gained, ["gain"]).set_index("policy")
+    assert table.loc["clear", ["gain", "gain_low", "gain_high", "seeds"]].tolist() == pytest.approx(
+        [0.2, 0.105, 0.295, 2]
+    )

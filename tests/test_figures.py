@@ -1,0 +1,93 @@
+"""Figures show what they are given: the numbers are read back from the marks."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from clear_lib import figures, profiles
+from clear_lib.policies import POLICIES
+from clear_lib.streams import TIERS
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def legend(figure):
+    """Texts of the legend of a figure."""
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_policy_has_a_style_of_its_own():
+    assert set(figures.POLICY_STYLE) == set(POLICIES)
+    assert len({style[:2] for style in figures.POLICY_STYLE.values()}) == len(POLICIES)
+
+
+def test_predicted_against_true():
+    frame = pd.DataFrame({"tier": ["easy", "hard"], "length": [10, 100], "threshold": [20.0, 50.0]})
+    figure = figures.predicted_against_true(frame, {"in": ["easy"], "out": ["hard", "very hard"]})
+    assert [ax.get_title() for ax in figure.axes] == ["in", "out"]
+    assert figure.axes[1].collections[0].get_offsets().tolist() == [[100, 50]]
+
+
+def test_stream_composition_fills_every_bar():
+    shares = profiles.load("tiny").stream_shares
+    ax = figures.stream_composition(shares).axes[0]
+    widths = np.array([bar.get_width() for bar in ax.patches]).reshape(len(TIERS), len(shares))
+    np.testing.assert_allclose(widths.T, 100 * np.array(list(shares.values())))
+
+
+def test_who_gets_what_shows_every_query_once():
+    queries = pd.DataFrame(
+        {"length": [30, 10, 20], "correct": True, "granted": [0, 15, 15], "solved": [False, True, False]}
+    )
+    figure = figures.who_gets_what({"clear": queries, "uniform": queries})
+    abandoned, short, solved = (marks.get_offsets().tolist() for marks in figure.axes[0].collections)
+    assert (abandoned, short, solved) == ([[2, 0]], [[1, 15]], [[0, 15]])
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [10, 20, 30]
+    assert sum(ax.get_visible() for ax in figure.axes) == 2
+
+
+def test_by_tier_draws_per_cent():
+    rows = [("balanced", "clear", tier, 0.1 * i, 0.1 * i, 0.1 * i + 0.05) for i, tier in enumerate(TIERS)]
+    table = pd.DataFrame(rows, columns=["stream", "policy", "tier", "lost", "lost_low", "lost_high"])
+    figure = figures.by_tier(table, "lost", "lost (%)")
+    drawn = [line.get_xdata()[0] for line in figure.axes[0].lines]
+    assert drawn == pytest.approx([0, 10, 20, 30])
+    assert legend(figure) == list(TIERS)
+
+
+def test_granted_and_used():
+    table = pd.DataFrame(
+        {"scarcity": [0.2, 0.4], "policy": "clear", "budget_per_query": [20, 40], "granted": [20, 39], "used": [9, 12]}
+    )
+    figure = figures.granted_and_used(table)
+    assert [ax.get_title() for ax in figure.axes] == ["B̄ = 20", "B̄ = 40"]
+    assert [[line.get_xdata()[0] for line in ax.lines[:2]] for ax in figure.axes] == [[20, 9], [39, 12]]
+
+
+def test_pareto_orders_by_cost():
+    table = pd.DataFrame(
+        {"stream": "balanced", "policy": "clear", "granted": [64.0, 16.0], "accuracy": [0.5, 0.2],
+         "accuracy_low": [0.4, 0.1], "accuracy_high": [0.6, 0.3]}
+    )  # fmt: skip
+    line = figures.pareto(table, "granted", "tokens").axes[0].lines[0]
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([16, 64], [20, 50])
+
+
+def test_gains_draw_ours_and_the_papers():
+    table = pd.DataFrame(
+        {"stream": "balanced", "policy": "clear", "scarcity": [0.195, 0.39], "gain": [3.0, 1.0], "gain_low": [2.0, 0.0],
+         "gain_high": [4.0, 2.0], "paper_gain": [11.6, 4.0]}
+    )  # fmt: skip
+    figure = figures.gains(table, ["clear"])
+    ours, theirs = (line.get_ydata().tolist() for line in figure.axes[0].lines[:2])
+    assert (ours, theirs) == ([3, 1], [11.6, 4.0])
+    assert legend(figure) == ["CLEAR (Lambert), ours", "CLEAR (Lambert), paper"]

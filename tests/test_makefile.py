@@ -1,0 +1,135 @@
+"""The Makefile makes what is out of date, all of it, and nothing else.
+
+It is driven here with a stand-in for Python that writes down what it was asked to do and makes the files that
+the real one would make.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STAND_IN = """#!/bin/sh
+case "$1 $2 $3" in
+  "book/run.py "*)         echo "$2" >> log; grep -q broken "$2" && exit 1
+                           mkdir -p "$(dirname "$3")" && { cat "$2"; echo "$5"; } > "$3" ;;
+  "-m clear_lib record"*)  echo "record $5" >> log; mkdir -p "artifacts/$5/rollouts" ;;
+  "-m jupyter book"*)      echo pages >> log; mkdir -p _build/new/_build/html
+                           cat book/chapters/* > _build/new/_build/html/index.html ;;
+  *)                       echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"""
+CHAPTERS = [
+    f"notebooks/{name}.ipynb" for name in ("01_one", "02_two", "03_three", "04_four", "05_five", "06_six", "90_card")
+]
+
+
+@pytest.fixture
+def project(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in [*CHAPTERS, "clear_lib/market.py", "clear_lib/profiles/tiny.yaml", "clear_lib/profiles/smoke.yaml",
+                 "book/run.py", "book/intro.md", "_config.yml", "_toc.yml"]:  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{name}\n")
+    (tmp_path / "python").write_text(STAND_IN)
+    (tmp_path / "python").chmod(0o755)
+    return tmp_path
+
+
+def make(project, *arguments, status=0):
+    """What `make` asked Python to do."""
+    (project / "log").write_text("")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment.pop("PROFILE", None)
+    done = subprocess.run(
+        ["make", "PY=./python", *arguments], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return (project / "log").read_text().splitlines()
+
+
+def edit(path, text=None):
+    """Change a file so that make sees it: newer than anything made before."""
+    time.sleep(0.02)
+    path.write_text(text or path.read_text() + "edited\n")
+
+
+def test_a_first_run_makes_everything_in_order_and_a_second_nothing(project):
+    asked = make(project, "book")
+    assert sorted(asked) == sorted([*CHAPTERS, "record tiny", "pages"])
+    assert asked[-1] == "pages"
+    assert asked.index("record tiny") < asked.index(CHAPTERS[1]) and asked.index("record tiny") < asked.index(CHAPTERS[6])
+    assert asked.index("record tiny") < asked.index(CHAPTERS[3]) < min(asked.index(CHAPTERS[4]), asked.index(CHAPTERS[5]))
+    assert (project / "_build/html/index.html").read_text().count("tiny") == len(CHAPTERS)
+    assert make(project, "book") == []
+
+
+@pytest.mark.parametrize(
+    "edited, asked",
+    [
+        ("notebooks/01_one.ipynb", [CHAPTERS[0], "pages"]),
+        ("notebooks/04_four.ipynb", [*CHAPTERS[3:6], "pages"]),
+        ("notebooks/06_six.ipynb", [CHAPTERS[5], "pages"]),
+        ("book/intro.md", ["pages"]),
+        ("_toc.yml", ["pages"]),
+        ("book/run.py", [*CHAPTERS, "pages"]),
+        ("clear_lib/market.py", ["record tiny", *CHAPTERS, "pages"]),
+        ("clear_lib/profiles/tiny.yaml", ["record tiny", *CHAPTERS, "pages"]),
+        ("clear_lib/profiles/smoke.yaml", []),
+    ],
+)
+def test_an_edit_reruns_what_depends_on_it_and_nothing_else(project, edited, asked):
+    make(project, "book")
+    edit(project / edited)
+    assert sorted(make(project, "book")) == sorted(asked)
+    assert make(project, "book") == []
+
+
+def test_a_new_chapter_is_picked_up(project):
+    make(project, "book")
+    edit(project / "notebooks" / "07_seven.ipynb", "seven\n")
+    assert make(project, "book") == ["notebooks/07_seven.ipynb", "pages"]
+
+
+def test_another_profile_never_shows_stale_chapters(project):
+    make(project, "book")
+    assert "record smoke" in make(project, "book", "PROFILE=smoke")
+    assert "tiny" not in (project / "_build/html/index.html").read_text()
+    assert make(project, "book") == ["pages"], "the chapters of tiny are still there, only the pages are not"
+    assert "smoke" not in (project / "_build/html/index.html").read_text()
+    assert make(project, "book") == []
+
+
+def test_a_failing_chapter_stops_the_build_and_leaves_the_earlier_results(project):
+    make(project, "book")
+    page, chapter = project / "_build/html/index.html", project / "artifacts/tiny/chapters/04_four.ipynb"
+    before = page.read_text(), chapter.read_text()
+    edit(project / "notebooks/04_four.ipynb", "broken\n")
+    assert make(project, "book", status=2) == [CHAPTERS[3]]
+    assert (page.read_text(), chapter.read_text()) == before
+    edit(project / "notebooks/04_four.ipynb", "mended\n")
+    assert sorted(make(project, "book")) == sorted([*CHAPTERS[3:6], "pages"])
+
+
+def test_clean_keeps_the_recorded_rollouts(project):
+    make(project, "book")
+    make(project, "clean")
+    assert not (project / "_build").exists()
+    assert sorted(make(project, "book")) == sorted([*CHAPTERS, "pages"])
+
+
+def test_an_unknown_profile_is_named(project):
+    done = subprocess.run(["make", "PY=./python", "book", "PROFILE=huge"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there is no profile `huge`; clear_lib/profiles/ has: smoke tiny" in done.stderr
+
+
+def test_help_is_the_default_and_names_every_target():
+    done = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True)
+    for target in ("book", "test", "lab", "reasoner", "clean", "help"):
+        assert f"make {target} " in done.stdout

@@ -1,0 +1,40 @@
+"""The transcription of the paper's tables, held to its own sums."""
+
+import pytest
+
+from clear_lib import paper
+from clear_lib.policies import POLICIES
+from clear_lib.streams import STREAMS
+
+
+@pytest.mark.parametrize("table", [paper.TABLE_1, paper.TABLE_4])
+def test_names_are_the_librarys_and_accuracies_multiples_of_one_in_500(table):
+    assert set(table) <= set(POLICIES)
+    for cells in table.values():
+        assert list(cells) == list(STREAMS)
+        for row in cells.values():
+            for accuracy in row.values():
+                assert (accuracy * paper.STREAM_SIZE / 100) % 1 == pytest.approx(0, abs=1e-6)
+
+
+def test_the_printed_gains_are_clear_minus_uniform():
+    for table, gains in ((paper.TABLE_1, paper.TABLE_1_GAIN), (paper.TABLE_4, paper.TABLE_4_GAIN)):
+        for stream, row in gains.items():
+            for budget, gain in row.items():
+                ours = table["clear"][stream][budget] - table["uniform"][stream][budget]
+                assert ours == pytest.approx(gain, abs=0.05)
+
+
+def test_pass_rates_are_correct_over_total_but_for_the_one_row_the_paper_gets_wrong():
+    wrong = [
+        row.name
+        for row in (*paper.TABLE_6, *paper.TABLE_7)
+        if abs(100 * row.correct / row.total - row.pass_at_1) > 0.05001
+    ]
+    assert wrong == ["GSM8K"]  # 1,025 of 1,319 is 77.7%, not 78.5%
+
+
+def test_reference_length_and_the_budgets_as_fractions_of_it():
+    assert paper.REFERENCE_LENGTH == pytest.approx(1311, abs=0.5)
+    assert [paper.budget_of(scarcity) for scarcity in (0.195, 0.39, 0.78, 1.56)] == list(paper.BUDGETS)
+    assert paper.FLOOR / paper.REFERENCE_LENGTH == pytest.approx(0.0244, abs=5e-5)

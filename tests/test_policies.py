@@ -1,0 +1,448 @@
+import doctest
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from clear_lib import Forecasts, allocate, policies
+from clear_lib.policies import POLICIES, share, unrounded, whole_tokens
+from clear_lib.utility import Surge
+
+NAMES = ["uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper"]
+FORECASTERS = ["predictor", "clear-heuristic", "clear-auction", "clear"]
+VARIANTS = [
+    *((name, {}) for name in NAMES),
+    ("clear-heuristic", {"affine": "shift"}),
+    ("clear-auction", {"affine": "shift"}),
+    ("clear-auction", {"fallback": True}),
+    ("clear", {"fallback": True}),
+    ("clear", {"decay": 0.004}),
+]
+IDS = [" ".join([name, *(f"{key}={value}" for key, value in chosen.items())]) for name, chosen in VARIANTS]
+every_variant = pytest.mark.parametrize(("policy", "chosen"), VARIANTS, ids=IDS)
+every_sharing_variant = pytest.mark.parametrize(
+    ("policy", "chosen"), [v for v in VARIANTS if not v[0].startswith("oracle")], ids=[i for i in IDS if "oracle" not in i]
+)
+
+#: Eighths of a token: sums are exact, so that a tie is a tie in every order and at every scale.
+eighths = st.integers(1, 40000).map(lambda value: value / 8)
+
+
+@st.composite
+def batches(draw, distinct=False):
+    """Thresholds, truth, a budget from nothing to plenty, and a cap or none."""
+    thresholds = np.array(draw(st.lists(eighths, min_size=1, max_size=25, unique=distinct)))
+    n = thresholds.size
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    extra = {
+        "lengths": rng.permutation(np.arange(1, 20 * n + 1))[:n] * 7,
+        "correct": rng.random(n) < 0.6,
+        "estimates": rng.permutation(np.arange(1, n + 1)) * 11.0,
+    }
+    mean = thresholds.mean()
+    budget = int(draw(st.floats(0, 4)) * mean * n)
+    cap = draw(st.one_of(st.none(), st.integers(1, max(2, int(3 * mean)))))
+    return thresholds, extra, budget, cap
+
+
+@every_variant
+@given(batch=batches())
+def test_budget_cap_and_types(policy, chosen, batch):
+    thresholds, extra, budget, cap = batch
+    result = allocate(thresholds, budget, policy, cap=cap, **extra, **chosen)
+    assert result.tokens.dtype == np.int64
+    assert result.tokens.shape == thresholds.shape
+    assert (result.tokens >= 0).all()
+    assert result.tokens.sum() <= budget
+    assert result.unspent == budget - result.tokens.sum()
+    assert (result.active == (result.tokens > 0)).all()
+    assert (result.tokens <= (np.inf if cap is None else cap)).all()
+    exact = unrounded(thresholds, budget, policy, cap=cap, **extra, **chosen).tokens
+    assert (np.abs(result.tokens - exact) < 1 + 1e-6).all()
+    assert (result.tokens[exact == 0] == 0).all()
+
+
+@every_sharing_variant
+@given(batch=batches())
+def test_a_cap_that_binds_is_reached_and_its_excess_goes_to_the_others(policy, chosen, batch):
+    thresholds, extra, budget, cap = batch
+    assume(cap is not None)
+    free = unrounded(thresholds, budget, policy, **extra, **chosen)
+    kept = allocate(thresholds, budget, policy, cap=cap, **extra, **chosen)
+    if free.price is None:
+        # Whoever would get more than the cap gets the cap, and nothing is left over unless all are there.
+        assert (kept.tokens[free.tokens >= cap + 1e-6] == cap).all()
+        if free.tokens.any():
+            assert kept.unspent == 0 or (kept.tokens[free.tokens > 0] == cap).all()
+    else:
+        # The market: at the price it ended at, all who want more than the cap and are served have the cap.
+        wanted = thresholds + Surge(1.0, kept.settings["decay"]).best_response(kept.price)
+        assert (kept.tokens[(wanted >= cap + 1e-6) & kept.active] == cap).all()
+        assert (kept.tokens[thresholds >= cap] == 0).all()
+
+
+@every_sharing_variant
+def test_a_binding_cap_by_example(policy, chosen):
+    # One query alone would take all the budget it can: it gets exactly the cap.
+    result = allocate([50.0], 1000, policy, cap=70, estimates=[50.0], **chosen)
+    assert result.tokens.tolist() == [70]
+    assert result.unspent == 930
+
+
+def test_the_excess_over_a_cap_is_shared_in_proportion():
+    # 100:200:900 of 1200, the last capped at 600: the other 600 go 1:2.
+    assert allocate([100, 200, 900], 1200, "predictor", cap=600).tokens.tolist() == [200, 400, 600]
+
+
+@every_variant
+@given(batch=batches(distinct=True), seed=st.integers(0, 99))
+def test_equivariant_for_distinct_thresholds(policy, chosen, batch, seed):
+    thresholds, extra, budget, cap = batch
+    order = np.random.default_rng(seed).permutation(thresholds.size)
+    plain = allocate(thresholds, budget, policy, cap=cap, **extra, **chosen)
+    moved = {name: values[order] for name, values in extra.items()}
+    turned = allocate(thresholds[order], budget, policy, cap=cap, **moved, **chosen)
+    assert (np.abs(turned.tokens - plain.tokens[order]) <= 1).all()
+    assert abs(int(turned.tokens.sum()) - int(plain.tokens.sum())) <= 1
+
+
+@every_variant
+@given(n=st.integers(1, 30), threshold=eighths, part=st.floats(0, 3))
+def test_equal_queries_differ_by_a_token_at_most_and_the_first_come_first(policy, chosen, n, threshold, part):
+    budget, length = int(part * n * threshold), int(np.ceil(threshold))
+    extra = {"lengths": [length] * n, "correct": [True] * n, "estimates": [threshold] * n}
+    tokens = allocate([threshold] * n, budget, policy, **extra, **chosen).tokens
+    assert (np.diff(tokens) <= 0).all()
+    if policy.startswith("oracle") or policy == "clear-auction":
+        assert np.ptp(tokens[tokens > 0]) <= 1 if tokens.any() else True
+    else:
+        assert np.ptp(tokens) <= 1
+
+
+@every_variant
+@given(batch=batches(), scale=st.integers(1, 50))
+def test_tokens_have_no_unit(policy, chosen, batch, scale):
+    thresholds, extra, budget, cap = batch
+    units = {name: value for name, value in {"floor": 32.0, "epsilon": 32.0}.items() if name in POLICIES[policy].settings}
+    small = unrounded(thresholds, budget, policy, cap=cap, **extra, **units | chosen)
+    tall = {
+        **{name: value * scale for name, value in units.items()},
+        **{name: value / scale if name == "decay" else value for name, value in chosen.items()},
+    }
+    extra = {name: values if name == "correct" else values * scale for name, values in extra.items()}
+    large = unrounded(
+        thresholds * scale, budget * scale, policy, cap=None if cap is None else cap * scale, **extra, **tall
+    )
+    assert large.tokens == pytest.approx(small.tokens * scale, rel=1e-6, abs=1e-6)
+    if small.price is not None:
+        assert large.price == pytest.approx(small.price, rel=1e-6, abs=1e-11)
+
+
+@given(batch=batches(), more=st.integers(0, 5000), decay=st.floats(1e-4, 0.1))
+def test_more_budget_never_lowers_the_utility_of_algorithm_1(batch, more, decay):
+    thresholds, _, budget, cap = batch
+    utility = Surge(1.0, decay)
+    totals = [
+        utility.value(unrounded(thresholds, amount, "clear", cap=cap, decay=decay).tokens - thresholds).sum()
+        for amount in (budget, budget + more)
+    ]
+    assert totals[1] >= totals[0] - 1e-9 / decay
+
+
+@given(batch=batches(), scale=st.floats(1e-3, 1e3))
+def test_velocity_only_scales_the_price(batch, scale):
+    thresholds, _, budget, cap = batch
+    one = allocate(thresholds, budget, "clear", cap=cap)
+    other = allocate(thresholds, budget, "clear", cap=cap, velocity=scale)
+    assert (np.abs(one.tokens - other.tokens) <= 1).all()
+    assert other.price == pytest.approx(scale * one.price, abs=1e-10 * scale)
+
+
+@given(batch=batches(), floor=st.integers(0, 200))
+def test_tale_ep_conserves_the_budget_or_reports_the_shortfall(batch, floor):
+    thresholds, extra, budget, cap = batch
+    n, most = thresholds.size, np.inf if cap is None else cap
+    least = min(floor, most)
+    result = allocate(thresholds, budget, "tale-ep", cap=cap, estimates=extra["estimates"], floor=floor)
+    if n * least <= budget <= n * most:
+        assert result.tokens.sum() == budget
+        assert (result.tokens >= least).all()
+        assert result.shortfall == 0
+    elif budget < n * least:
+        assert result.tokens.sum() == budget
+        assert result.shortfall == n * least - budget
+        assert np.ptp(result.tokens) <= 1
+    else:
+        assert (result.tokens == cap).all()
+        assert result.shortfall == result.unspent == budget - n * cap
+
+
+@given(batch=batches())
+def test_predictor_keeps_its_floor_and_is_proportional_between_the_limits(batch):
+    thresholds, _, budget, cap = batch
+    most = np.inf if cap is None else cap
+    floor = min(32, most, budget / thresholds.size)
+    assert (allocate(thresholds, budget, "predictor", cap=cap).tokens >= np.floor(floor + 1e-9)).all()
+    tokens = unrounded(thresholds, budget, "predictor", cap=cap).tokens
+    between = (tokens > floor + 1e-6) & (tokens < most - 1e-6)
+    rates = tokens[between] / thresholds[between]
+    assert rates == pytest.approx(rates.mean() if between.any() else 0.0)
+    # Those at a limit would be past it at the common rate.
+    if between.any():
+        assert (rates.mean() * thresholds[tokens <= floor] <= floor + 1e-6).all()
+        assert (rates.mean() * thresholds[tokens >= most] >= most - 1e-6).all()
+
+
+@every_variant
+def test_one_query(policy, chosen):
+    result = allocate([100.0], 300, policy, lengths=[90], correct=[True], estimates=[120], **chosen)
+    assert result.tokens.tolist() == ([90] if policy.startswith("oracle") else [300])
+
+
+@every_variant
+def test_no_budget(policy, chosen):
+    extra = {"lengths": [5, 6], "correct": [True, True], "estimates": [5, 6]}
+    result = allocate([5.0, 6.0], 0, policy, **extra, **chosen)
+    assert result.tokens.tolist() == [0, 0]
+    assert not result.active.any()
+    assert result.unspent == 0
+
+
+@pytest.mark.parametrize("policy", ["clear", "clear-auction"])
+def test_a_budget_below_the_smallest_threshold_serves_nobody(policy):
+    result = allocate([100.0, 200.0], 99, policy)
+    assert result.tokens.tolist() == [0, 0]
+    assert result.unspent == 99
+
+
+@pytest.mark.parametrize("policy", ["uniform", "predictor", "tale-ep", "clear-heuristic"])
+def test_policies_without_abandonment_spend_even_that(policy):
+    assert allocate([100.0, 200.0], 99, policy, estimates=[1, 1]).unspent == 0
+
+
+def test_clear_with_ample_budget_gives_threshold_and_a_uniform_bonus():
+    # Eq. 16 with B̄ - mean τ̂ = 150: everyone gets τ̂ + 150, at price 0.
+    result = allocate([100, 200, 300], 3 * 350, "clear")
+    assert result.tokens.tolist() == [250, 350, 450]
+    assert result.price == 0.0
+    assert result.settings["decay"] == pytest.approx(1 / 150)
+
+
+def test_clear_reports_the_jump_it_ends_at():
+    # There is no clearing price here: Algorithm 1 spends nothing.
+    result = allocate([100.0], 150, "clear", decay=0.01)
+    assert result.tokens.tolist() == [0]
+    assert result.unspent == 150
+    assert result.price == pytest.approx(0.2059, abs=1e-4)
+
+
+def test_fallback_is_the_predictor_when_all_thresholds_fit():
+    thresholds = [100.0, 200.0, 500.0]
+    for policy in ("clear", "clear-auction"):
+        assert allocate(thresholds, 800, policy, fallback=True).tokens.tolist() == [100, 200, 500]
+        below = allocate(thresholds, 799, policy, fallback=True)
+        assert below.tokens.tolist() == allocate(thresholds, 799, policy).tokens.tolist()
+    assert allocate(thresholds, 800, "clear", fallback=True).price is None
+    assert allocate(thresholds, 800, "clear-heuristic").tokens.tolist() == [100, 200, 500]
+
+
+def test_heuristic_drops_what_is_above_the_median():
+    thresholds = [100.0, 300.0, 200.0, 400.0]  # median 250; mean of the two kept: 150
+    kept = allocate(thresholds, 600, "clear-heuristic")
+    assert kept.tokens.tolist() == [250, 0, 350, 0]
+    assert allocate(thresholds, 600, "clear-heuristic", affine="shift").tokens.tolist() == [250, 0, 350, 0]
+    assert allocate(thresholds, 600, "clear-heuristic", kappa=0.5).tokens.tolist() == [60, 180, 120, 240]
+
+
+def test_a_shift_below_zero_is_settled_with_the_others():
+    # 10, 90, 100 lose the same each to fit 80, but nobody owes tokens: 0, 35, 45.
+    assert share(80, np.ones(3), base=np.array([10.0, 90.0, 100.0])) == pytest.approx([0, 35, 45])
+
+
+def test_auction_admits_the_longest_prefix():
+    result = allocate([300.0, 100.0, 200.0], 350, "clear-auction")  # 100 + 200 fit; mean 150
+    assert result.tokens.tolist() == [0, 146, 204]
+    assert result.unspent == 0
+    assert allocate([300.0, 100.0, 200.0], 350, "clear-auction", affine="shift").tokens.tolist() == [0, 125, 225]
+
+
+def test_the_two_oracles():
+    lengths, correct = [50, 10, 30, 40], [True, False, True, True]
+    true = allocate([1, 1, 1, 1], 80, "oracle", lengths=lengths, correct=correct)
+    assert true.tokens.tolist() == [0, 0, 30, 40]
+    steps = allocate([1, 1, 1, 1], 80, "oracle-paper", lengths=lengths)
+    assert steps.tokens.tolist() == [0, 10, 30, 40]
+    capped = allocate([1, 1, 1, 1], 80, "oracle", lengths=lengths, correct=correct, cap=35)
+    assert capped.tokens.tolist() == [0, 0, 30, 0]
+    capped = allocate([1, 1, 1, 1], 80, "oracle-paper", lengths=lengths, cap=35)
+    assert capped.tokens.tolist() == [0, 10, 30, 35]
+
+
+@given(batch=batches())
+def test_no_policy_solves_more_than_the_true_oracle(batch):
+    thresholds, extra, budget, cap = batch
+    solved = {
+        name: (extra["correct"] & (allocate(thresholds, budget, name, cap=cap, **extra).tokens >= extra["lengths"])).sum()
+        for name in NAMES
+    }
+    assert max(solved.values()) == solved["oracle"]
+
+
+@given(
+    st.lists(st.floats(0, 1e6), min_size=1, max_size=40).map(np.array),
+    st.floats(0, 1e6),
+    st.floats(0, 1),
+    st.floats(0, 2),
+)
+def test_share_uses_the_budget_within_the_limits(weights, budget, low, high):
+    n = weights.size
+    low, high = low * budget / n, (0.5 + high) * budget / n
+    assume(low <= high)
+    tokens = share(budget, weights, low=low, high=high)
+    assert (tokens >= low).all() and (tokens <= high).all()
+    assert tokens.sum() == pytest.approx(min(budget, n * high), rel=1e-9, abs=1e-9)
+    order = np.argsort(weights)
+    assert (np.diff(tokens[order]) >= -1e-9 * budget).all()
+
+
+@given(st.lists(st.floats(0, 1e5), min_size=1, max_size=40).map(np.array))
+def test_rounding_keeps_the_sum(tokens):
+    budget = int(np.ceil(tokens.sum())) + 1
+    rounded = whole_tokens(tokens, budget)
+    assert abs(rounded.sum() - tokens.sum()) < 1 + 1e-5
+    assert (np.abs(rounded - tokens) < 1 + 1e-9).all()
+
+
+def test_rounding_ties_go_to_the_first():
+    assert whole_tokens(np.array([1.5, 1.5, 1.5, 1.5]), 6).tolist() == [2, 2, 1, 1]
+
+
+BAD_VALUES = [
+    pytest.param([1.0, float("nan")], r"\[1\] is NaN", id="nan"),
+    pytest.param([float("inf"), 1.0], r"\[0\] is infinite", id="infinite"),
+    pytest.param([3.0, -1.0], r"\[1\] is negative: -1", id="negative"),
+    pytest.param([], "empty", id="empty"),
+    pytest.param([1, "many"], r"\[1\] is not a number: 'many'", id="text"),
+    pytest.param([[1, 2]], "one-dimensional", id="two-dimensional"),
+]
+
+
+@pytest.mark.parametrize("policy", NAMES)
+@pytest.mark.parametrize(("values", "message"), BAD_VALUES)
+def test_bad_thresholds(policy, values, message):
+    with pytest.raises(ValueError, match="thresholds.*" + message):
+        allocate(values, 100, policy, lengths=[1, 2], correct=[True, True], estimates=[1, 2])
+
+
+@pytest.mark.parametrize(("name", "policy"), [("lengths", "oracle"), ("correct", "oracle"), ("estimates", "tale-ep")])
+@pytest.mark.parametrize(("values", "message"), BAD_VALUES)
+def test_bad_truth_and_estimates(name, policy, values, message):
+    given_values = {"lengths": [1, 2], "correct": [True, False], "estimates": [1, 2], name: values}
+    with pytest.raises(ValueError, match=f"{name}.*" + message):
+        allocate([10, 20], 100, policy, **given_values)
+
+
+@pytest.mark.parametrize(
+    ("policy", "given_values", "message"),
+    [
+        ("oracle", {"correct": [True, True]}, "'oracle' needs lengths="),
+        ("oracle", {"lengths": [1, 2]}, "'oracle' needs correct="),
+        ("oracle-paper", {}, "'oracle-paper' needs lengths="),
+        ("tale-ep", {}, "'tale-ep' needs estimates="),
+        ("oracle", {"lengths": [1, 2.5], "correct": [1, 1]}, r"lengths\[1\] is not a whole number: 2.5"),
+        ("oracle", {"lengths": [1, 2, 3], "correct": [1, 1]}, "lengths has 3 values for 2 queries"),
+        ("oracle", {"lengths": [1, 2], "correct": [1, 2]}, r"correct\[1\] is above 1: 2"),
+    ],
+)
+def test_missing_or_wrong_truth(policy, given_values, message):
+    with pytest.raises(ValueError, match=message):
+        allocate([10, 20], 100, policy, **given_values)
+
+
+@pytest.mark.parametrize("budget", [-1, float("nan"), float("inf"), 10.5, "100", None, True])
+def test_bad_budget(budget):
+    with pytest.raises(ValueError, match="budget must be a whole number of at least 0, got"):
+        allocate([10, 20], budget)
+
+
+@pytest.mark.parametrize("cap", [0, -1, float("nan"), 10.5, "100"])
+def test_bad_cap(cap):
+    with pytest.raises(ValueError, match="cap must be a whole number of at least 1, got"):
+        allocate([10, 20], 100, cap=cap)
+
+
+def test_unknown_policy_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown policy 'fair'; known: " + ", ".join(NAMES)):
+        allocate([10, 20], 100, "fair")
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("clear", "unknown setting 'slack' for policy 'clear'; known: velocity, decay, epsilon, iterations, fallback"),
+        ("uniform", "unknown setting 'slack' for policy 'uniform'; known: none"),
+    ],
+)
+def test_unknown_setting_lists_the_known_ones(policy, message):
+    with pytest.raises(ValueError, match=message):
+        allocate([10, 20], 100, policy, slack=3)
+
+
+@pytest.mark.parametrize(
+    ("policy", "name", "value"),
+    [
+        ("clear", "velocity", 0),
+        ("clear", "decay", -0.1),
+        ("clear", "epsilon", 0),
+        ("clear", "epsilon", float("nan")),
+        ("clear", "iterations", 0),
+        ("clear", "iterations", 2.5),
+        ("clear", "fallback", "yes"),
+        ("predictor", "floor", -1),
+        ("clear-heuristic", "kappa", "high"),
+        ("clear-auction", "affine", "product"),
+    ],
+)
+def test_bad_setting_names_it_and_its_value(policy, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value!r}"):
+        allocate([10, 20], 100, policy, **{name: value})
+
+
+def test_registry_is_complete_and_cites_the_paper():
+    assert list(POLICIES) == NAMES
+    for name, policy in POLICIES.items():
+        assert policy.name == name
+        assert policy.kind == "cap"
+        assert policy.label and policy.equation
+        assert policy.function.__doc__
+
+
+def test_settings_are_reported_with_their_defaults():
+    assert allocate([10, 20], 100, "clear-heuristic", kappa=0.7).settings == {
+        "kappa": 0.7,
+        "affine": "sum",
+        "floor": 32.0,
+    }
+
+
+def test_forecasts_and_thresholds_are_the_same_input():
+    forecasts = Forecasts([10, 20], solvable=[0.5, 0.5])
+    assert allocate(forecasts, 50).tokens.tolist() == allocate([10, 20], 50).tokens.tolist()
+
+
+def test_documented_example():
+    assert doctest.testmod(policies).failed == 0
+
+
+def test_import_is_light():
+    code = (
+        "import sys, time; start = time.perf_counter(); import clear_lib; took = time.perf_counter() - start;"
+        "heavy = {'torch', 'transformers', 'pandas', 'math_verify', 'matplotlib'} & set(sys.modules);"
+        "assert not heavy, heavy; print(took)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.0

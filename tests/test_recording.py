@@ -1,0 +1,127 @@
+"""Recording a profile: everything it asks for, once, in spite of being killed; and serving against replay."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clear_lib import engines, profiles, recording, serving
+from clear_lib.cli import main
+from clear_lib.rollouts import KEY, replay
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return profiles.load("smoke", pool_per_tier=16, stream_size=8)
+
+
+@pytest.fixture(scope="module")
+def engine(profile):
+    return engines.start(profile)
+
+
+@pytest.fixture(scope="module")
+def artifacts(profile, engine, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifacts")
+    for kind in recording.KINDS:
+        assert recording.record(profile, kind, folder, lambda: engine) == len(recording.requests(profile, kind))
+    return folder
+
+
+def test_a_second_recording_starts_no_engine_and_adds_nothing(profile, artifacts):
+    def never():
+        raise AssertionError("an engine was started although nothing is missing")
+
+    assert [recording.record(profile, kind, artifacts, never) for kind in recording.KINDS] == [0, 0, 0, 0]
+
+
+def test_recorded_rollouts_come_back_in_the_order_of_the_questions(profile, artifacts):
+    evaluation = recording.load(profile, "evaluation", artifacts)
+    assert evaluation.question_id.tolist() == recording.questions_of(profile, "evaluation").question_id.tolist()
+    assert evaluation.revision.nunique() == 1 and evaluation.engine_version.str.len().gt(0).all()
+    assert evaluation.verdict.isin(["correct", "wrong"]).all() and (evaluation.length <= profile.cap).all()
+
+
+def test_every_rung_and_every_sample_is_there_once(profile, artifacts):
+    rungs = recording.load(profile, "rungs", artifacts)
+    assert (rungs.groupby("question_id").rung.agg(list).map(tuple) == tuple(profile.rungs)).all()
+    sampled = recording.load(profile, "sampled", artifacts)
+    assert (sampled.groupby("question_id").size() == profile.samples).all() and sampled.seed.is_unique
+    assert not sampled.duplicated(list(KEY)).any()
+
+
+def test_what_is_missing_is_counted_and_the_command_named(profile, tmp_path):
+    with pytest.raises(ValueError, match=r"64 of 64 evaluation rollouts.*make rollouts PROFILE=smoke"):
+        recording.load(profile, "evaluation", tmp_path)
+
+
+def test_unknown_kinds_and_splits_are_named(profile):
+    with pytest.raises(ValueError, match="'greedy'.*evaluation, rungs, sampled, predictor"):
+        recording.requests(profile, "greedy")
+    with pytest.raises(ValueError, match="'train'"):
+        recording.questions_of(profile, "train")
+
+
+def test_a_recording_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
+    """Kill -9 while shards are being written, twice, then let it finish."""
+    script = (
+        "import sys; from clear_lib import profiles, recording; recording.SHARD = 5; "
+        "print(recording.record(profiles.load('smoke'), 'evaluation', sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    smoke = profiles.load("smoke")
+    shards = recording.store(smoke, "evaluation", tmp_path).shards
+    for enough in (1, 4):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(shards()) < enough and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = len(recording.store(smoke, "evaluation", tmp_path).keys())
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    wanted = recording.requests(smoke, "evaluation")
+    assert 0 < before and int(done.stdout) == len(wanted) - before
+    assert recording.load(smoke, "evaluation", tmp_path).question_id.tolist() == wanted.question_id.tolist()
+
+
+def test_the_command_records_and_says_what_it_found(artifacts, tmp_path, capsys):
+    assert main(["record", "--profile", "smoke", "--artifacts", str(tmp_path)]) == 0
+    assert "[1/4] evaluation" in capsys.readouterr().out
+    assert main(["record", "--profile", "smoke", "--artifacts", str(tmp_path)]) == 0
+    assert "0 recorded now" in capsys.readouterr().out
+    assert main(["record", "--profile", "large"]) == 1
+    assert "tiny" in capsys.readouterr().err
+
+
+def test_generation_under_caps_is_the_beginning_of_the_recording(profile, engine, artifacts):
+    recorded = recording.load(profile, "evaluation", artifacts)
+    caps = np.random.default_rng(0).integers(0, recorded.length.max() + 5, len(recorded))
+    regenerated = serving.regenerate(engine, recorded, caps)
+    assert regenerated.mismatches == 0
+    assert (regenerated.used == replay(recorded.length, recorded.verdict.eq("correct"), caps).used).all()
+
+
+def test_another_recording_is_a_mismatch(profile, engine, artifacts):
+    recorded = recording.load(profile, "evaluation", artifacts).head(8)
+    changed = recorded.assign(completion="Nothing of the kind.")
+    assert serving.regenerate(engine, changed, np.full(8, 10)).mismatches == 8
+
+
+def test_samples_cannot_be_regenerated(profile, engine, artifacts):
+    sampled = recording.load(profile, "sampled", artifacts).head(3)
+    with pytest.raises(ValueError, match="row 0: sampled at temperature 1"):
+        serving.regenerate(engine, sampled, [5, 5, 5])
+
+
+def test_the_rung_is_the_longest_that_is_expected_to_fit():
+    rungs = {"quick": 0.5, "normal": 1.0, "careful": 2.0}
+    assert serving.choose_rungs([0, 49, 50, 99, 100, 200], [100] * 6, rungs).tolist() == [
+        "quick", "quick", "quick", "quick", "normal", "careful"]

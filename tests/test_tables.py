@@ -1,0 +1,70 @@
+"""Tables: the paper's numbers in the right cells, and verdicts by their rule."""
+
+import pandas as pd
+import pytest
+
+from clear_lib import paper, profiles, tables
+from clear_lib.policies import POLICIES
+
+
+def results(gain=0.1, spread=0.01):
+    """Uniform solves 0.3, the others that and ``gain``, give or take ``spread`` between two streams."""
+    rows = []
+    for scarcity in (0.195, 1.56):
+        for seed in (0, 1):
+            for policy in POLICIES:
+                accuracy = 0.3 + (policy != "uniform") * (gain + spread * (2 * seed - 1))
+                rows.append(("u-shaped", seed, scarcity, policy, accuracy, round(100 * scarcity), 500))
+    columns = ["stream", "stream_seed", "scarcity", "policy", "accuracy", "budget_per_query", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_papers_number_stands_beside_ours():
+    table = tables.compare(results()).set_index(["scarcity", "policy"])
+    row = table.loc[(0.195, "clear")]
+    assert (row["paper"], row["paper_tokens"], row["tokens"]) == (18.6, 256, 20)
+    assert row["ours"] == pytest.approx(40) and row["difference"] == pytest.approx(21.4)
+    assert row["paper_gain"] == pytest.approx(14.2) and row["gain"] == pytest.approx(10)
+    assert (row["n"], row["seeds"]) == (500, 2)
+    assert table.loc[(1.56, "oracle-paper"), "paper"] == paper.TABLE_1["oracle"]["u-shaped"][2048]
+
+
+@pytest.mark.parametrize(
+    "gain, spread, verdict",
+    [(0.1, 0.01, "same sign"), (-0.1, 0.01, "opposite sign"), (0.01, 0.1, "undecided"), (0.0, 0.0, "undecided")],
+)
+def test_the_verdict_is_about_the_paired_gain(gain, spread, verdict):
+    table = tables.compare(results(gain, spread)).set_index(["scarcity", "policy"])
+    assert table.loc[(0.195, "clear"), "verdict"] == verdict
+    assert table.loc[(0.195, "uniform"), "verdict"] == "baseline"
+
+
+def test_where_the_paper_has_no_gain_a_gain_is_not_the_same_sign():
+    frame = results()
+    frame["stream"] = "mostly-easy"
+    table = tables.compare(frame).set_index(["scarcity", "policy"])
+    assert table.loc[(1.56, "predictor"), ["paper_gain", "verdict"]].tolist() == [0, "opposite sign"]
+
+
+def test_the_wide_table_keeps_the_papers_order():
+    wide = tables.side_by_side(tables.compare(results()))
+    assert wide.index.tolist() == [policy.label for policy in POLICIES.values()]
+    assert wide.loc["CLEAR (Lambert)", ("U-Shaped", 256)] == "40.0 (18.6)"
+
+
+def test_the_listing_has_the_columns_of_every_results_table():
+    styler = tables.listing(tables.compare(results()), "u-shaped", profiles.load("smoke"))
+    shown = styler.data
+    assert [c for c in shown if c in ("paper", "ours", "difference", "interval", "n", "verdict")] == [
+        "paper", "ours", "difference", "interval", "n", "verdict"
+    ]  # fmt: skip
+    assert shown.iloc[1][["paper", "ours", "n"]].tolist() == ["0.8", "40.0", "2 × 500"]
+    assert "stand-in teacher" in styler.caption and "U-Shaped" in styler.caption
+    assert tables.listing(tables.compare(results()), "balanced", profiles.load("smoke")).data.empty
+
+
+def test_a_caption_speaks_of_intervals_only_where_there_are_some():
+    smoke = profiles.load("smoke")
+    assert "intervals" in tables.provenance(smoke)
+    assert "intervals" not in tables.provenance(smoke, intervals=False)
+    assert "stand-in teacher" in tables.provenance(smoke, intervals=False)
