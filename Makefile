@@ -74,9 +74,9 @@ $(ROLLOUTS): $(LIBRARY) | $(INSTALLED)
 $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED)
 	@$(PY) book/run.py $< $@ --profile $(PROFILE)
 
-# What a chapter reads besides the library: the rollouts, or the forecasts that chapter 04 leaves behind.
-$(call chapters,02 04 90): $(ROLLOUTS)
-$(call chapters,05 06): $(call chapters,04)
+# What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
+$(call chapters,02 06 90): $(ROLLOUTS)
+$(call chapters,07 08): $(call chapters,06)
 
 # ---- the pages ----------------------------------------------------------------------------------------------
 # One stamp says which profile the pages show, so that another PROFILE never finds them up to date.

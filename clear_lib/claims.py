@@ -14,9 +14,9 @@ TO_BE_SETTLED = "to be settled"
 CHAPTERS = {
     "02_three_phases": "Three phases",
     "03_lambert_w": "The Lambert W policy",
-    "04_predictor": "Predicting the threshold",
-    "05_streams_and_policies": "Streams and policies",
-    "06_table_1": "Table 1",
+    "06_predictor": "Predicting the threshold",
+    "07_streams_and_policies": "Streams and policies",
+    "08_table_1": "Table 1",
 }
 
 
@@ -105,50 +105,50 @@ _LIST = (
         "§7.1, Fig. 4",
         "Measure the rank correlation in and out of distribution; then distort the predictions in ways that keep "
         "all ranks, and see whether the results stay.",
-        "04_predictor",
+        "06_predictor",
     ),
     (
         "CLEAR significantly improves the Pareto frontier of total token cost versus mean accuracy",
         "Abstract, Table 1",
         "Every policy on every stream and budget, over resampled streams, with tokens granted and tokens used.",
-        "06_table_1",
+        "08_table_1",
     ),
     (
         "up to a 3[×] improvement in global accuracy compared to uniform allocation",
         "Abstract",
         "The ratio of CLEAR to Uniform at the scarcest budget.",
-        "06_table_1",
+        "08_table_1",
     ),
     (
         "The largest improvements occur under the most constrained budget",
         "§7.2",
         "The gain over Uniform by budget, paired by stream.",
-        "06_table_1",
+        "08_table_1",
     ),
     (
         "Unlike binary cut-off or auction, the Lambert policy dynamically adjusts the extra allowance […], ensuring "
         "valid tasks receive ample resources to handle uncertainty.",
         "§7.2",
         "The same table, read against CLEAR's own variants and TALE-EP, paired by stream.",
-        "06_table_1",
+        "08_table_1",
     ),
     (
         "Oracle provides an upper bound using ground-truth solution lengths",
         "§6, A.2.6",
         "Run both readings of the oracle, and work out what Table 1's own Uniform row lets an oracle buy.",
-        "06_table_1",
+        "08_table_1",
     ),
     (
         "the majority of tasks receive fewer tokens than their ground-truth reasoning length",
         "§7.2, Fig. 6",
         "Count, at the scarcest budget, the queries that are granted less than their length, policy by policy.",
-        "05_streams_and_policies",
+        "07_streams_and_policies",
     ),
     (
         "CLEAR explicitly abandons tasks where the computational cost outweighs the potential gain",
         "§7.2, Fig. 6",
         "See which queries are given nothing, by tier, and how many of them the model would have solved.",
-        "05_streams_and_policies",
+        "07_streams_and_policies",
     ),
     (
         "CLEAR consistently improves over uniform allocation across all three code benchmarks",

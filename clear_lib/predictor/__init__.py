@@ -194,8 +194,8 @@ def forecast_file(profile: Profile, artifacts: str | Path) -> Path:
 
 
 def read_forecasts(profile: Profile, artifacts: str | Path) -> pd.DataFrame:
-    """The table of :func:`forecast_table` that chapter 04 writes; ``ValueError`` says so if it is missing."""
+    """The table of :func:`forecast_table` that chapter 06 writes; ``ValueError`` says so if it is missing."""
     path = forecast_file(profile, artifacts)
     if not path.is_file():
-        raise ValueError(f"{path} is missing: run notebooks/04_predictor.ipynb with profile {profile.name!r} first")
+        raise ValueError(f"{path} is missing: run notebooks/06_predictor.ipynb with profile {profile.name!r} first")
     return pd.read_parquet(path)

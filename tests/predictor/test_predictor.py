@@ -150,7 +150,7 @@ def test_the_forecast_table_counts_costs_in_tokens_of_the_reasoner():
 
 def test_forecasts_that_are_missing_say_which_chapter_makes_them(tmp_path):
     smoke = profiles.load("smoke")
-    with pytest.raises(ValueError, match="run notebooks/04_predictor.ipynb with profile 'smoke' first"):
+    with pytest.raises(ValueError, match="run notebooks/06_predictor.ipynb with profile 'smoke' first"):
         predictor.read_forecasts(smoke, tmp_path)
     path = predictor.forecast_file(smoke, tmp_path)
     path.parent.mkdir(parents=True)

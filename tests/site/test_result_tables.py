@@ -9,7 +9,7 @@ from clear_lib import paper
 from clear_lib.policies import POLICIES
 from clear_lib.streams import STREAMS
 
-PAGE = "book/chapters/06_table_1.html"
+PAGE = "book/chapters/08_table_1.html"
 
 
 @pytest.fixture(scope="module")
