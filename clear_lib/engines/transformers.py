@@ -5,22 +5,11 @@ The model's own forward does all the work but attention, which reads a cache of 
 token, and takes in the prompts of a new one, as a single packed row of tokens, so that the matrix products see
 no padding between cohorts and attention reads no further than each cohort has come. A finished request leaves
 at once; when enough have left, the next cohort enters.
-
-The products of a small model are too small to share among threads, and threads that wait for each other spin. So
-on a CPU a small model is decoded by several processes of one thread each, every one with its share of the requests.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import queue
-import subprocess
-import sys
-import threading
-import weakref
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,9 +24,6 @@ HEADROOM = 128
 
 #: A new cohort enters when this fraction of the batch is free.
 REFILL = 1 / 8
-
-#: A model of fewer parameters than this counts as small, and from this many requests on it gets help.
-SMALL, HELP_FROM = 30_000_000, 256
 
 #: A request that has ended: its number, its tokens, and whether the model ended it.
 Ended = tuple[int, list[int], bool]
@@ -177,15 +163,12 @@ class TransformersEngine(Engine):
         Requests decoded at the same time.
     device : str, optional
         A GPU where there is one, else the CPU.
-    processes : int, optional
-        Processes that share many requests, each with batches of its own and one thread. By default one per core
-        for a small model on a CPU, else 1, which leaves the number of threads alone.
     """
 
     name = "transformers"
 
     def __init__(self, model: str, revision: str | None = None, dtype: str = "float32", batch_size: int = 256,
-                 device: str | None = None, processes: int | None = None):
+                 device: str | None = None):
         self.version = transformers.__version__
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -196,11 +179,6 @@ class TransformersEngine(Engine):
         self.context = self.model.config.max_position_embeddings
         ends = self.model.generation_config.eos_token_id
         self.ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=self.device)
-        small = self.device.type == "cpu" and self.model.num_parameters() < SMALL
-        self.processes = processes or (_cores() if small else 1)
-        self._settings = {"model": model, "revision": revision, "dtype": dtype, "batch_size": batch_size,
-                          "device": str(self.device), "processes": 1}
-        self._helpers: list[_Helper] = []
 
     @torch.inference_mode()
     def stream(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
@@ -226,51 +204,13 @@ class TransformersEngine(Engine):
         requests = order[caps[order] > 0]
         bar = tqdm(total=len(requests), desc=progress, unit=" completions", disable=progress is None, mininterval=2.0)
         tokens = 0
-        for request, row, ended in self._shared(requests, ids, caps, temperature, seeds):
+        for request, row, ended in self._decode(requests, ids, caps, temperature, seeds):
             tokens += len(row)
             bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):,.0f} tokens/s", refresh=False)
             bar.update()
             text = self.tokenizer.decode(row, skip_special_tokens=True)
             yield request, Completion(text, tuple(row), "stop" if ended else "length")
         bar.close()
-
-    def _shared(self, requests: np.ndarray, ids: list[list[int]], caps: np.ndarray, temperature: float,
-                seeds: Sequence[int] | None) -> Iterator[Ended]:
-        """Decode a share of the requests here and the others in helpers, one thread each."""
-        if self.processes == 1:
-            yield from self._decode(requests, ids, caps, temperature, seeds)
-            return
-        count = self.processes if len(requests) >= HELP_FROM else 1
-        while len(self._helpers) < count - 1:
-            self._helpers.append(_Helper(self._settings))
-            weakref.finalize(self, self._helpers[-1].stop)
-        helpers, results = self._helpers[: count - 1], queue.SimpleQueue()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            for part, helper in enumerate(helpers, 1):
-                helper.ask((requests[part::count], ids, caps, temperature, seeds), results)
-            working = len(helpers)
-            for ended in self._decode(requests[::count], ids, caps, temperature, seeds):
-                yield ended
-                while not results.empty():
-                    if (other := results.get()) is None:
-                        working -= 1
-                    else:
-                        yield other
-            while working:
-                if (other := results.get()) is None:
-                    working -= 1
-                else:
-                    yield other
-            if not all(helper.idle for helper in helpers):
-                raise RuntimeError("a process that decodes has ended too early; was it killed, or out of memory?")
-        finally:
-            torch.set_num_threads(threads)
-            for helper in helpers:
-                if not helper.idle:  # it died, or nobody waits for the rest
-                    helper.stop()
-                    self._helpers.remove(helper)
 
     def _decode(self, queue: np.ndarray, ids: list[list[int]], caps: np.ndarray, temperature: float,
                 seeds: Sequence[int] | None) -> Iterator[Ended]:
@@ -312,73 +252,3 @@ def sample(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)
     tokens = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True)[:, 0]
     return tokens.clamp_(max=logits.shape[-1] - 1)
-
-
-class _Helper:
-    """A process that decodes, one job after another; it ends when this process does.
-
-    Attributes
-    ----------
-    idle : bool
-        Whether it has finished what it was asked.
-    """
-
-    def __init__(self, settings: dict[str, object]):
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen([sys.executable, "-c", f"from {__name__} import help_out; help_out()"],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
-        self.idle = True
-        self._send(settings)
-
-    def _send(self, message: object) -> None:
-        pickle.dump(message, self._process.stdin)
-        self._process.stdin.flush()
-
-    def ask(self, job: tuple, results: queue.SimpleQueue[Ended | None]) -> None:
-        """Start a job, the arguments of ``_decode``; its results come into the queue, None as the last."""
-        self.idle = False
-
-        def read() -> None:
-            try:
-                while (ended := pickle.load(self._process.stdout)) is not None:
-                    results.put(ended)
-                self.idle = True
-            except (EOFError, ValueError, pickle.UnpicklingError):  # it died, or was stopped
-                pass
-            results.put(None)
-
-        try:
-            self._send(job)
-        except BrokenPipeError:  # it died before: the reader will say so
-            pass
-        threading.Thread(target=read, daemon=True).start()
-
-    def stop(self) -> None:
-        """End the process, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-
-
-def help_out() -> None:
-    """The loop of a helper: settings, then jobs, come from the standard input; what has ended goes to the output."""
-    output, sys.stdout = sys.stdout.buffer, sys.stderr
-    engine = TransformersEngine(**pickle.load(sys.stdin.buffer))
-    torch.set_num_threads(1)
-    try:
-        while True:
-            job = pickle.load(sys.stdin.buffer)
-            with torch.inference_mode():
-                for ended in engine._decode(*job):
-                    pickle.dump(ended, output)
-                    output.flush()
-            pickle.dump(None, output)
-            output.flush()
-    except (EOFError, BrokenPipeError):  # nobody is left to help
-        os._exit(0)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,10 +1,5 @@
 """The batched decoder against transformers' own generate, on small models with random weights."""
 
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -21,10 +16,8 @@ from transformers import (
 )
 
 from clear_lib import engines, profiles
-from clear_lib.engines import transformers as module
 from clear_lib.engines.transformers import TransformersEngine, sample
 
-ROOT = Path(__file__).resolve().parents[2]
 SYMBOLS = [chr(code) for code in (*range(32, 127), *range(0x100, 0x180))]
 ENDS = [0, 5]
 SIZE = {"vocab_size": len(SYMBOLS) + 1, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6,
@@ -142,66 +135,6 @@ def test_a_stream_can_be_left(engine, prompts, uncapped):
     stream.close()
     assert engine.generate(prompts[:3], [150] * 3) == uncapped[:3]
     assert not torch.is_inference_mode_enabled()
-
-
-@pytest.fixture
-def helped(folder, monkeypatch):
-    """An engine that shares even a few requests with a second process."""
-    monkeypatch.setattr(module, "HELP_FROM", 2)
-    engine = TransformersEngine(folder, batch_size=8, processes=2)
-    yield engine
-    for helper in engine._helpers:
-        helper.stop()
-
-
-def test_a_helper_changes_nothing(helped, engine, prompts, uncapped):
-    threads = torch.get_num_threads()
-    assert helped.generate(prompts, [150] * len(prompts)) == uncapped
-    caps, seeds = [0, 5, 80, 120] * 10, range(len(prompts))
-    assert helped.generate(prompts, caps, 1.0, seeds) == engine.generate(prompts, caps, 1.0, seeds)
-    assert len(helped._helpers) == 1 and torch.get_num_threads() == threads
-
-
-def test_a_helper_whose_work_nobody_waits_for_is_stopped(helped, prompts, uncapped):
-    stream = helped.stream(prompts, [150] * len(prompts))
-    next(stream)
-    helper = helped._helpers[0]
-    stream.close()
-    assert helped._helpers == [] and helper._process.poll() is not None
-    assert helped.generate(prompts, [150] * len(prompts)) == uncapped
-
-
-def test_a_helper_that_dies_is_an_error_and_the_next_call_starts_another(helped, prompts, uncapped):
-    helped.generate(prompts[:4], [5] * 4)
-    helped._helpers[0]._process.kill()
-    with pytest.raises(RuntimeError, match="ended too early"):
-        helped.generate(prompts, [150] * len(prompts))
-    assert helped.generate(prompts, [150] * len(prompts)) == uncapped
-
-
-def test_helpers_end_with_the_process_that_started_them(folder):
-    """Even when that one is killed with kill -9 in the middle of its work."""
-    script = (
-        "import sys; from clear_lib.engines import transformers as t; t.HELP_FROM = 2\n"
-        "engine = t.TransformersEngine(sys.argv[1], batch_size=4, processes=2)\n"
-        "for round in range(10_000):\n"
-        "    engine.generate(['abc'] * 8, [200] * 8); print(engine._helpers[0]._process.pid, flush=True)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    helper = int(process.stdout.readline())
-    process.kill()
-    process.communicate()
-    for _ in range(600):
-        if not running(helper):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"the helper {helper} still runs")
-
-
-def running(process):
-    """Whether a process is there and no zombie."""
-    status = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False).stdout
-    return bool(status.strip()) and not status.startswith("Z")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
