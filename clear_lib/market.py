@@ -1,22 +1,30 @@
-"""Price discovery: the price at which the queries together ask for the budget.
+"""Price discovery: the price at which the queries together ask for the budget, and what to do without one.
 
-Algorithm 1 of the paper. Demand falls as the price rises, but it falls in jumps, one for each query that is
-abandoned, so a price at which it *equals* the budget need not exist. The search then ends at the jump, on its
-affordable side, and the rest of the budget stays unspent.
+Demand falls as the price rises, but it falls in jumps, one for each query that is abandoned, so a price at which
+it *equals* the budget need not exist. Algorithm 1 of the paper (:func:`clear_market`) then ends at the jump, on its
+affordable side, and the rest of the budget stays unspent. :func:`solve_shared` and :func:`solve` look for the
+optimum instead, and say how far from it they can be at most: at any price, the budget at that price plus all
+surpluses is a utility that no allocation exceeds (weak duality).
 """
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .forecasts import Array
-from .utility import Surge
+from .utility import Surge, Utility
 
 #: Relative excess over a budget that is rounding error of a sum, not demand.
 ROUNDING = 1e-12
+
+#: Batches of at most this many queries are worth a search around the jump, so many queries to either side of it.
+SEARCHED, NEAR = 64, 6
 
 
 class Clearing(NamedTuple):
@@ -24,6 +32,32 @@ class Clearing(NamedTuple):
 
     price: float
     tokens: Array
+
+
+class Solution(NamedTuple):
+    """An allocation and its certificate.
+
+    Attributes
+    ----------
+    price : float
+        Shadow price, utility per token.
+    tokens : array of shape (n,)
+        Tokens before rounding, with a sum of at most the budget.
+    value : float
+        Their utility.
+    bound : float
+        Dual bound: no allocation within budget and cap has more utility.
+    """
+
+    price: float
+    tokens: Array
+    value: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """The most utility that the allocation can be short of the optimum."""
+        return self.bound - self.value
 
 
 def adaptive_decay(budget_per_query: float, mean_threshold: float, epsilon: float = 32.0) -> float:
@@ -45,23 +79,44 @@ def adaptive_decay(budget_per_query: float, mean_threshold: float, epsilon: floa
     return 1.0 / max(epsilon, budget_per_query - mean_threshold)
 
 
-def abandonment_line(price: float, utility: Surge) -> float:
-    """Threshold at and above which no query is served at ``price``: ``(1-w)²/(β·w)``, ``w = W0(e·λ/v0)``.
+def abandonment_line(price: float | Array, utility: Utility) -> Array:
+    """Threshold at and above which no query is served at ``price``: ``U(s)/λ - s`` at the best response ``s``.
 
-    Derived from the sign of the surplus at the best response (eqs. 5 and 6), without a cap.
+    Derived from the sign of the surplus (eqs. 5 and 6), without a cap. For the surge it is ``(1-w)²/(β·w)`` with
+    ``w = W0(e·λ/v0)``.
 
     Returns
     -------
-    float
-        Tokens; infinite at price 0, and 0 from price ``v0`` on.
+    array
+        Tokens; infinite at price 0, and 0 from the steepest marginal on (``v0`` for the surge).
     """
     surge = utility.best_response(price)
-    w = price / utility.velocity * np.exp(utility.decay * surge)  # z·exp(z) = e·λ/v0 with z = 1 - βs
     with np.errstate(divide="ignore"):
-        return utility.decay * surge**2 / w
+        return np.asarray(utility.value(surge) / np.asarray(price, dtype=float) - surge)
 
 
-def demand(price: float, thresholds: Array, utility: Surge, cap: float = math.inf) -> Array:
+def exit_price(thresholds: Array, utility: Utility, cap: float | Array = math.inf) -> Array:
+    """Price from which on a query is abandoned: its most utility per token, the threshold included.
+
+    The inverse of :func:`abandonment_line`, with a cap.
+
+    Returns
+    -------
+    array of shape (n,)
+        Utility per token; 0 for a query whose threshold lies past its cap.
+    """
+    surge = np.maximum(np.minimum(utility.least_surge(thresholds), cap - thresholds), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        price = utility.value(surge) / (thresholds + surge)
+    return np.where(np.isnan(price), utility.steepest, price)  # without a threshold the first token counts
+
+
+def _cost(price: float, tokens: Array) -> Array | float:
+    """What tokens cost; nothing at price 0, even where they are infinitely many."""
+    return price * tokens if price > 0 else 0.0
+
+
+def demand(price: float, thresholds: Array, utility: Utility, cap: float | Array = math.inf) -> Array:
     """Tokens that each query asks for at ``price``: its best response, or nothing without a surplus (eq. 5).
 
     The paper's algorithm tests the surplus first and applies the context limit after; we test what would
@@ -74,9 +129,9 @@ def demand(price: float, thresholds: Array, utility: Surge, cap: float = math.in
         Utility per token, at least 0.
     thresholds : array of shape (n,)
         Tokens.
-    utility : Surge
+    utility : Utility
         Shared by all queries, or with arrays of shape (n,).
-    cap : float
+    cap : float or array of shape (n,)
         Most tokens that a query can get.
 
     Returns
@@ -85,14 +140,38 @@ def demand(price: float, thresholds: Array, utility: Surge, cap: float = math.in
         Tokens, before rounding.
     """
     tokens = np.minimum(thresholds + utility.best_response(price), cap)
-    surplus = utility.value(tokens - thresholds) - price * tokens
-    return np.where(surplus > 0, tokens, 0.0)
+    return np.where(utility.value(tokens - thresholds) > _cost(price, tokens), tokens, 0.0)
+
+
+def dual_bound(
+    price: float, thresholds: Array, budget: float, utility: Utility, *, cap: float | Array = math.inf
+) -> float:
+    """``λB + Σ max(0, max_t U_i(t) - λt)``: no allocation of the budget has more utility, at any price.
+
+    Whoever could buy and sell tokens at the price could do at least as well as within the budget.
+
+    Parameters
+    ----------
+    price : float
+        Utility per token, at least 0. The bound is convex in it, and lowest where demand crosses the budget.
+    thresholds, budget, utility, cap
+        As for :func:`solve`.
+
+    Returns
+    -------
+    float
+        Utility.
+    """
+    tokens = demand(price, thresholds, utility, cap)
+    return float(price * budget + (utility.value(tokens - thresholds) - _cost(price, tokens)).sum())
 
 
 def clear_market(
-    thresholds: Array, budget: float, utility: Surge, *, cap: float = math.inf, iterations: int = 40
+    thresholds: Array, budget: float, utility: Utility, *, cap: float | Array = math.inf, iterations: int = 40
 ) -> Clearing:
     """Algorithm 1: bisection on the price in ``[0, v0]`` until demand meets the budget (eq. 14).
+
+    For another utility than the surge, ``v0`` is its steepest marginal.
 
     Returns the affordable end of the last interval, so the tokens never exceed the budget. Price 0 is tried
     first: an ample budget is recognised exactly.
@@ -103,9 +182,9 @@ def clear_market(
         Tokens.
     budget : float
         Tokens, at least 0.
-    utility : Surge
+    utility : Utility
         Shared by all queries, or with arrays of shape (n,).
-    cap : float
+    cap : float or array of shape (n,)
         Most tokens that a query can get.
     iterations : int
         Halvings of the price interval.
@@ -116,7 +195,7 @@ def clear_market(
         The price and the tokens bought at it.
     """
     affordable = budget * (1 + ROUNDING)
-    low, high = 0.0, float(np.max(utility.velocity))
+    low, high = 0.0, float(np.max(utility.steepest))
     tokens = demand(low, thresholds, utility, cap)
     if tokens.sum() <= affordable:
         return Clearing(low, tokens)
@@ -127,3 +206,247 @@ def clear_market(
         else:
             high = price
     return Clearing(high, demand(high, thresholds, utility, cap))
+
+
+
+
+def _first_above(total: Callable[[int], float], budget: float, low: int, high: int) -> int:
+    """Smallest ``k`` from ``low`` to ``high`` with ``total(k) > budget``, or ``high``; ``total`` must not fall.
+
+    By interpolation, since totals of many queries are nearly smooth; every third step halves, in case they are not.
+    """
+    seen: list[tuple[int, float]] = []
+    step = 0
+    while low < high:
+        guess = (low + high) // 2
+        if len(seen) > 1 and step % 3:
+            (first, before), (last, after) = seen[-2:]
+            if after != before:
+                wanted = last + (budget - after) * (last - first) / (after - before)
+                guess = int(min(max(math.floor(wanted), low), high - 1))
+        seen.append((guess, total(guess)))
+        if seen[-1][1] > budget:
+            high = guess
+        else:
+            low = guess + 1
+        step += 1
+    return low
+
+
+def solve_shared(
+    thresholds: Array, budget: float, utility: Utility, *, cap: float | Array = math.inf
+) -> Solution:
+    """The exact optimum where all queries share one utility: sort, cumulative sum, argmax.
+
+    Who is served are the ``k`` with the smallest thresholds: any others cost more and bring no more. They get
+    the same surge, ``s_k = min((B - Σ τ)/k, peak)``, since the marginal falls. The best ``k`` has the largest
+    ``k·U(s_k)``. No price is searched for, and no Lambert W needed, but for a few prices of the certificate.
+
+    This holds if the parameters are shared, the marginal falls up to the peak, tokens are continuous and may be
+    left unspent, and no cap binds at the solution. Where it does not, :func:`solve` takes over.
+
+    Parameters
+    ----------
+    thresholds, budget, utility, cap
+        As for :func:`solve`.
+
+    Returns
+    -------
+    Solution
+        See :func:`solve`; here ``value`` is the optimum, whatever the gap.
+    """
+    if not (utility.shared and utility.concave):
+        return solve(thresholds, budget, utility, cap=cap)
+    ordered = np.sort(thresholds)
+    fees = np.cumsum(ordered)
+    served = np.arange(1, np.searchsorted(fees, budget) + 1)
+    surges = np.minimum((budget - fees[: served.size]) / served, utility.peak)
+    values = served * utility.value(surges)
+    tokens, value = np.zeros(thresholds.size), 0.0
+    if served.size:
+        best = int(np.argmax(values))
+        value = float(values[best])
+        tokens = np.where(_first_smallest(thresholds, ordered[best], best + 1), thresholds + surges[best], 0.0)
+        if (tokens > cap).any():
+            return solve(thresholds, budget, utility, cap=cap)
+    price, bound = _shared_dual(ordered, fees, budget, utility)
+    return Solution(price, tokens, value, max(bound, value))
+
+
+def _first_smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]:
+    """The ``count`` smallest, of which ``last`` is the largest; ties by position."""
+    chosen = values <= last
+    surplus = int(np.count_nonzero(chosen)) - count
+    if surplus > 0:
+        chosen[np.flatnonzero(values == last)[-surplus:]] = False
+    return chosen
+
+
+def _shared_dual(ordered: Array, fees: Array, budget: float, utility: Utility) -> tuple[float, float]:
+    """Price and value of the lowest dual bound, from thresholds in order and their cumulative sum."""
+    n, peak = ordered.size, float(utility.peak)
+    if fees[-1] + n * peak <= budget:
+        return 0.0, float(n * utility.value(peak))
+
+    def total(k: int) -> float:
+        """Demand of the first ``k`` at the price at which the next one is abandoned."""
+        return fees[k - 1] + k * utility.best_response(exit_price(ordered[k], utility))
+
+    k = _first_above(total, budget, 1, n)
+    price = float(exit_price(ordered[k - 1], utility))
+    surge = float(utility.best_response(price))
+    if fees[k - 1] + k * surge <= budget:  # demand of these k crosses the budget without a jump
+        surge = (budget - fees[k - 1]) / k
+        price = float(utility.marginal(surge))
+    return price, float(price * budget + k * (utility.value(surge) - price * surge) - price * fees[k - 1])
+
+
+class _Queries(NamedTuple):
+    """Queries that are all to be served, whatever their surplus."""
+
+    thresholds: Array
+    utility: Utility
+    cap: float | Array
+
+    def pick(self, which: slice | NDArray) -> _Queries:
+        """Some of the queries."""
+        cap = self.cap if np.ndim(self.cap) == 0 else self.cap[which]
+        return _Queries(self.thresholds[which], self.utility.at(which), cap)
+
+    def most(self) -> Array:
+        """Tokens of the peaks."""
+        return np.minimum(self.thresholds + self.utility.peak, self.cap)
+
+    def asked(self, price: float) -> Array:
+        """Tokens asked for at a price."""
+        return np.minimum(self.thresholds + self.utility.best_response(price), self.cap)
+
+    def values(self, tokens: Array) -> Array:
+        """Utility of tokens."""
+        return self.utility.value(tokens - self.thresholds)
+
+    def fill(self, budget: float, price: float) -> _Filled | None:
+        """Share a budget at equal marginals, starting the search at ``price``; None if it is too small.
+
+        Two prices close to each other, one too high and one too low, are enough: the mixture of what is asked at
+        the two uses the budget, and is short of the optimum by the square of their distance.
+        """
+        tokens = self.most()
+        if tokens.sum() <= budget:
+            return _Filled(0.0, tokens, tokens)
+        low = high = None  # (log price, excess demand, tokens)
+        at, stride = math.log(price), 1e-4
+        ceiling = math.log(float(np.max(self.utility.steepest)))
+        for step in range(200):
+            tokens = self.asked(math.exp(at))
+            excess = float(tokens.sum()) - budget
+            if excess > 0:
+                if at >= ceiling:
+                    return None
+                low = (at, excess, tokens)
+            else:
+                high = (at, excess, tokens)
+            if low is None or high is None:
+                at = min(at + stride, ceiling) if high is None else at - stride
+                stride *= 8
+                continue
+            width, part = high[0] - low[0], high[1] / (high[1] - low[1])
+            if part * (1 - part) * width**2 < 1e-14 or width < 1e-13:
+                break
+            at = (low[0] + high[0]) / 2 if step % 4 == 3 else high[0] - part * width
+        near = min(low, high, key=lambda end: abs(end[1]))
+        return _Filled(math.exp(near[0]), near[2], high[2] + part * (low[2] - high[2]))
+
+
+class _Filled(NamedTuple):
+    """Tokens that use a budget, and what is asked for at a price next to that of the last token."""
+
+    price: float
+    asked: Array
+    tokens: Array
+
+
+def solve(thresholds: Array, budget: float, utility: Utility, *, cap: float | Array = math.inf) -> Solution:
+    """A near-optimal allocation for any utilities, with a bound that says how near.
+
+    The bound is the dual one at the price where demand jumps over the budget. There, queries are in order of the
+    price at which each is abandoned, and all but the one that jumps get what they ask for. What is left is put to
+    its best use: serving the first of them with all of the budget at a lower price, or that one more at a higher
+    price, then, in a small batch, changing the few who are nearest to the jump.
+
+    Parameters
+    ----------
+    thresholds : array of shape (n,)
+        Tokens; all 0 for :class:`~clear_lib.utility.LogNormal`.
+    budget : float
+        Tokens, at least 0.
+    utility : Utility
+        Shared by all queries, or with arrays of shape (n,).
+    cap : float or array of shape (n,)
+        Most tokens that a query can get.
+
+    Returns
+    -------
+    Solution
+        The price is the one with the lowest bound. Where demand meets the budget at it, the gap is rounding
+        error. Elsewhere it is less than the value of about one query, so it falls like ``1/n`` beside the total.
+    """
+    exits = exit_price(thresholds, utility, cap)
+    order = np.argsort(-exits)[: np.count_nonzero(exits)]
+    price, bound, ranked = _solve_ranked(_Queries(thresholds, utility, cap).pick(order), exits[order], budget)
+    tokens = np.zeros(thresholds.size)
+    tokens[order] = ranked
+    value = float(utility.value(tokens - thresholds).sum())
+    return Solution(price, tokens, value, max(bound, value))
+
+
+def _solve_ranked(queries: _Queries, exits: Array, budget: float) -> tuple[float, float, Array]:
+    """Price, bound and tokens, for queries in order of the price at which they are abandoned, highest first."""
+    most = queries.most()
+    ample = np.cumsum(most)
+    if not exits.size or ample[-1] <= budget:
+        return 0.0, float(queries.values(most).sum()), most
+    least = np.cumsum(np.minimum(queries.thresholds + queries.utility.least_surge(queries.thresholds), queries.cap))
+    low, high = (int(np.searchsorted(sums, budget, side="right")) + 1 for sums in (ample, least))
+    k = _first_above(
+        lambda k: float(queries.pick(slice(k)).asked(exits[k]).sum()), budget, low, min(high, exits.size)
+    )
+    price, first = float(exits[k - 1]), queries.pick(slice(k))
+    asked = first.asked(price)
+    tokens = np.zeros(exits.size)
+    if asked.sum() <= budget:  # demand of these k crosses the budget without a jump
+        price, asked, tokens[:k] = first.fill(budget, price)
+    else:
+        tokens = _use_leftover(queries, k, budget, price)
+    return price, float(price * budget + (first.values(asked) - price * asked).sum()), tokens
+
+
+def _use_leftover(queries: _Queries, k: int, budget: float, price: float) -> Array:
+    """The best tokens found where demand jumps with query ``k``: without it, with it, or with others changed."""
+
+    def serve(members: NDArray[np.bool_]) -> tuple[float, Array]:
+        chosen = queries.pick(members)
+        filled = chosen.fill(budget, price) if members.any() else None
+        tokens = np.zeros(members.size)
+        if filled is None:
+            return 0.0, tokens
+        tokens[members] = filled.tokens
+        return float(chosen.values(filled.tokens).sum()), tokens
+
+    n = queries.thresholds.size
+    members = np.arange(n) < k - 1
+    best = serve(members)
+    moves = [(k - 1,)]
+    if n <= SEARCHED:
+        near = range(max(k - 1 - NEAR, 0), min(k + NEAR, n))
+        moves += [(i,) for i in near] + [(i, j) for i in near for j in near if i < j]
+    improved = True
+    while improved:
+        improved = False
+        for move in moves:
+            other = members.copy()
+            other[list(move)] ^= True
+            tried = serve(other)
+            if tried[0] > best[0] * (1 + ROUNDING):
+                members, best, improved = other, tried, n <= SEARCHED
+    return best[1]
