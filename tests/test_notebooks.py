@@ -70,6 +70,11 @@ def test_cells_are_short(notebook):
     assert max(lengths) <= 20
 
 
+def test_lines_fit_the_page(notebook):
+    shown = [(cell.id, line) for cell in code_cells(notebook) if is_shown(cell) for line in cell.source.splitlines()]
+    assert [(cell, line) for cell, line in shown if len(line) > 88] == []
+
+
 def test_sentences_stand_between_the_cells(notebook):
     """Two cells may follow each other (one computes, one draws), three may not."""
     shown = [cell for cell in notebook.cells if is_shown(cell)]
