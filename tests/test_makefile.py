@@ -25,7 +25,7 @@ case "$1 $2 $3" in
 esac
 """
 CHAPTERS = [
-    f"notebooks/{name}.ipynb" for name in ("01_one", "02_two", "03_three", "04_four", "05_five", "06_six", "90_card")
+    f"notebooks/{name}.ipynb" for name in ("01_one", "02_two", "03_three", "06_six", "07_seven", "08_eight", "90_card")
 ]
 
 
@@ -73,8 +73,8 @@ def test_a_first_run_makes_everything_in_order_and_a_second_nothing(project):
     "edited, asked",
     [
         ("notebooks/01_one.ipynb", [CHAPTERS[0], "pages"]),
-        ("notebooks/04_four.ipynb", [*CHAPTERS[3:6], "pages"]),
-        ("notebooks/06_six.ipynb", [CHAPTERS[5], "pages"]),
+        ("notebooks/06_six.ipynb", [*CHAPTERS[3:6], "pages"]),
+        ("notebooks/08_eight.ipynb", [CHAPTERS[5], "pages"]),
         ("book/intro.md", ["pages"]),
         ("_toc.yml", ["pages"]),
         ("book/run.py", [*CHAPTERS, "pages"]),
@@ -92,8 +92,8 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(project, edited, ask
 
 def test_a_new_chapter_is_picked_up(project):
     make(project, "book")
-    edit(project / "notebooks" / "07_seven.ipynb", "seven\n")
-    assert make(project, "book") == ["notebooks/07_seven.ipynb", "pages"]
+    edit(project / "notebooks" / "04_four.ipynb", "four\n")
+    assert make(project, "book") == ["notebooks/04_four.ipynb", "pages"]
 
 
 def test_another_profile_never_shows_stale_chapters(project):
@@ -107,12 +107,12 @@ def test_another_profile_never_shows_stale_chapters(project):
 
 def test_a_failing_chapter_stops_the_build_and_leaves_the_earlier_results(project):
     make(project, "book")
-    page, chapter = project / "_build/html/index.html", project / "artifacts/tiny/chapters/04_four.ipynb"
+    page, chapter = project / "_build/html/index.html", project / "artifacts/tiny/chapters/06_six.ipynb"
     before = page.read_text(), chapter.read_text()
-    edit(project / "notebooks/04_four.ipynb", "broken\n")
+    edit(project / "notebooks/06_six.ipynb", "broken\n")
     assert make(project, "book", status=2) == [CHAPTERS[3]]
     assert (page.read_text(), chapter.read_text()) == before
-    edit(project / "notebooks/04_four.ipynb", "mended\n")
+    edit(project / "notebooks/06_six.ipynb", "mended\n")
     assert sorted(make(project, "book")) == sorted([*CHAPTERS[3:6], "pages"])
 
 
