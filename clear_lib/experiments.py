@@ -6,20 +6,21 @@ a draw from the pool; a policy grants tokens; and the recording says what they w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from . import paper, serving, streams
-from .policies import POLICIES, Allocation, allocate
+from .forecasts import Forecasts
+from .policies import OF_THE_PAPER, POLICIES, Allocation, allocate
 from .profiles import Profile
-from .rollouts import replay
 
 #: Columns of a table of results. ``accuracy`` and ``active`` are shares of the queries; ``granted`` and ``used``
 #: are tokens per query, ``budget_per_query`` too; ``scarcity`` is the budget as a fraction of the reference
-#: length; ``setting`` and ``value`` name the axis of a sweep.
+#: length; ``accounting`` says which tokens the budget limits (:data:`clear_lib.serving.ACCOUNTINGS`); ``setting``
+#: and ``value`` name the axis of a sweep.
 COLUMNS = (
     "profile", "stream", "stream_seed", "predictor_seed", "policy", "accounting", "budget_per_query", "scarcity",
     "n", "accuracy", "granted", "used", "active", "price", "setting", "value",
@@ -109,16 +110,33 @@ def draw_stream(profile: Profile, pool: pd.DataFrame, stream: str, seed: int) ->
 
 
 class Served(NamedTuple):
-    """A stream that was served: the policy's answer, and one row a query with ``granted``, ``used``, ``solved``."""
+    """A stream that was served: the outcome, and one row a query with ``granted``, ``used``, ``solved``."""
 
-    allocation: Allocation
+    outcome: serving.Outcome
     queries: pd.DataFrame
+
+    @property
+    def allocation(self) -> Allocation | None:
+        """What the policy granted at first; None of a sequential policy."""
+        return self.outcome.allocation
+
+
+def forecasts_of(queries: pd.DataFrame) -> Forecasts:
+    """The forecasts in a table: ``threshold``, and ``spread``, ``solvable`` and ``log_median`` where it has them."""
+    given = {name: queries[name].to_numpy() for name in ("spread", "solvable", "log_median") if name in queries}
+    return Forecasts(queries["threshold"].to_numpy(), **given)
 
 
 def serve(
-    profile: Profile, queries: pd.DataFrame, policy: str, scarcity: float, reference: float, **settings: Any
+    profile: Profile,
+    queries: pd.DataFrame,
+    policy: str,
+    scarcity: float,
+    reference: float,
+    accounting: str = "caps",
+    **settings: Any,
 ) -> Served:
-    """Allocate a budget over a stream and replay what the caps would have brought.
+    """Serve a stream under a budget, replaying its recording.
 
     TALE-EP instructs the model, so it is replayed on the rollouts of the rung that it chose for each query; all
     other policies on the free ones.
@@ -132,6 +150,8 @@ def serve(
         Name in the registry.
     scarcity, reference : float
         Budget as a fraction of the reference length, and the reference length in tokens.
+    accounting : str
+        See :func:`clear_lib.serving.serve`. A sequential policy is served with refunds in any case.
     **settings
         Settings of the policy, before those of the profile.
 
@@ -140,45 +160,58 @@ def serve(
     Served
         ``queries`` has the stream's columns and ``rung``, ``granted``, ``used`` (tokens), ``solved``.
     """
-    allocation = allocate(
-        queries["threshold"].to_numpy(),
-        budget_per_query(scarcity, reference) * len(queries),
-        policy,
-        cap=profile.cap,
-        lengths=queries["length"].to_numpy(),
-        correct=queries["correct"].to_numpy(),
-        estimates=queries["estimate"].to_numpy(),
-        **{**settings_of(profile, reference, policy), **settings},
-    )
+    forecasts, budget = forecasts_of(queries), budget_per_query(scarcity, reference) * len(queries)
+    settings = {**settings_of(profile, reference, policy), **settings}
     lengths, correct = queries["length"].to_numpy(), queries["correct"].to_numpy()
     rungs = np.full(len(queries), "free", dtype=object)
-    if "estimates" in POLICIES[policy].needs:
-        rungs = serving.choose_rungs(allocation.tokens, queries["estimate"].to_numpy(), profile.rungs)
-        for rung in profile.rungs:
-            lengths = np.where(rungs == rung, queries[f"length@{rung}"], lengths)
-            correct = np.where(rungs == rung, queries[f"correct@{rung}"], correct)
-    outcome = replay(lengths, correct, allocation.tokens)
-    answers = {"rung": rungs, "granted": allocation.tokens, "used": outcome.used, "solved": outcome.solved}
-    return Served(allocation, pd.concat([queries, pd.DataFrame(answers, index=queries.index)], axis=1))
+    if POLICIES[policy].kind == "sequential":
+        accounting = "refunds"
+    else:
+        estimates = queries["estimate"].to_numpy()
+        settings |= {"lengths": lengths, "correct": correct, "estimates": estimates}
+        if "estimates" in POLICIES[policy].needs:
+            caps = allocate(forecasts, budget, policy, cap=profile.cap, **settings).tokens
+            rungs = serving.choose_rungs(caps, estimates, profile.rungs)
+            for rung in profile.rungs:
+                lengths = np.where(rungs == rung, queries[f"length@{rung}"], lengths)
+                correct = np.where(rungs == rung, queries[f"correct@{rung}"], correct)
+    stepper = serving.ReplayStepper(lengths)
+    outcome = serving.serve(policy, forecasts, budget, stepper, accounting=accounting, cap=profile.cap, **settings)
+    answers = {
+        "rung": rungs, "granted": outcome.granted, "used": outcome.used, "solved": outcome.finished & correct,
+    }  # fmt: skip
+    return Served(outcome, pd.concat([queries, pd.DataFrame(answers, index=queries.index)], axis=1))
 
 
 def served_streams(
     profile: Profile,
     pool: pd.DataFrame,
-    policies: Sequence[str] = tuple(POLICIES),
+    policies: Sequence[str] = OF_THE_PAPER,
     scarcities: Iterable[float] | None = None,
     only: Iterable[str] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[tuple[dict[str, Any], Served]]:
-    """Every stream (or ``only`` some) × seed × budget × policy of a profile, with what each is called."""
+    """Every stream (or ``only`` some) × seed × budget × policy of a profile, with what each is called.
+
+    ``sweep`` names one setting and its values: a policy that has the setting is served with each of them.
+    ``settings`` go to all policies, and to :func:`serve`.
+    """
     reference = reference_length(pool)
+    if sweep and len(sweep) != 1:
+        raise ValueError(f"a sweep has one setting, got {', '.join(sweep)}")
+    ((axis, values),) = sweep.items() if sweep else [(None, [])]
     for stream in profile.stream_shares if only is None else only:
         for seed in range(profile.stream_seeds):
             queries = draw_stream(profile, pool, stream, seed)
             for scarcity in profile.scarcities if scarcities is None else scarcities:
                 for policy in policies:
-                    named = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy}
-                    yield named, serve(profile, queries, policy, scarcity, reference, **settings)
+                    swept = axis in POLICIES[policy].settings
+                    for value in values if swept else [np.nan]:
+                        named = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy}
+                        named |= {"setting": axis if swept else None, "value": value}
+                        own = settings | ({axis: value} if swept else {})
+                        yield named, serve(profile, queries, policy, scarcity, reference, **own)
 
 
 def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choice: Any) -> pd.DataFrame:
@@ -192,30 +225,29 @@ def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choi
     predictor_seed : int
         Recorded with the results.
     **choice
-        ``policies``, ``scarcities``, ``only`` and settings, see :func:`served_streams`.
+        ``policies``, ``scarcities``, ``only``, ``sweep``, ``accounting`` and settings, see :func:`served_streams`
+        and :func:`serve`.
 
     Returns
     -------
     DataFrame
-        The columns of :data:`COLUMNS`, one row for each stream, seed, budget and policy.
+        The columns of :data:`COLUMNS`, one row for each stream, seed, budget, policy and value of a sweep.
     """
     rows = []
-    for named, (allocation, queries) in served_streams(profile, pool, **choice):
+    for named, (outcome, queries) in served_streams(profile, pool, **choice):
         rows.append(
             named
             | {
                 "profile": profile.name,
                 "predictor_seed": predictor_seed,
-                "accounting": "caps",
-                "budget_per_query": allocation.budget // len(queries),
+                "accounting": outcome.accounting,
+                "budget_per_query": outcome.budget // len(queries),
                 "n": len(queries),
                 "accuracy": queries["solved"].mean(),
                 "granted": queries["granted"].mean(),
                 "used": queries["used"].mean(),
-                "active": allocation.active.mean(),
-                "price": np.nan if allocation.price is None else allocation.price,
-                "setting": None,
-                "value": np.nan,
+                "active": (queries["granted"] > 0).mean(),
+                "price": np.nan if outcome.price is None else outcome.price,
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -245,11 +277,68 @@ def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame
     return table.sort_values("tier", kind="stable", ignore_index=True)
 
 
-def gains(results: pd.DataFrame, column: str = "accuracy", baseline: str = "uniform") -> pd.DataFrame:
-    """Results with ``gain``: ``column`` minus its value under the baseline on the same stream and budget."""
+def gains(
+    results: pd.DataFrame, column: str = "accuracy", baseline: str | pd.DataFrame = "uniform"
+) -> pd.DataFrame:
+    """Results with ``gain``: ``column`` minus its value under the baseline on the same stream and budget.
+
+    ``baseline`` is a policy of these results, or results with one row for each stream, seed and budget.
+    """
     key = ["stream", "stream_seed", "scarcity"]
-    base = results[results["policy"] == baseline].set_index(key)[column]
+    base = results[results["policy"] == baseline] if isinstance(baseline, str) else baseline
+    if base.duplicated(key).any():
+        raise ValueError("the baseline has several rows for one stream, seed and budget; choose one kind of run")
+    base = base.set_index(key)[column]
     return results.assign(gain=results[column].to_numpy() - base.loc[pd.MultiIndex.from_frame(results[key])].to_numpy())
+
+
+def best_fixed(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a sweep at its best value: the one with the highest mean accuracy over all streams and budgets.
+
+    One value for all cells, but chosen with the results in view: an opponent that is rather too strong.
+    """
+    return results[results["value"] == results.groupby("value")["accuracy"].mean().idxmax()]
+
+
+def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the policy, accounting and value that are best in each cell, by the mean over its streams.
+
+    Chosen cell by cell with the results in view: no one could have run it.
+    """
+    cell, kind = ["stream", "scarcity"], ["policy", "accounting", "setting", "value"]
+    means = results.groupby([*cell, *kind], dropna=False, sort=False)["accuracy"].mean()
+    best = pd.MultiIndex.from_tuples(means.groupby(cell, sort=False).idxmax(), names=means.index.names)
+    return results.merge(best.to_frame(index=False), on=[*cell, *kind])
+
+
+def gap_closed(
+    results: pd.DataFrame,
+    baseline: pd.DataFrame,
+    ceiling: pd.DataFrame,
+    by: Sequence[str] = ("stream", "scarcity", "policy"),
+) -> pd.DataFrame:
+    """Which share of the way from a baseline to a ceiling the results go.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Of :func:`run`.
+    baseline, ceiling : DataFrame
+        Of :func:`run`, with one row for each stream, seed and budget: the true oracle's, say, as the ceiling.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``by``, the paired ``gain`` over the baseline with ``gain_low`` and ``gain_high`` as of
+        :func:`interval`, ``gap`` (ceiling minus baseline, means over seeds), ``closed`` (gain over gap; NaN where the
+        gap is less than half a per cent of the queries), ``seeds``.
+    """
+    gained = gains(results, baseline=baseline)
+    table = interval(gained, ["gain"], by)
+    gap = gains(ceiling, baseline=baseline).groupby(["stream", "scarcity"])["gain"].mean()
+    table["gap"] = gap.loc[pd.MultiIndex.from_frame(table[["stream", "scarcity"]])].to_numpy()
+    table["closed"] = (table["gain"] / table["gap"]).where(table["gap"] >= 0.005)
+    return table
 
 
 def interval(

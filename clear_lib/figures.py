@@ -27,6 +27,7 @@ POLICY_STYLE = {
     "clear-heuristic": ("#E69F00", "^", "-"),
     "clear-auction": ("#009E73", "v", "-"),
     "clear": ("#D55E00", "o", "-"),
+    "clear-sequential": ("#7B3294", "*", "-"),
     "oracle": ("black", "P", ":"),
     "oracle-paper": ("#0072B2", "X", ":"),
 }

@@ -112,3 +112,10 @@ class Forecasts:
     def n(self) -> int:
         """Number of queries."""
         return self.threshold.size
+
+    def part(self, rows: Any) -> Forecasts:
+        """The forecasts of some queries: ``rows`` is a slice, positions or a mask."""
+        given = {"spread": self.spread, "solvable": self.solvable}
+        some = Forecasts(self.threshold[rows], **{name: value[rows] for name, value in given.items() if value is not None})
+        object.__setattr__(some, "log_median", self.log_median[rows])
+        return some

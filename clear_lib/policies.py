@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .forecasts import Array, Forecasts, vector
 from .market import ROUNDING, adaptive_decay, clear_market
+from .stages import Stages, stages
 from .utility import Surge
 
 
@@ -88,13 +89,14 @@ class Policy:
     name, label : str
         Name in code and in results, and name in the paper's tables.
     kind : str
-        ``"cap"``: one decision for the whole batch before it runs.
+        ``"cap"``: one decision for the whole batch before it runs; ``"sequential"``: decides as it runs.
     needs : tuple of str
-        Inputs that it cannot do without: ``"thresholds"``, ``"estimates"``, ``"lengths"``, ``"correct"``.
+        Inputs that it cannot do without: ``"thresholds"``, ``"spread"``, ``"solvable"``, ``"estimates"``,
+        ``"lengths"``, ``"correct"``.
     equation : str
         Where the paper defines it.
     function : callable
-        ``function(request, **settings) -> Grant``.
+        ``function(request, **settings) -> Grant``, or ``-> Stages`` of a sequential policy.
     """
 
     name: str
@@ -102,7 +104,7 @@ class Policy:
     kind: str
     needs: tuple[str, ...]
     equation: str
-    function: Callable[..., Grant]
+    function: Callable[..., Grant | Stages]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -297,6 +299,16 @@ def oracle_paper(request: Request) -> Grant:
     return _fill(request, np.argsort(request.lengths, kind="stable"))
 
 
+def clear_sequential(request: Request, detour: float = 1.0, freedom: float = math.inf) -> Stages:
+    """Serve what has the highest index, token by token, until the budget is used (ours; Gittins-like).
+
+    The index of a query is its chance to end correctly over the tokens that this is expected to use, given that it
+    has not ended yet (:mod:`clear_lib.stages`; ``detour`` and ``freedom`` as there). The budget plays no part in it:
+    it decides when to stop.
+    """
+    return stages(request.forecasts, request.cap, detour, freedom)
+
+
 POLICIES: dict[str, Policy] = {
     policy.name: policy
     for policy in (
@@ -306,10 +318,19 @@ POLICIES: dict[str, Policy] = {
         Policy("clear-heuristic", "CLEAR (Heuristic)", "cap", ("thresholds",), "eq. 25", clear_heuristic),
         Policy("clear-auction", "CLEAR (Auction)", "cap", ("thresholds",), "eq. 26", clear_auction),
         Policy("clear", "CLEAR (Lambert)", "cap", ("thresholds",), "eqs. 5, 14, 16 and Algorithm 1", clear),
+        Policy(
+            "clear-sequential", "CLEAR (sequential)", "sequential", ("thresholds", "spread", "solvable"), "ours",
+            clear_sequential,
+        ),
         Policy("oracle", "Oracle", "cap", ("lengths", "correct"), "A.2.6, prose", oracle),
         Policy("oracle-paper", "Oracle (paper's steps)", "cap", ("lengths",), "eq. 27", oracle_paper),
     )
 }
+
+#: The policies of the paper's tables, and the second reading of its oracle.
+OF_THE_PAPER = (
+    "uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper",
+)  # fmt: skip
 
 
 def _number(name: str, value: Any, *, low: float, above: bool = False, whole: bool = False) -> float:
@@ -341,14 +362,19 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "iterations": lambda name, value: int(_number(name, value, low=1, whole=True)),
     "floor": lambda name, value: _number(name, value, low=0),
     "kappa": lambda name, value: _number(name, value, low=0),
+    "detour": lambda name, value: _number(name, value, low=0, above=True),
+    "freedom": lambda name, value: value if value == math.inf else _number(name, value, low=0, above=True),
     "fallback": _flag,
     "affine": _affine_name,
 }
 
 
-def _policy(name: str) -> Policy:
+def _policy(name: str, kind: str) -> Policy:
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; known: {', '.join(POLICIES)}")
+    if POLICIES[name].kind != kind:
+        how = "serve it step by step with clear_lib.serving.serve" if kind == "cap" else "use allocate"
+        raise ValueError(f"policy {name!r} is of kind {POLICIES[name].kind!r}: {how}")
     return POLICIES[name]
 
 
@@ -372,6 +398,8 @@ def _request(
     for need in policy.needs:
         if need in given and given[need] is None:
             raise ValueError(f"policy {policy.name!r} needs {need}=, one value per query")
+        if need in ("spread", "solvable") and getattr(forecasts, need) is None:
+            raise ValueError(f"policy {policy.name!r} needs forecasts with {need}: Forecasts(threshold, {need}=…)")
     n = forecasts.n
     if correct is not None:
         correct = vector("correct", correct, n=n, high=1.0, whole=True).astype(bool)
@@ -397,9 +425,21 @@ def unrounded(
     **settings: Any,
 ) -> Grant:
     """The shares of :func:`allocate` before they are rounded to whole tokens; same parameters and errors."""
-    entry = _policy(policy)
+    entry = _policy(policy, "cap")
     checked = _settings(entry, settings)
     return entry.function(_request(entry, forecasts, budget, cap, lengths, correct, estimates), **checked)
+
+
+def staged(
+    forecasts: Forecasts | Any, budget: int, policy: str = "clear-sequential", *, cap: int | None = None, **settings: Any
+) -> Stages:
+    """The stages of a sequential policy and their prices, for :func:`clear_lib.serving.serve`.
+
+    Parameters and errors as of :func:`allocate`.
+    """
+    entry = _policy(policy, "sequential")
+    checked = _settings(entry, settings)
+    return entry.function(_request(entry, forecasts, budget, cap, None, None, None), **checked)
 
 
 def allocate(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from clear_lib import experiments, paper, profiles
-from clear_lib.policies import POLICIES, allocate
+from clear_lib.policies import OF_THE_PAPER, allocate
 from clear_lib.streams import TIERS
 
 
@@ -86,7 +86,7 @@ def test_results_are_the_whole_grid_in_the_agreed_columns(profile, results):
     assert tuple(results.columns) == experiments.COLUMNS
     key = ["stream", "stream_seed", "scarcity", "policy"]
     assert not results.duplicated(key).any()
-    assert len(results) == len(profile.stream_shares) * 3 * len(profile.scarcities) * len(POLICIES)
+    assert len(results) == len(profile.stream_shares) * 3 * len(profile.scarcities) * len(OF_THE_PAPER)
     assert (results["granted"] <= results["budget_per_query"]).all()
     assert (results["used"] <= results["granted"]).all()
     assert results["price"].notna().tolist() == (results["policy"] == "clear").tolist()

@@ -26,7 +26,7 @@ LAYERS = [
     {"questions", "grading"},
     {"rollouts"},
     {"policies"},
-    {"market"},
+    {"market", "stages"},
     {"utility"},
     {"forecasts"},
     {"paper"},

@@ -8,10 +8,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clear_lib import Forecasts, allocate, policies
-from clear_lib.policies import POLICIES, share, unrounded, whole_tokens
+from clear_lib.policies import OF_THE_PAPER, POLICIES, share, unrounded, whole_tokens
 from clear_lib.utility import Surge
 
 NAMES = ["uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper"]
+OURS = ["clear-sequential"]
 FORECASTERS = ["predictor", "clear-heuristic", "clear-auction", "clear"]
 VARIANTS = [
     *((name, {}) for name in NAMES),
@@ -376,7 +377,7 @@ def test_bad_cap(cap):
 
 
 def test_unknown_policy_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown policy 'fair'; known: " + ", ".join(NAMES)):
+    with pytest.raises(ValueError, match="unknown policy 'fair'; known: " + ", ".join(POLICIES)):
         allocate([10, 20], 100, "fair")
 
 
@@ -413,10 +414,11 @@ def test_bad_setting_names_it_and_its_value(policy, name, value):
 
 
 def test_registry_is_complete_and_cites_the_paper():
-    assert list(POLICIES) == NAMES
+    assert set(POLICIES) == {*NAMES, *OURS}
+    assert list(OF_THE_PAPER) == NAMES
     for name, policy in POLICIES.items():
         assert policy.name == name
-        assert policy.kind == "cap"
+        assert policy.kind == ("sequential" if name == "clear-sequential" else "cap")
         assert policy.label and policy.equation
         assert policy.function.__doc__
 
