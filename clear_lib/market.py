@@ -213,13 +213,14 @@ def clear_market(
 def _first_above(total: Callable[[int], float], budget: float, low: int, high: int) -> int:
     """Smallest ``k`` from ``low`` to ``high`` with ``total(k) > budget``, or ``high``; ``total`` must not fall.
 
-    By interpolation, since totals of many queries are nearly smooth; every third step halves, in case they are not.
+    By interpolation, since totals of many queries are nearly smooth; from the ninth step on every other one halves
+    the interval, in case they are not.
     """
     seen: list[tuple[int, float]] = []
     step = 0
     while low < high:
         guess = (low + high) // 2
-        if len(seen) > 1 and step % 3:
+        if len(seen) > 1 and (step < 8 or step % 2):
             (first, before), (last, after) = seen[-2:]
             if after != before:
                 wanted = last + (budget - after) * (last - first) / (after - before)
@@ -293,12 +294,14 @@ def _shared_dual(ordered: Array, fees: Array, budget: float, utility: Utility) -
         return fees[k - 1] + k * utility.best_response(exit_price(ordered[k], utility))
 
     k = _first_above(total, budget, 1, n)
-    price = float(exit_price(ordered[k - 1], utility))
-    surge = float(utility.best_response(price))
+    price = exit_price(ordered[k - 1], utility)
+    surge = utility.best_response(price)
     if fees[k - 1] + k * surge <= budget:  # demand of these k crosses the budget without a jump
         surge = (budget - fees[k - 1]) / k
-        price = float(utility.marginal(surge))
-    return price, float(price * budget + k * (utility.value(surge) - price * surge) - price * fees[k - 1])
+        return float(utility.marginal(surge)), float(k * utility.value(surge))
+    others = k - 1  # who jumps has no surplus
+    spent = fees[others - 1] + others * surge if others else 0.0
+    return float(price), float(others * utility.value(surge) + price * (budget - spent))
 
 
 class _Queries(NamedTuple):
@@ -336,7 +339,7 @@ class _Queries(NamedTuple):
             return _Filled(0.0, tokens, tokens)
         low = high = None  # (log price, excess demand, tokens)
         at, stride = math.log(price), 1e-4
-        ceiling = math.log(float(np.max(self.utility.steepest)))
+        floor, ceiling = math.log(np.finfo(float).tiny), math.log(float(np.max(self.utility.steepest)))
         for step in range(200):
             tokens = self.asked(math.exp(at))
             excess = float(tokens.sum()) - budget
@@ -345,15 +348,17 @@ class _Queries(NamedTuple):
                     return None
                 low = (at, excess, tokens)
             else:
+                if at <= floor:
+                    return _Filled(math.exp(at), tokens, tokens)
                 high = (at, excess, tokens)
             if low is None or high is None:
-                at = min(at + stride, ceiling) if high is None else at - stride
-                stride *= 8
+                at = min(at + stride, ceiling) if high is None else max(at - stride, floor)
+                stride = min(8 * stride, 4.0)
                 continue
             width, part = high[0] - low[0], high[1] / (high[1] - low[1])
-            if part * (1 - part) * width**2 < 1e-14 or width < 1e-13:
+            if part * (1 - part) * width**2 < 1e-12 or width < 1e-13:
                 break
-            at = (low[0] + high[0]) / 2 if step % 4 == 3 else high[0] - part * width
+            at = (low[0] + high[0]) / 2 if step > 8 and step % 2 else high[0] - part * width
         near = min(low, high, key=lambda end: abs(end[1]))
         return _Filled(math.exp(near[0]), near[2], high[2] + part * (low[2] - high[2]))
 
@@ -412,13 +417,13 @@ def _solve_ranked(queries: _Queries, exits: Array, budget: float) -> tuple[float
         lambda k: float(queries.pick(slice(k)).asked(exits[k]).sum()), budget, low, min(high, exits.size)
     )
     price, first = float(exits[k - 1]), queries.pick(slice(k))
-    asked = first.asked(price)
-    tokens = np.zeros(exits.size)
+    asked, tokens = first.asked(price), np.zeros(exits.size)
     if asked.sum() <= budget:  # demand of these k crosses the budget without a jump
         price, asked, tokens[:k] = first.fill(budget, price)
     else:
         tokens = _use_leftover(queries, k, budget, price)
-    return price, float(price * budget + (first.values(asked) - price * asked).sum()), tokens
+        first, asked = queries.pick(slice(k - 1)), asked[: k - 1]  # who jumps has no surplus
+    return price, float(first.values(asked).sum() + price * (budget - asked.sum())), tokens
 
 
 def _use_leftover(queries: _Queries, k: int, budget: float, price: float) -> Array:
