@@ -50,7 +50,8 @@ class Engine(Protocol):
     context: int
 
     def stream(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
-               seeds: Sequence[int] | None = None, progress: str | None = None) -> Iterator[tuple[int, Completion]]:
+               seeds: Sequence[int] | None = None, progress: str | None = None,
+               begun: Sequence[Sequence[int]] | None = None) -> Iterator[tuple[int, Completion]]:
         """Yield ``(position of the prompt, completion)`` in the order in which completions end.
 
         Parameters
@@ -64,18 +65,24 @@ class Engine(Protocol):
             Needed for sampling: a sample depends on its prompt and its seed, not on its batch.
         progress : str, optional
             Label of a progress line with tokens/s and what is left; none without it.
+        begun : sequence of sequences of int, length n, optional
+            Tokens that earlier completions of the prompts stopped after. They are continued, greedily, and what
+            is yielded, and counts for the caps, are the tokens after those.
 
         Raises
         ------
         ValueError
-            Unequal lengths, a negative cap, a prompt and cap beyond the context, sampling without seeds.
+            Unequal lengths, a negative cap, a prompt and cap beyond the context, sampling without seeds, continuing
+            a sample or what has ended.
         """
         ...
 
     def generate(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
-                 seeds: Sequence[int] | None = None, progress: str | None = None) -> list[Completion]:
+                 seeds: Sequence[int] | None = None, progress: str | None = None,
+                 begun: Sequence[Sequence[int]] | None = None) -> list[Completion]:
         """Completions in the order of the prompts; see :meth:`stream`."""
-        completions: dict[int, Completion] = dict(self.stream(prompts, max_tokens, temperature, seeds, progress))
+        completions: dict[int, Completion] = dict(
+            self.stream(prompts, max_tokens, temperature, seeds, progress, begun))
         return [completions[position] for position in range(len(prompts))]
 
 

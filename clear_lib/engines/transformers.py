@@ -182,7 +182,8 @@ class TransformersEngine(Engine):
 
     @torch.inference_mode()
     def stream(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
-               seeds: Sequence[int] | None = None, progress: str | None = None) -> Iterator[tuple[int, Completion]]:
+               seeds: Sequence[int] | None = None, progress: str | None = None,
+               begun: Sequence[Sequence[int]] | None = None) -> Iterator[tuple[int, Completion]]:
         """See :meth:`clear_lib.engines.Engine.stream`."""
         caps = np.asarray(max_tokens)
         if caps.size and not np.issubdtype(caps.dtype, np.integer):
@@ -194,6 +195,8 @@ class TransformersEngine(Engine):
         if temperature < 0 or (temperature > 0 and seeds is None):
             raise ValueError(f"temperature {temperature}: must be 0, or positive with one seed per prompt")
         ids = [self.tokenizer(prompt).input_ids for prompt in prompts]
+        if begun is not None:
+            ids = self._continued(ids, begun, temperature)
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         for position in np.flatnonzero((caps < 0) | (lengths + caps > self.context) | (lengths == 0)):
             raise ValueError(f"prompt {position}: {lengths[position]} tokens and a cap of {caps[position]}; the prompt "
@@ -211,6 +214,17 @@ class TransformersEngine(Engine):
             text = self.tokenizer.decode(row, skip_special_tokens=True)
             yield request, Completion(text, tuple(row), "stop" if ended else "length")
         bar.close()
+
+    def _continued(self, ids: list[list[int]], begun: Sequence[Sequence[int]], temperature: float) -> list[list[int]]:
+        """Token ids of prompts with what has been generated after them."""
+        if temperature != 0 or len(begun) != len(ids):
+            raise ValueError(f"{len(begun)} beginnings for {len(ids)} prompts at temperature {temperature}: must be as "
+                             f"many, and greedy")
+        ends = set(self.ends.tolist())
+        for position, tokens in enumerate(begun):
+            if not ends.isdisjoint(tokens):
+                raise ValueError(f"prompt {position}: its completion has ended and cannot be continued")
+        return [[*row, *tokens] for row, tokens in zip(ids, begun, strict=True)]
 
     def _decode(self, queue: np.ndarray, ids: list[list[int]], caps: np.ndarray, temperature: float,
                 seeds: Sequence[int] | None) -> Iterator[Ended]:

@@ -98,6 +98,20 @@ def test_the_batch_changes_nothing(folder, prompts, uncapped, batch_size):
     assert TransformersEngine(folder, batch_size=batch_size).generate(prompts[:12], [150] * 12) == uncapped[:12]
 
 
+def test_a_paused_completion_goes_on_as_if_it_had_not_been(engine, prompts, uncapped):
+    rng = np.random.default_rng(2)
+    done, open_ = [()] * len(prompts), list(range(len(prompts)))
+    while open_:
+        caps = rng.integers(1, 40, len(open_))
+        pieces = engine.generate([prompts[i] for i in open_], caps, begun=[done[i] for i in open_])
+        for i, cap, piece in zip(open_, caps, pieces, strict=True):
+            assert piece.length <= cap and (piece.length == cap or piece.finish_reason == "stop")
+            done[i] += piece.tokens
+        open_ = [i for i, piece in zip(open_, pieces, strict=True) if piece.finish_reason == "length" and len(done[i]) < 150]
+    for tokens, whole in zip(done, uncapped, strict=True):
+        assert tokens[:150] == whole.tokens
+
+
 def test_a_sample_depends_on_its_prompt_and_seed_alone(folder, engine, prompts):
     caps, seeds = [80] * len(prompts), range(100, 100 + len(prompts))
     samples = engine.generate(prompts, caps, 1.0, seeds)
@@ -146,6 +160,10 @@ def test_a_stream_can_be_left(engine, prompts, uncapped):
     ((["ab"], [9], 1.0), "temperature 1.0"),
     ((["ab"], [9], -1.0, [1]), "temperature -1.0"),
     ((["ab"], [9], 1.0, [1, 2]), "2 seeds"),
+    ((["ab"], [9], 0.0, None, None, [[1], [2]]), "2 beginnings for 1 prompts"),
+    ((["ab"], [9], 1.0, [1], None, [[1]]), "1 beginnings for 1 prompts at temperature 1.0.*greedy"),
+    ((["ab", "ab"], [9, 9], 0.0, None, None, [[1], [7, 5]]), "prompt 1: its completion has ended"),
+    ((["ab"], [249], 0.0, None, None, [[1] * 6]), "prompt 0: 8 tokens and a cap of 249.*context of 256"),
 ])
 def test_bad_requests_are_named(engine, arguments, message):
     with pytest.raises(ValueError, match=message):

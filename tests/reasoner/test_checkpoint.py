@@ -82,3 +82,20 @@ def test_the_opening_style_is_a_soft_budget(engine):
     questions = tasks.questions("evaluation", "moderate", 100)
     means = [solve(engine, questions, style=f"{style.capitalize()}. ").length.mean() for style in tasks.STYLES]
     assert means[0] < means[1] < means[2]
+
+
+def test_a_batch_served_in_rounds_is_the_batch_decoded_at_once(engine):
+    from clear_lib import Forecasts
+    from clear_lib.serving import EngineStepper, ReplayStepper, serve
+
+    prompts = [PROMPT.format(question=question) for tier in tasks.TIERS
+               for question in tasks.questions("evaluation", tier, 20).question]
+    whole = engine.generate(prompts, [CAP] * len(prompts))
+    lengths = np.array([completion.length for completion in whole])
+    forecasts = Forecasts(np.full(len(prompts), 40.0), spread=np.full(len(prompts), 0.8), solvable=np.full(len(prompts), 0.5))
+    live = EngineStepper(engine, prompts)
+    outcomes = [serve("clear-sequential", forecasts, int(0.8 * lengths.sum()), stepper, accounting="refunds", cap=CAP)
+                for stepper in (live, ReplayStepper(lengths))]
+    assert (outcomes[0].used == outcomes[1].used).all() and outcomes[0].rounds > 3
+    assert [len(set(lengths[outcomes[0].finished])) > 10, outcomes[0].finished.all()] == [True, False]
+    assert all(tokens == completion.tokens[: len(tokens)] for tokens, completion in zip(live.tokens, whole, strict=True))
