@@ -9,9 +9,9 @@ surpluses is a utility that no allocation exceeds (weak duality).
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +23,8 @@ from .utility import Surge, Utility
 #: Relative excess over a budget that is rounding error of a sum, not demand.
 ROUNDING = 1e-12
 
-#: Batches of at most this many queries are worth a search around the jump, so many queries to either side of it.
-SEARCHED, NEAR = 64, 6
+#: In a batch of at most ``SEARCHED`` queries, ``TRIES`` choices among the ``NEAR`` queries next to the jump are tried.
+SEARCHED, NEAR, TRIES = 1000, 12, 200
 
 
 class Clearing(NamedTuple):
@@ -304,6 +304,14 @@ def _shared_dual(ordered: Array, fees: Array, budget: float, utility: Utility) -
     return float(price), float(others * utility.value(surge) + price * (budget - spent))
 
 
+class _Filled(NamedTuple):
+    """Tokens that use a budget, and what is asked for at a price next to that of the last token."""
+
+    price: float
+    asked: Array
+    tokens: Array
+
+
 class _Queries(NamedTuple):
     """Queries that are all to be served, whatever their surplus."""
 
@@ -363,21 +371,15 @@ class _Queries(NamedTuple):
         return _Filled(math.exp(near[0]), near[2], high[2] + part * (low[2] - high[2]))
 
 
-class _Filled(NamedTuple):
-    """Tokens that use a budget, and what is asked for at a price next to that of the last token."""
-
-    price: float
-    asked: Array
-    tokens: Array
-
-
 def solve(thresholds: Array, budget: float, utility: Utility, *, cap: float | Array = math.inf) -> Solution:
     """A near-optimal allocation for any utilities, with a bound that says how near.
 
-    The bound is the dual one at the price where demand jumps over the budget. There, queries are in order of the
-    price at which each is abandoned, and all but the one that jumps get what they ask for. What is left is put to
-    its best use: serving the first of them with all of the budget at a lower price, or that one more at a higher
-    price, then, in a small batch, changing the few who are nearest to the jump.
+    In order of the price at which each is abandoned, queries get what they ask for up to the one with which
+    demand jumps over the budget. The dual bound at that price is the certificate. What is left is put to its best
+    use: all of the budget for those before the jump, or for one more at a higher price; in a batch of at most
+    :data:`SEARCHED`, also other choices among the queries next to the jump, as long as their own dual bounds
+    allow an improvement. (Not exact in general: with parameters that differ, the problem contains the knapsack
+    problem.)
 
     Parameters
     ----------
@@ -428,30 +430,29 @@ def _solve_ranked(queries: _Queries, exits: Array, budget: float) -> tuple[float
 
 def _use_leftover(queries: _Queries, k: int, budget: float, price: float) -> Array:
     """The best tokens found where demand jumps with query ``k``: without it, with it, or with others changed."""
-
-    def serve(members: NDArray[np.bool_]) -> tuple[float, Array]:
-        chosen = queries.pick(members)
-        filled = chosen.fill(budget, price) if members.any() else None
-        tokens = np.zeros(members.size)
-        if filled is None:
-            return 0.0, tokens
-        tokens[members] = filled.tokens
-        return float(chosen.values(filled.tokens).sum()), tokens
-
     n = queries.thresholds.size
-    members = np.arange(n) < k - 1
-    best = serve(members)
-    moves = [(k - 1,)]
-    if n <= SEARCHED:
-        near = range(max(k - 1 - NEAR, 0), min(k + NEAR, n))
-        moves += [(i,) for i in near] + [(i, j) for i in near for j in near if i < j]
-    improved = True
-    while improved:
-        improved = False
-        for move in moves:
-            other = members.copy()
-            other[list(move)] ^= True
-            tried = serve(other)
-            if tried[0] > best[0] * (1 + ROUNDING):
-                members, best, improved = other, tried, n <= SEARCHED
+
+    def serve(members: slice | Array) -> tuple[float, Array]:
+        chosen, tokens = queries.pick(members), np.zeros(n)
+        if (filled := chosen.fill(budget, price)) is not None:
+            tokens[members] = filled.tokens
+            return float(chosen.values(filled.tokens).sum()), tokens
+        return 0.0, tokens
+
+    best = max(serve(slice(k - 1)), serve(slice(k)), key=lambda served: served[0])
+    if n > SEARCHED:
+        return best[1]
+    # Every choice among the queries near the jump has a dual bound of its own: try them from the highest on.
+    start = max(min(k - 1 - NEAR // 2, n - NEAR), 0)
+    near = slice(start, start + NEAR)
+    choices = np.array(list(product((True, False), repeat=queries.thresholds[near].size)))
+    asked = queries.asked(price)
+    surplus = queries.values(asked) - price * asked
+    bounds = price * budget + surplus[:start].sum() + choices @ surplus[near]
+    bounds[queries.thresholds[:start].sum() + choices @ queries.thresholds[near] > budget] = 0.0
+    for choice in np.argsort(-bounds)[:TRIES]:
+        if bounds[choice] <= best[0] * (1 + ROUNDING):
+            break
+        members = np.concatenate([np.arange(start), start + np.flatnonzero(choices[choice])])
+        best = max(best, serve(members), key=lambda served: served[0])
     return best[1]

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .forecasts import Array, Forecasts, vector
-from .market import ROUNDING, adaptive_decay, clear_market
+from .market import ROUNDING, adaptive_decay, clear_market, dual_bound, solve, solve_shared
 from .stages import Stages, stages
-from .utility import Surge
+from .utility import LogNormal, Quadratic, Surge, Triangular, Utility
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,12 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Grant:
-    """The answer of a policy before rounding: tokens of shape ``(n,)``, price, shortfall and settings found."""
+    """The answer of a policy before rounding: tokens of shape ``(n,)``, price, shortfall, bound and settings found."""
 
     tokens: Array
     price: float | None = None
     shortfall: float = 0.0
+    bound: float | None = None
     found: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -249,6 +250,22 @@ def clear_auction(
     return Grant(_affine(request, selected, affine))
 
 
+#: What a query may be worth past its threshold, made from a surge: its shape and the name of the shape.
+SHAPES: dict[str, Callable[[Surge], Utility]] = {
+    "surge": lambda surge: surge,
+    "triangular": Triangular.like,
+    "quadratic": Quadratic.like,
+}
+
+
+def _curve(request: Request, velocity: float, decay: float | None, epsilon: float, utility: str) -> tuple[float, Utility]:
+    """The decay rate, adaptive if it is None, and the utility of that shape."""
+    if decay is None:
+        mean = math.fsum(request.forecasts.threshold) / request.forecasts.n
+        decay = adaptive_decay(request.budget / request.forecasts.n, mean, epsilon)
+    return decay, SHAPES[utility](Surge(velocity, decay))
+
+
 def clear(
     request: Request,
     velocity: float = 1.0,
@@ -257,22 +274,56 @@ def clear(
     iterations: int = 40,
     fallback: bool = False,
     floor: float = 32.0,
+    utility: str = "surge",
 ) -> Grant:
     """The Lambert W policy at the price found by Algorithm 1 (eqs. 5, 14 and 16).
 
     ``decay=None`` takes the adaptive rate with slack ``epsilon`` tokens; ``velocity`` only scales the price.
     With ``fallback`` a budget that fits all thresholds is shared by :func:`predictor` (inferred from equal
-    rows in Table 1; open).
+    rows in Table 1; open). ``utility`` is the shape of the curve: ``"surge"``, or ``"triangular"`` and
+    ``"quadratic"`` with the same peak (section 7.4; their widths are ours).
     """
     if fallback and _ample(request):
         return predictor(request, floor)
-    threshold, n = request.forecasts.threshold, request.forecasts.n
-    if decay is None:
-        decay = adaptive_decay(request.budget / n, math.fsum(threshold) / n, epsilon)
-    price, tokens = clear_market(
-        threshold, request.budget, Surge(velocity, decay), cap=request.cap, iterations=iterations
+    decay, curve = _curve(request, velocity, decay, epsilon, utility)
+    threshold, budget = request.forecasts.threshold, request.budget
+    price, tokens = clear_market(threshold, budget, curve, cap=request.cap, iterations=iterations)
+    bound = dual_bound(price, threshold, budget, curve, cap=request.cap)
+    return Grant(tokens, price, bound=bound, found={"decay": decay})
+
+
+def clear_exact(
+    request: Request,
+    velocity: float = 1.0,
+    decay: float | None = None,
+    epsilon: float = 32.0,
+    utility: str = "surge",
+) -> Grant:
+    """The problem that CLEAR's price is for (eq. 2), solved: sort, cumulative sum, argmax (ours).
+
+    Settings as of :func:`clear`. Where the cap binds, the general solver takes over; its bound says how near it is.
+    """
+    decay, curve = _curve(request, velocity, decay, epsilon, utility)
+    solution = solve_shared(request.forecasts.threshold, request.budget, curve, cap=request.cap)
+    return Grant(solution.tokens, solution.price, bound=solution.bound, found={"decay": decay})
+
+
+def clear_lognormal(request: Request, use_solvable: bool = True) -> Grant:
+    """Most expected correct answers, if log lengths are normal (ours): the market of chances, not of potential.
+
+    A query's utility is ``p·Φ((log t - μ)/σ)`` with the forecasts' ``solvable``, ``spread`` and ``log_median`` (of at
+    least one token). Without ``use_solvable`` all are taken to be solvable.
+    """
+    forecasts = request.forecasts
+    if use_solvable and forecasts.solvable is None:
+        raise ValueError(
+            "policy 'clear-lognormal' needs forecasts with solvable: Forecasts(threshold, solvable=…), or use_solvable=False"
+        )
+    chances = LogNormal(
+        np.maximum(forecasts.log_median, 0.0), forecasts.spread, forecasts.solvable if use_solvable else 1.0
     )
-    return Grant(tokens, price, found={"decay": decay})
+    solution = solve(np.zeros(forecasts.n), request.budget, chances, cap=request.cap)
+    return Grant(solution.tokens, solution.price, bound=solution.bound)
 
 
 def _fill(request: Request, order: NDArray[np.int64]) -> Grant:
@@ -318,6 +369,8 @@ POLICIES: dict[str, Policy] = {
         Policy("clear-heuristic", "CLEAR (Heuristic)", "cap", ("thresholds",), "eq. 25", clear_heuristic),
         Policy("clear-auction", "CLEAR (Auction)", "cap", ("thresholds",), "eq. 26", clear_auction),
         Policy("clear", "CLEAR (Lambert)", "cap", ("thresholds",), "eqs. 5, 14, 16 and Algorithm 1", clear),
+        Policy("clear-exact", "CLEAR (exact)", "cap", ("thresholds",), "ours, for eq. 2", clear_exact),
+        Policy("clear-lognormal", "CLEAR (log-normal)", "cap", ("thresholds", "spread"), "ours", clear_lognormal),
         Policy(
             "clear-sequential", "CLEAR (sequential)", "sequential", ("thresholds", "spread", "solvable"), "ours",
             clear_sequential,
@@ -355,6 +408,12 @@ def _affine_name(name: str, value: Any) -> str:
     return value
 
 
+def _shape_name(name: str, value: Any) -> str:
+    if value not in SHAPES:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, SHAPES))}, got {value!r}")
+    return value
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "velocity": lambda name, value: _number(name, value, low=0, above=True),
     "decay": lambda name, value: value if value is None else _number(name, value, low=0, above=True),
@@ -366,6 +425,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "freedom": lambda name, value: value if value == math.inf else _number(name, value, low=0, above=True),
     "fallback": _flag,
     "affine": _affine_name,
+    "use_solvable": _flag,
+    "utility": _shape_name,
 }
 
 
@@ -503,7 +564,7 @@ def allocate(
         price=grant.price,
         budget=int(budget),
         unspent=int(budget) - int(tokens.sum()),
-        bound=None,
+        bound=grant.bound,
         policy=policy,
         settings=_settings(POLICIES[policy], settings) | grant.found,
         shortfall=math.ceil(grant.shortfall),

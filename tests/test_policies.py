@@ -12,7 +12,7 @@ from clear_lib.policies import OF_THE_PAPER, POLICIES, share, unrounded, whole_t
 from clear_lib.utility import Surge
 
 NAMES = ["uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper"]
-OURS = ["clear-sequential"]
+OURS = ["clear-exact", "clear-lognormal", "clear-sequential"]
 FORECASTERS = ["predictor", "clear-heuristic", "clear-auction", "clear"]
 VARIANTS = [
     *((name, {}) for name in NAMES),
