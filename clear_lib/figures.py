@@ -27,6 +27,8 @@ POLICY_STYLE = {
     "clear-heuristic": ("#E69F00", "^", "-"),
     "clear-auction": ("#009E73", "v", "-"),
     "clear": ("#D55E00", "o", "-"),
+    "clear-exact": ("#882255", "d", "-"),
+    "clear-lognormal": ("#117733", "p", "-"),
     "clear-sequential": ("#7B3294", "*", "-"),
     "oracle": ("black", "P", ":"),
     "oracle-paper": ("#0072B2", "X", ":"),
