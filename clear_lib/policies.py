@@ -350,14 +350,14 @@ def oracle_paper(request: Request) -> Grant:
     return _fill(request, np.argsort(request.lengths, kind="stable"))
 
 
-def clear_sequential(request: Request, detour: float = 1.0, freedom: float = math.inf) -> Stages:
+def clear_sequential(request: Request, detour: float = 1.0) -> Stages:
     """Serve what has the highest index, token by token, until the budget is used (ours; Gittins-like).
 
     The index of a query is its chance to end correctly over the tokens that this is expected to use, given that it
-    has not ended yet (:mod:`clear_lib.stages`; ``detour`` and ``freedom`` as there). The budget plays no part in it:
+    has not ended yet (:mod:`clear_lib.stages`; ``detour`` as there). The budget plays no part in it:
     it decides when to stop.
     """
-    return stages(request.forecasts, request.cap, detour, freedom)
+    return stages(request.forecasts, request.cap, detour)
 
 
 POLICIES: dict[str, Policy] = {
@@ -422,7 +422,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "floor": lambda name, value: _number(name, value, low=0),
     "kappa": lambda name, value: _number(name, value, low=0),
     "detour": lambda name, value: _number(name, value, low=0, above=True),
-    "freedom": lambda name, value: value if value == math.inf else _number(name, value, low=0, above=True),
     "fallback": _flag,
     "affine": _affine_name,
     "use_solvable": _flag,

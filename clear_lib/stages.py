@@ -16,8 +16,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtr, stdtr
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
 
 from .forecasts import Array, Forecasts
 
@@ -43,6 +43,28 @@ class Stages(NamedTuple):
     prices: Array
 
 
+def estimate_detour(log_median: ArrayLike, lengths: ArrayLike, correct: ArrayLike) -> float:
+    """How much longer than right solutions wrong ones are, given the forecast.
+
+    Parameters
+    ----------
+    log_median : array of shape (n,)
+        Forecast of the logarithm of the length.
+    lengths : array of shape (n,)
+        Tokens, above 0.
+    correct : bool array of shape (n,)
+
+    Returns
+    -------
+    float
+        Ratio of the medians of length over forecast, wrong to right; 1 if there are not both.
+    """
+    error, correct = np.log(lengths) - np.asarray(log_median), np.asarray(correct)
+    if correct.all() or not correct.any():
+        return 1.0
+    return float(np.exp(np.median(error[~correct]) - np.median(error[correct])))
+
+
 class Promise(NamedTuple):
     """What a query may still bring and cost, see :func:`promise`; shape ``(n, k + 1)``.
 
@@ -56,9 +78,7 @@ class Promise(NamedTuple):
     bill: Array
 
 
-def promise(
-    forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, freedom: float = math.inf, points: int = 48
-) -> Promise:
+def promise(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, points: int = 48) -> Promise:
     """Chance of a correct end and expected bill of each query after each token of a grid.
 
     The logarithm of the length of a correct solution has the forecast's ``log_median`` and ``spread``; a wrong
@@ -73,9 +93,6 @@ def promise(
         above the median.
     detour : float
         Median length of wrong solutions over that of right ones.
-    freedom : float
-        Degrees of freedom of the logarithm's distribution, Student's t: normal if infinite; fewer if a spread may be
-        wrong, for then an overdue solution says more about the forecast than about its own next token.
     points : int
         Points of the grid besides 0.
 
@@ -97,13 +114,9 @@ def promise(
     tokens = np.concatenate([np.zeros_like(center), ends], axis=1)
     late = (np.log(tokens + 0.5) - center) / spread  # half a token: lengths are whole
     late[:, 0] = -math.inf
-
-    def beyond(z: Array) -> Array:
-        return ndtr(-z) if math.isinf(freedom) else stdtr(freedom, -z)
-
     chance = forecasts.solvable[:, None]
-    right = chance * beyond(late)
-    running = right + (1 - chance) * beyond(late - math.log(detour) / spread)
+    right = chance * ndtr(-late)
+    running = right + (1 - chance) * ndtr(math.log(detour) / spread - late)
     # Tokens u+1 … v are used by those that still run after u, …, v-1: a sum, by the trapezoidal rule.
     used = (np.diff(tokens) * (running[:, :-1] + running[:, 1:]) + running[:, :-1] - running[:, 1:]) / 2
     used[np.diff(tokens) == 0] = 0.0
@@ -128,9 +141,7 @@ def index(promised: Promise) -> Array:
     return best
 
 
-def stages(
-    forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, freedom: float = math.inf, points: int = 48
-) -> Stages:
+def stages(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, points: int = 48) -> Stages:
     """Cut each query into stages with falling prices.
 
     Whoever always serves the highest index stays with a query while its index is no lower than it was, so what
@@ -138,7 +149,7 @@ def stages(
 
     Parameters
     ----------
-    forecasts, cap, detour, freedom, points
+    forecasts, cap, detour, points
         See :func:`promise`.
 
     Returns
@@ -149,7 +160,7 @@ def stages(
     ends, prices = np.empty((n, points), dtype=np.int64), np.empty((n, points))
     for start in range(0, n, BLOCK):
         part = slice(start, start + BLOCK)
-        promised = promise(forecasts.part(part), cap, detour, freedom, points)
+        promised = promise(forecasts.part(part), cap, detour, points)
         ends[part] = promised.tokens[:, 1:]
         prices[part] = np.minimum.accumulate(index(promised), axis=1)
     return Stages(ends, prices)

@@ -203,7 +203,7 @@ def test_a_finished_query_cannot_go_on():
         ("clear-sequential", {}, "'clear-sequential' pays for what it uses; it needs accounting='refunds', not 'caps'"),
         ("clear-sequential", {"accounting": "refunds"}, "needs forecasts with spread"),
         ("clear-sequential", {"accounting": "refunds", "detour": 0}, "detour must be a number above 0, got 0"),
-        ("clear-sequential", {"accounting": "refunds", "epsilon": 3}, "unknown setting 'epsilon'.*detour, freedom"),
+        ("clear-sequential", {"accounting": "refunds", "epsilon": 3}, "unknown setting 'epsilon'.*known: detour"),
         ("fair", {}, "unknown policy 'fair'"),
         ("uniform", {"slack": 1}, "unknown setting 'slack'"),
     ],

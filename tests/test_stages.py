@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from clear_lib.forecasts import Forecasts
-from clear_lib.stages import index, promise, stages
+from clear_lib.stages import estimate_detour, index, promise, stages
 
 forecast = st.tuples(st.floats(0, 1e7), st.floats(0, 3), st.floats(0, 1))
 caps = st.one_of(st.just(np.inf), st.integers(1, 100_000))
@@ -60,17 +60,17 @@ def test_longer_wrong_solutions_make_a_late_query_a_hopeless_one():
     assert given_up[1] < given_up[0] / 100
 
 
-def test_a_doubtful_spread_lowers_the_price_of_an_overdue_query():
-    sure, doubtful = (
-        stages(Forecasts([80.0], spread=[0.1], solvable=[0.5]), cap=500, freedom=f).prices[0, -2] for f in (np.inf, 3)
-    )
-    assert doubtful < sure / 2
+def test_the_detour_is_the_ratio_of_medians_given_the_forecast():
+    lengths, right = np.array([10, 20, 40, 15, 30, 60]), np.array([True] * 3 + [False] * 3)
+    assert estimate_detour(np.log([10, 20, 40, 10, 20, 40]), lengths, right) == pytest.approx(1.5)
+    assert estimate_detour(np.zeros(6), lengths, right) == pytest.approx(1.5)
+    assert estimate_detour(np.zeros(6), lengths, np.ones(6, dtype=bool)) == 1
 
 
-@given(st.lists(forecast, min_size=1, max_size=5), caps, st.floats(0.3, 5), st.sampled_from([np.inf, 5.0, 1.0]))
-def test_stages_go_on_and_prices_fall(rows, cap, detour, freedom):
+@given(st.lists(forecast, min_size=1, max_size=5), caps, st.floats(0.3, 5))
+def test_stages_go_on_and_prices_fall(rows, cap, detour):
     with np.errstate(all="raise", under="ignore"):
-        ends, prices = stages(of(rows), cap, detour, freedom, points=12)
+        ends, prices = stages(of(rows), cap, detour, points=12)
     assert (ends[:, 0] >= 1).all() and (np.diff(ends, axis=1) >= 0).all()
     if np.isfinite(cap):
         assert (ends <= cap).all() and (ends[:, -1] == cap).all() | (np.array(rows)[:, 0] > cap).any()
