@@ -286,7 +286,7 @@ def _first_smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]
 def _shared_dual(ordered: Array, fees: Array, budget: float, utility: Utility) -> tuple[float, float]:
     """Price and value of the lowest dual bound, from thresholds in order and their cumulative sum."""
     n, peak = ordered.size, float(utility.peak)
-    if fees[-1] + n * peak <= budget:
+    if fees[-1] + n * peak <= budget * (1 + ROUNDING):
         return 0.0, float(n * utility.value(peak))
 
     def total(k: int) -> float:
@@ -411,7 +411,7 @@ def _solve_ranked(queries: _Queries, exits: Array, budget: float) -> tuple[float
     """Price, bound and tokens, for queries in order of the price at which they are abandoned, highest first."""
     most = queries.most()
     ample = np.cumsum(most)
-    if not exits.size or ample[-1] <= budget:
+    if not exits.size or ample[-1] <= budget * (1 + ROUNDING):
         return 0.0, float(queries.values(most).sum()), most
     least = np.cumsum(np.minimum(queries.thresholds + queries.utility.least_surge(queries.thresholds), queries.cap))
     low, high = (int(np.searchsorted(sums, budget, side="right")) + 1 for sums in (ample, least))

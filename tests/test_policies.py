@@ -9,18 +9,22 @@ from hypothesis import strategies as st
 
 from clear_lib import Forecasts, allocate, policies
 from clear_lib.policies import OF_THE_PAPER, POLICIES, share, unrounded, whole_tokens
-from clear_lib.utility import Surge
+from clear_lib.utility import LogNormal, Surge
 
 NAMES = ["uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper"]
 OURS = ["clear-exact", "clear-lognormal", "clear-sequential"]
 FORECASTERS = ["predictor", "clear-heuristic", "clear-auction", "clear"]
 VARIANTS = [
-    *((name, {}) for name in NAMES),
+    *((name, {}) for name in [*NAMES, "clear-exact"]),
     ("clear-heuristic", {"affine": "shift"}),
     ("clear-auction", {"affine": "shift"}),
     ("clear-auction", {"fallback": True}),
     ("clear", {"fallback": True}),
     ("clear", {"decay": 0.004}),
+    ("clear", {"utility": "triangular"}),
+    ("clear", {"utility": "quadratic"}),
+    ("clear-exact", {"utility": "triangular"}),
+    ("clear-exact", {"utility": "quadratic"}),
 ]
 IDS = [" ".join([name, *(f"{key}={value}" for key, value in chosen.items())]) for name, chosen in VARIANTS]
 every_variant = pytest.mark.parametrize(("policy", "chosen"), VARIANTS, ids=IDS)
@@ -118,7 +122,7 @@ def test_equal_queries_differ_by_a_token_at_most_and_the_first_come_first(policy
     extra = {"lengths": [length] * n, "correct": [True] * n, "estimates": [threshold] * n}
     tokens = allocate([threshold] * n, budget, policy, **extra, **chosen).tokens
     assert (np.diff(tokens) <= 0).all()
-    if policy.startswith("oracle") or policy == "clear-auction":
+    if policy.startswith("oracle") or policy in ("clear-auction", "clear-exact"):
         assert np.ptp(tokens[tokens > 0]) <= 1 if tokens.any() else True
     else:
         assert np.ptp(tokens) <= 1
@@ -152,6 +156,71 @@ def test_more_budget_never_lowers_the_utility_of_algorithm_1(batch, more, decay)
         for amount in (budget, budget + more)
     ]
     assert totals[1] >= totals[0] - 1e-9 / decay
+
+
+@given(batch=batches(), utility=st.sampled_from(sorted(policies.SHAPES)))
+def test_the_exact_optimum_is_never_below_algorithm_1_nor_above_any_bound(batch, utility):
+    thresholds, _, budget, cap = batch
+    searched = unrounded(thresholds, budget, "clear", cap=cap, utility=utility)
+    exact = unrounded(thresholds, budget, "clear-exact", cap=cap, utility=utility)
+    curve = policies.SHAPES[utility](Surge(1.0, exact.found["decay"]))
+    low, high = (curve.value(grant.tokens - thresholds).sum() for grant in (searched, exact))
+    assert low <= high * (1 + 1e-9) <= min(exact.bound, searched.bound) * (1 + 2e-9)
+
+
+@given(batch=batches(), more=st.integers(0, 5000), decay=st.floats(1e-4, 0.1))
+def test_more_budget_never_lowers_the_exact_optimum(batch, more, decay):
+    thresholds, _, budget, _ = batch
+    totals = [
+        Surge(1.0, decay).value(unrounded(thresholds, amount, "clear-exact", decay=decay).tokens - thresholds).sum()
+        for amount in (budget, budget + more)
+    ]
+    assert totals[1] >= totals[0] * (1 - 1e-9)
+
+
+def test_algorithm_1_leaves_what_the_exact_optimum_spends():
+    assert allocate([100.0], 150, "clear", decay=0.01).tokens.tolist() == [0]
+    assert allocate([100.0], 150, "clear-exact", decay=0.01).tokens.tolist() == [150]
+    assert allocate([100.0, 101.0], 200, "clear-exact", decay=0.01).tokens.tolist() == [200, 0]
+
+
+def certain(lengths, spread=0.0, solvable=1.0):
+    return Forecasts(lengths, spread=[spread] * len(lengths), solvable=np.broadcast_to(solvable, len(lengths)))
+
+
+def test_lognormal_without_spread_buys_whole_solutions():
+    result = allocate(certain([100.0, 150.0, 400.0]), 260, "clear-lognormal")
+    assert result.tokens.tolist()[2] == 0
+    assert result.tokens[0] >= 100 and result.tokens[1] >= 150
+    assert 2.0 <= result.bound < 2.1
+
+
+def test_lognormal_asks_what_is_solvable():
+    forecasts = certain([100.0, 100.0, 100.0], 0.3, [0.1, 0.9, 0.0])
+    assert allocate(forecasts, 130, "clear-lognormal").tokens.tolist() == [0, 130, 0]
+    assert allocate(forecasts, 130, "clear-lognormal", use_solvable=False).active.sum() == 1
+    assert allocate(forecasts, 10_000, "clear-lognormal", cap=900).tokens.tolist() == [900, 900, 0]
+
+
+@given(batch=batches(), seed=st.integers(0, 99))
+def test_lognormal_keeps_budget_cap_and_bound(batch, seed):
+    thresholds, _, budget, cap = batch
+    rng = np.random.default_rng(seed)
+    spread, solvable = rng.uniform(0, 1, thresholds.size), rng.uniform(0, 1, thresholds.size)
+    result = allocate(Forecasts(thresholds, spread, solvable), budget, "clear-lognormal", cap=cap)
+    assert result.tokens.sum() + result.unspent == budget
+    assert result.unspent >= 0 and (result.tokens <= (np.inf if cap is None else cap)).all()
+    chances = LogNormal(np.log(np.maximum(thresholds, 1)), spread, solvable)
+    uniform = np.minimum(budget // thresholds.size, np.inf if cap is None else cap)
+    assert chances.value(np.full(thresholds.size, uniform)).sum() <= result.bound * (1 + 1e-9)
+    assert chances.value(result.tokens).sum() <= result.bound * (1 + 1e-9)
+
+
+def test_lognormal_says_what_it_needs():
+    with pytest.raises(ValueError, match="'clear-lognormal' needs forecasts with spread"):
+        allocate([10.0, 20.0], 100, "clear-lognormal")
+    with pytest.raises(ValueError, match="'clear-lognormal' needs forecasts with solvable.*use_solvable=False"):
+        allocate(Forecasts([10.0, 20.0], spread=[0.1, 0.1]), 100, "clear-lognormal")
 
 
 @given(batch=batches(), scale=st.floats(1e-3, 1e3))
@@ -406,6 +475,7 @@ def test_unknown_setting_lists_the_known_ones(policy, message):
         ("predictor", "floor", -1),
         ("clear-heuristic", "kappa", "high"),
         ("clear-auction", "affine", "product"),
+        ("clear", "utility", "square"),
     ],
 )
 def test_bad_setting_names_it_and_its_value(policy, name, value):
