@@ -157,8 +157,23 @@ def _refuse(wrong: NDArray[np.bool_], queries: NDArray[np.int64], what: str) -> 
         raise ValueError(f"query {queries[int(np.argmax(wrong))]} {what}")
 
 
-class _Ledger:
-    """What each query has been granted and has used, and what is left of the budget; believes no stepper."""
+class Ledger:
+    """What each query has been granted and has used, and what is left of the budget. Believes no stepper.
+
+    Parameters
+    ----------
+    stepper : Stepper
+    budget : int
+        Tokens.
+
+    Attributes
+    ----------
+    granted, used : int64 arrays of shape (n,)
+        Tokens from the start.
+    finished : bool array of shape (n,)
+    left, rounds : int
+        Tokens of the budget, and steps so far.
+    """
 
     def __init__(self, stepper: Stepper, budget: int):
         self.stepper, self.left, self.rounds = stepper, int(budget), 0
@@ -166,12 +181,14 @@ class _Ledger:
         self.used = np.zeros(stepper.n, dtype=np.int64)
         self.finished = np.zeros(stepper.n, dtype=bool)
 
-    def step(self, tokens: NDArray[np.int64]) -> bool:
-        """Grant ``tokens`` more, shape ``(n,)``, to those that have not finished; False if that is nothing."""
-        queries = np.flatnonzero((tokens > 0) & ~self.finished)
-        if not queries.size:
-            return False
-        granted = tokens[queries]
+    def step(self, queries: NDArray[np.int64], granted: NDArray[np.int64]) -> None:
+        """Grant tokens, above 0, to queries that have not finished, both of shape ``(m,)``.
+
+        Raises
+        ------
+        ValueError
+            If the stepper's answer cannot be true; names the query.
+        """
         used, finished = (np.asarray(part) for part in self.stepper.step(queries, granted))
         for name, part, kind in (("used", used, "whole numbers"), ("finished", finished, "True or False")):
             if part.shape != queries.shape or part.dtype.kind not in ("iu" if name == "used" else "b"):
@@ -190,10 +207,9 @@ class _Ledger:
         self.finished[queries] = finished
         self.left -= int(used.sum())
         self.rounds += 1
-        return True
 
 
-def _by_price(ledger: _Ledger, stages: Stages) -> float | None:
+def _by_price(ledger: Ledger, stages: Stages) -> float | None:
     """Serve stages in the order of their prices until the budget is used; the price of the last one.
 
     Everything that the budget could pay for even if no query ended early would be served anyway, so it is served at
@@ -217,11 +233,12 @@ def _by_price(ledger: _Ledger, stages: Stages) -> float | None:
             costs[served] -= ledger.left
             tokens[served // k] = ledger.left
         price = float(stages.prices.flat[served[-1]])
-        ledger.step(tokens)
+        queries = np.flatnonzero(tokens)
+        ledger.step(queries, tokens[queries])
     return price
 
 
-def _by_scale(ledger: _Ledger, caps: NDArray[np.int64], limit: float) -> None:
+def _by_scale(ledger: Ledger, caps: NDArray[np.int64], limit: float) -> None:
     """Serve caps, and scale them up, all by one factor and up to the limit, until the budget is used.
 
     As :func:`_by_price`: the factor that the budget could pay for even if no query ended early is served at once.
@@ -241,9 +258,7 @@ def _by_scale(ledger: _Ledger, caps: NDArray[np.int64], limit: float) -> None:
         tokens = more(low)
         if not tokens.any():  # fewer tokens are left than queries are next: one each, the first in position
             tokens[np.argsort((used + 1) / own, kind="stable")[: ledger.left]] = 1
-        grant = np.zeros(caps.size, dtype=np.int64)
-        grant[alive] = tokens
-        ledger.step(grant)
+        ledger.step(alive[tokens > 0], tokens[tokens > 0])
 
 
 def serve(
@@ -307,18 +322,18 @@ def serve(
         if accounting != "refunds":
             raise ValueError(f"policy {policy!r} pays for what it uses; it needs accounting='refunds', not {accounting!r}")
         stages = staged(forecasts, budget, policy, cap=cap, **settings)
-        ledger, allocation = _Ledger(stepper, budget), None
+        ledger, allocation = Ledger(stepper, budget), None
         price = _by_price(ledger, stages)
     else:
         booked = budget
         if accounting == "overbooked":
             booked = overbook(policy, forecasts, budget, stepper, cap=cap, **settings)
         allocation = allocate(forecasts, booked, policy, cap=cap, **settings)
-        ledger, price = _Ledger(stepper, budget), allocation.price
+        ledger, price = Ledger(stepper, budget), allocation.price
         if accounting == "refunds":
             _with_refunds(ledger, allocation, forecasts, cap, settings)
-        else:
-            ledger.step(allocation.tokens)
+        elif allocation.active.any():
+            ledger.step(np.flatnonzero(allocation.active), allocation.tokens[allocation.active])
     return Outcome(
         ledger.granted, ledger.used, ledger.finished, price, int(budget), ledger.rounds, policy, accounting, allocation
     )
@@ -365,7 +380,7 @@ def overbook(
 
 
 def _with_refunds(
-    ledger: _Ledger, allocation: Allocation, forecasts: Forecasts, cap: int | None, settings: Mapping[str, Any]
+    ledger: Ledger, allocation: Allocation, forecasts: Forecasts, cap: int | None, settings: Mapping[str, Any]
 ) -> None:
     """Serve an allocation with refunds, and allocate again among the rest when nobody can use them."""
     rest = np.arange(ledger.finished.size)

@@ -18,6 +18,7 @@ LAYERS = [
     {"experiments", "phases"},
     {"predictor"},
     {"recording"},
+    {"controller"},
     {"serving"},
     {"engines"},
     {"reasoner"},
