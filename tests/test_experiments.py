@@ -165,3 +165,77 @@ def test_gains_are_paired_and_intervals_are_percentiles():
     assert table.loc["clear", ["gain", "gain_low", "gain_high", "seeds"]].tolist() == pytest.approx(
         [0.2, 0.105, 0.295, 2]
     )
+
+
+@pytest.fixture(scope="module")
+def uncertain(pool):
+    rng = np.random.default_rng(3)
+    return pool.assign(spread=0.3, solvable=rng.uniform(0.1, 0.9, len(pool)))
+
+
+def test_forecasts_of_a_table_have_what_the_table_has(pool, uncertain):
+    plain, full = experiments.forecasts_of(pool), experiments.forecasts_of(uncertain)
+    assert plain.spread is None and plain.solvable is None
+    assert (full.spread == 0.3).all() and (full.solvable == uncertain["solvable"]).all()
+    assert full.log_median == pytest.approx(np.log(uncertain["threshold"]))
+
+
+def test_refunds_are_named_and_use_more_than_caps(profile, uncertain):
+    choice = {"policies": ["uniform", "clear-sequential", "oracle"], "scarcities": [0.39], "only": ["balanced"]}
+    tables = {name: experiments.run(profile, uncertain, accounting=name, **choice) for name in ("caps", "refunds")}
+    for name, table in tables.items():
+        plain = table[table["policy"] != "clear-sequential"]
+        assert set(plain["accounting"]) == {name}
+        assert (table["used"] <= table["budget_per_query"]).all()
+    caps, refunds = (table.set_index(["policy", "stream_seed"]) for table in tables.values())
+    assert (caps.loc["clear-sequential", "accounting"] == "refunds").all()
+    assert caps.loc["clear-sequential", "accuracy"].tolist() == refunds.loc["clear-sequential", "accuracy"].tolist()
+    assert (refunds.loc["uniform", "used"] > caps.loc["uniform", "used"]).all()
+    assert (refunds.loc["oracle", "used"] == caps.loc["oracle", "used"]).all()
+
+
+def test_a_sweep_gives_rows_for_each_value_to_those_that_have_the_setting(profile, pool):
+    sweep = experiments.run(
+        profile, pool, policies=["uniform", "clear"], scarcities=[0.39], only=["balanced"], sweep={"epsilon": [2.0, 20.0]}
+    )
+    assert sweep.groupby("policy", sort=False).size().tolist() == [3, 6]
+    assert set(sweep.loc[sweep["policy"] == "clear", "setting"]) == {"epsilon"}
+    assert sweep.loc[sweep["policy"] == "uniform", "value"].isna().all()
+    one = experiments.run(profile, pool, policies=["clear"], scarcities=[0.39], only=["balanced"], epsilon=20.0)
+    assert sweep.loc[sweep["value"] == 20.0, "accuracy"].tolist() == one["accuracy"].tolist()
+    with pytest.raises(ValueError, match="a sweep has one setting, got epsilon, floor"):
+        experiments.run(profile, pool, sweep={"epsilon": [1], "floor": [1]})
+
+
+def rows(policy, accuracy, value=np.nan, scarcity=1.0):
+    return pd.DataFrame(
+        {
+            "stream": "balanced", "scarcity": scarcity, "stream_seed": [0, 1], "policy": policy, "accounting": "refunds",
+            "setting": "epsilon", "value": value, "accuracy": accuracy,
+        }
+    )  # fmt: skip
+
+
+def test_the_best_fixed_value_is_one_and_the_best_in_each_cell_is_not():
+    sweep = pd.concat(
+        [
+            rows("clear", [0.5, 0.6], 1.0), rows("clear", [0.4, 0.5], 2.0),
+            rows("clear", [0.2, 0.2], 1.0, 2.0), rows("clear", [0.3, 0.5], 2.0, 2.0), rows("uniform", [0.1, 0.1]),
+        ]
+    )  # fmt: skip
+    assert set(experiments.best_fixed(sweep)["value"]) == {2.0}
+    best = experiments.best_in_each(sweep)
+    assert best.groupby("scarcity")["value"].unique().map(list).tolist() == [[1.0], [2.0]]
+    assert best["accuracy"].tolist() == [0.5, 0.6, 0.3, 0.5]
+
+
+def test_the_share_of_the_gap_is_gain_over_gap_and_undefined_without_one():
+    table = experiments.gap_closed(
+        pd.concat([rows("ours", [0.5, 0.6]), rows("ours", [0.9, 0.9], scarcity=2.0)]),
+        pd.concat([rows("clear", [0.4, 0.4]), rows("clear", [0.9, 0.899], scarcity=2.0)]),
+        pd.concat([rows("oracle", [0.8, 0.8]), rows("oracle", [0.9, 0.9], scarcity=2.0)]),
+    )
+    assert table["gain"].tolist() == pytest.approx([0.15, 0.0005])
+    assert table["closed"].tolist() == pytest.approx([0.15 / 0.4, np.nan], nan_ok=True)
+    with pytest.raises(ValueError, match="several rows for one stream"):
+        experiments.gains(rows("ours", [0.5, 0.6]), baseline=pd.concat([rows("clear", [1, 1])] * 2))

@@ -62,3 +62,11 @@ def test_frozen_in_depth():
     assert forecasts.threshold[0] == 1.0
     with pytest.raises(ValueError, match="read-only"):
         forecasts.threshold[0] = 99.0
+
+
+@pytest.mark.parametrize("rows", [slice(1, 3), [1, 2], np.array([False, True, True])])
+def test_a_part_is_the_same_forecasts_of_fewer_queries(rows):
+    part = Forecasts([0.0, 0.5, 4.0], spread=[1, 2, 3], log_median=[7, 8, 9]).part(rows)
+    assert (part.threshold.tolist(), part.spread.tolist(), part.log_median.tolist()) == ([0.5, 4], [2, 3], [8, 9])
+    assert part.solvable is None
+    assert Forecasts([0.0, 0.5, 4.0]).part(rows).log_median == pytest.approx(np.log([0.5, 4.0]))
