@@ -100,7 +100,7 @@ def test_every_best_response_is_the_best(utility):
         best = utility.best_response(price)
         surplus = utility.value(best) - price * best
         best_of_grid = (utility.value(grid) - price * grid).max()
-        # Of a log-normal it is the local maximum: nothing may be better still.
+        # The response of a log-normal is the top of its hump; no tokens at all may be better still.
         assert max(surplus, 0.0) >= best_of_grid - 1e-9 * utility.value(utility.peak)
     assert utility.best_response(0.0) == utility.peak
     assert utility.best_response(1.001 * utility.steepest) == 0.0
