@@ -81,8 +81,8 @@ class ReplayStepper:
 class EngineStepper:
     """Steps through live generations: a query is paused at its grant and continued from its tokens later.
 
-    A pause keeps the tokens, not the engine's cache, so continuing reads prompt and tokens again; ``read`` counts
-    what that takes. An engine that caches prefixes saves most of it.
+    A pause keeps the tokens, not the engine's cache, so going on means reading prompt and tokens again. An engine
+    that caches prefixes saves most of that.
 
     Parameters
     ----------
@@ -94,15 +94,18 @@ class EngineStepper:
     ----------
     tokens : list of tuple of int
         What has been generated for each query so far.
-    read : int
-        Tokens that were read to continue, beside the first reading of each prompt.
+    starts : int64 array of shape (n,)
+        How often each was begun or continued: how often its prompt was read.
+    reread : int
+        Generated tokens that were read again.
     """
 
     def __init__(self, engine: Engine, prompts: list[str]):
         self.engine, self.prompts, self.n = engine, list(prompts), len(prompts)
         self.tokens: list[tuple[int, ...]] = [() for _ in prompts]
         self.finished = np.zeros(self.n, dtype=bool)
-        self.read = 0
+        self.starts = np.zeros(self.n, dtype=np.int64)
+        self.reread = 0
 
     def step(self, queries: NDArray[np.int64], tokens: NDArray[np.int64]) -> Step:
         """See :class:`Stepper`; ``ValueError`` if a query has finished before."""
@@ -110,7 +113,8 @@ class EngineStepper:
         begun = [self.tokens[query] for query in queries]
         made = self.engine.generate([self.prompts[query] for query in queries], list(tokens), begun=begun)
         for query, completion in zip(queries, made, strict=True):
-            self.read += len(self.tokens[query])
+            self.starts[query] += 1
+            self.reread += len(self.tokens[query])
             self.tokens[query] += completion.tokens
             self.finished[query] = completion.finish_reason == "stop"
         return Step(np.array([completion.length for completion in made], dtype=np.int64), self.finished[queries])
@@ -373,7 +377,7 @@ def overbook(
     high = min(2 * low + 1, most)
     while low < most and affordable(high):
         low, high = high, min(2 * high, most)
-    while high - low > max(1, budget // 10_000):
+    while high - low > max(1, budget // 256):
         middle = (low + high) // 2
         low, high = (middle, high) if affordable(middle) else (low, middle)
     return low
