@@ -1,10 +1,13 @@
 """The shipped checkpoint keeps what the book says of it, on questions decoded here and now."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from clear_lib.engines.transformers import TransformersEngine
 from clear_lib.grading import extract_answer
+from clear_lib.predictor.baselines import Ridge
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
 
 QUESTIONS, SAMPLED, SAMPLES, CAP = 500, 50, 8, 768
@@ -27,8 +30,6 @@ def engine():
 
 @pytest.fixture(scope="module")
 def greedy(engine):
-    import pandas as pd
-
     return solve(engine, pd.concat([tasks.questions("evaluation", tier, QUESTIONS) for tier in tasks.TIERS],
                                    ignore_index=True))
 
@@ -67,9 +68,13 @@ def test_lengths_rise_from_tier_to_tier_and_span_a_wide_range(greedy):
     assert greedy.length.quantile(0.9) / greedy.length.quantile(0.1) >= 8
 
 
-def test_samples_of_a_question_differ_in_length_and_in_correctness(engine):
-    import pandas as pd
+def test_length_can_be_predicted_from_the_question_but_not_told(engine, greedy):
+    seen = solve(engine, pd.concat([tasks.questions("predictor", tier, 300) for tier in tasks.TIERS], ignore_index=True))
+    predicted = Ridge().fit(list(seen.question), seen.length.to_numpy()).predict(list(greedy.question)).threshold
+    assert 0.6 <= spearmanr(predicted, greedy.length).statistic <= 0.95
 
+
+def test_samples_of_a_question_differ_in_length_and_in_correctness(engine):
     questions = pd.concat([tasks.questions("evaluation", tier, SAMPLED) for tier in ("moderate", "hard")])
     sampled = solve(engine, questions.loc[questions.index.repeat(SAMPLES)].reset_index(drop=True), temperature=1.0)
     by_question = sampled.groupby("question_id")
