@@ -23,6 +23,10 @@ from .utility import Surge, Utility
 #: Relative excess over a budget that is rounding error of a sum, not demand.
 ROUNDING = 1e-12
 
+#: The exact solver looks for the cut in every how-manieth threshold first, ``SAMPLED`` of them, and then within
+#: ``MARGIN`` of these to either side, four standard deviations of what such a sample can miss it by.
+SAMPLED, MARGIN = 4000, 128
+
 #: In a batch of at most ``SEARCHED`` queries, ``TRIES`` choices among the ``NEAR`` queries next to the jump are tried.
 SEARCHED, NEAR, TRIES = 1000, 12, 200
 
@@ -242,6 +246,7 @@ def solve_shared(
     Who is served are the ``k`` with the smallest thresholds: any others cost more and bring no more. They get
     the same surge, ``s_k = min((B - Σ τ)/k, peak)``, since the marginal falls. The best ``k`` has the largest
     ``k·U(s_k)``. No price is searched for, and no Lambert W needed, but for a few prices of the certificate.
+    Of a large batch only the thresholds near the cut are sorted, and the dual bound proves that it is there.
 
     This holds if the parameters are shared, the marginal falls up to the peak, tokens are continuous and may be
     left unspent, and no cap binds at the solution. Where it does not, :func:`solve` takes over.
@@ -258,20 +263,77 @@ def solve_shared(
     """
     if not (utility.shared and utility.concave):
         return solve(thresholds, budget, utility, cap=cap)
-    ordered = np.sort(thresholds)
-    fees = np.cumsum(ordered)
-    served = np.arange(1, np.searchsorted(fees, budget) + 1)
-    surges = np.minimum((budget - fees[: served.size]) / served, utility.peak)
-    values = served * utility.value(surges)
-    tokens, value = np.zeros(thresholds.size), 0.0
-    if served.size:
-        best = int(np.argmax(values))
-        value = float(values[best])
-        tokens = np.where(_first_smallest(thresholds, ordered[best], best + 1), thresholds + surges[best], 0.0)
-        if (tokens > cap).any():
-            return solve(thresholds, budget, utility, cap=cap)
-    price, bound = _shared_dual(ordered, fees, budget, utility)
-    return Solution(price, tokens, value, max(bound, value))
+    cut, step = None, thresholds.size // SAMPLED
+    if step > 1:
+        sample = np.sort(thresholds[::step])
+        k = _best_cut(sample, budget / step, utility).count
+        low = sample[k - MARGIN] if k >= MARGIN else 0.0
+        high = sample[k + MARGIN] if k + MARGIN < sample.size else math.inf
+        cut = _best_cut(thresholds, budget, utility, low, high)
+    if cut is None:
+        cut = _best_cut(thresholds, budget, utility)
+    tokens = np.where(_first_smallest(thresholds, cut.last, cut.count), thresholds + cut.surge, 0.0)
+    if (tokens > cap).any():
+        return solve(thresholds, budget, utility, cap=cap)
+    return Solution(cut.price, tokens, cut.value, max(cut.bound, cut.value))
+
+
+class _Cut(NamedTuple):
+    """The ``count`` smallest thresholds, up to ``last``, are served with one surge; see :class:`Solution`."""
+
+    last: float
+    count: int
+    surge: float
+    value: float
+    price: float
+    bound: float
+
+
+def _best_cut(
+    thresholds: Array, budget: float, utility: Utility, low: float = 0.0, high: float = math.inf
+) -> _Cut | None:
+    """The best cut between two thresholds; None if there may be a better one elsewhere."""
+    before, peak = thresholds < low, float(utility.peak)
+    skipped, fee = int(np.count_nonzero(before)), float(np.dot(thresholds, before))
+    last = np.sort(thresholds[(thresholds >= low) & (thresholds <= high)])
+    if not last.size:
+        return None
+    counts, fees = np.arange(skipped + 1, skipped + last.size + 1), fee + np.cumsum(last)
+    surges = np.minimum((budget - fees) / counts, peak)
+    values = counts * utility.value(surges)
+    best = int(np.argmax(values))
+    value = float(values[best])
+    cut = (float(last[best]), int(counts[best]), float(surges[best]), value) if value > 0 else (-1.0, 0, 0.0, 0.0)
+
+    # The certificate: let the price fall, and one query after the other come in, until demand passes the budget.
+    complete = counts[-1] == thresholds.size
+    if complete and fees[-1] + counts[-1] * peak <= budget * (1 + ROUNDING):
+        return _Cut(*cut, 0.0, float(counts[-1] * utility.value(peak)))
+
+    def demand_before(k: int) -> float:
+        """Demand of the first ``k`` here at the price at which the next is abandoned."""
+        return fees[k - 1] + counts[k - 1] * utility.best_response(exit_price(last[k], utility))
+
+    def bound(number: int, fee: float) -> float:
+        """Dual bound if just that many are served."""
+        return float(number * utility.value(surge) + price * (budget - fee - number * surge))
+
+    k = _first_above(demand_before, budget, 1, last.size) - 1
+    price = exit_price(last[k], utility)
+    surge = utility.best_response(price)
+    if fees[k] + counts[k] * surge <= budget:  # demand crosses the budget without a jump
+        surge = (budget - fees[k]) / counts[k]
+        price = utility.marginal(surge)
+        lowest = bound(counts[k], fees[k])
+    else:  # who jumps has no surplus
+        lowest = bound(counts[k] - 1, fees[k - 1] if k else fee)
+    # At this price whoever is below has a surplus and whoever is above has none, so that the bound of any number
+    # of queries falls on the way from the crossing to the two ends, and beyond.
+    if skipped and (k == 0 or bound(skipped, fee) > value):
+        return None
+    if not complete and (k == last.size - 1 or bound(counts[-1], fees[-1]) > value):
+        return None
+    return _Cut(*cut, float(price), lowest)
 
 
 def _first_smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]:
@@ -281,27 +343,6 @@ def _first_smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]
     if surplus > 0:
         chosen[np.flatnonzero(values == last)[-surplus:]] = False
     return chosen
-
-
-def _shared_dual(ordered: Array, fees: Array, budget: float, utility: Utility) -> tuple[float, float]:
-    """Price and value of the lowest dual bound, from thresholds in order and their cumulative sum."""
-    n, peak = ordered.size, float(utility.peak)
-    if fees[-1] + n * peak <= budget * (1 + ROUNDING):
-        return 0.0, float(n * utility.value(peak))
-
-    def total(k: int) -> float:
-        """Demand of the first ``k`` at the price at which the next one is abandoned."""
-        return fees[k - 1] + k * utility.best_response(exit_price(ordered[k], utility))
-
-    k = _first_above(total, budget, 1, n)
-    price = exit_price(ordered[k - 1], utility)
-    surge = utility.best_response(price)
-    if fees[k - 1] + k * surge <= budget:  # demand of these k crosses the budget without a jump
-        surge = (budget - fees[k - 1]) / k
-        return float(utility.marginal(surge)), float(k * utility.value(surge))
-    others = k - 1  # who jumps has no surplus
-    spent = fees[others - 1] + others * surge if others else 0.0
-    return float(price), float(others * utility.value(surge) + price * (budget - spent))
 
 
 class _Filled(NamedTuple):

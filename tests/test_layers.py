@@ -26,7 +26,7 @@ LAYERS = [
     {"streams"},
     {"questions", "grading"},
     {"rollouts"},
-    {"policies"},
+    {"policies", "rivals"},
     {"market", "stages"},
     {"utility"},
     {"forecasts"},

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import Bounds, LinearConstraint, brentq, milp
+from scipy.optimize import brentq
 
+from clear_lib import market
 from clear_lib.market import (
     abandonment_line,
     adaptive_decay,
@@ -16,6 +17,7 @@ from clear_lib.market import (
     solve,
     solve_shared,
 )
+from clear_lib.rivals import by_highs
 from clear_lib.utility import LogNormal, Quadratic, Surge, Triangular
 
 thresholds = st.lists(st.floats(1.0, 5000.0), min_size=1, max_size=30).map(np.array)
@@ -206,6 +208,31 @@ def test_where_its_conditions_fail_the_general_solver_takes_over():
     assert solve_shared(thresholds, 260, utility, cap=caps).tokens == pytest.approx([0, 250, 0], abs=1e-6)
 
 
+BATCHES = {
+    "log-normal": lambda rng: rng.lognormal(6, 1, 20_000),
+    "in order": lambda rng: np.sort(rng.lognormal(6, 1, 20_000)),
+    "all the same": lambda rng: np.full(20_000, 50.0),
+    "four values": lambda rng: rng.choice([1.0, 5.0, 100.0, 1000.0], 20_000),
+    "periodic": lambda rng: np.tile(rng.lognormal(6, 2, 500), 40),  # every fifth tells nothing of the others
+    "misleading": lambda rng: np.tile([9.0, 1.0, 900.0, 1.0, 1.0], 4000),
+}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_looking_near_the_cut_finds_what_sorting_all_finds(batch, monkeypatch):
+    thresholds = BATCHES[batch](np.random.default_rng(0))
+    for utility in (Surge(1.0, 0.01), Triangular.like(Surge(1.0, 0.01)), Quadratic.like(Surge(1.0, 0.01))):
+        for part in (1e-4, 0.03, 0.4, 0.8, 1.02):
+            budget = part * (thresholds + utility.peak).sum()
+            monkeypatch.setattr(market, "SAMPLED", 4000)
+            near = solve_shared(thresholds, budget, utility)
+            monkeypatch.setattr(market, "SAMPLED", 10**9)
+            everywhere = solve_shared(thresholds, budget, utility)
+            assert near.value == pytest.approx(everywhere.value, rel=1e-12)
+            assert near.bound == pytest.approx(everywhere.bound, rel=1e-9)
+            assert near.tokens == pytest.approx(everywhere.tokens, rel=1e-9)
+
+
 @given(markets(), st.floats(0, 2))
 def test_no_price_gives_a_bound_below_what_is_reached(market, part):
     thresholds, utility, budget, cap = market
@@ -286,31 +313,6 @@ def test_general_solution_of_ten_is_the_optimum():
     assert solution.bound >= best * (1 - 1e-9)
 
 
-def by_milp(thresholds, budget, utility, cap, pieces=40):
-    """HiGHS on the same problem with each utility cut into chords, and by how much chords can be too low.
-
-    A query that is served pays its threshold and buys pieces of surge, in their order by themselves since the
-    slopes fall.
-    """
-    n = thresholds.size
-    room = np.maximum(np.minimum(utility.peak, cap - thresholds), 0.0)
-    knots = np.linspace(0, 1, pieces + 1)[:, None] * room
-    slopes = np.diff([utility.value(row) for row in knots], axis=0) / np.maximum(room / pieces, 1e-300)
-    weights = np.concatenate([np.zeros(n), -slopes.T.ravel()])  # n switches, then the pieces query by query
-    fee = np.concatenate([thresholds, np.ones(n * pieces)])[None]
-    switched = np.hstack([-np.repeat(np.diag(room / pieces), pieces, axis=0), np.eye(n * pieces)])
-    done = milp(
-        weights,
-        constraints=[LinearConstraint(fee, -np.inf, budget), LinearConstraint(switched, -np.inf, 0)],
-        integrality=np.concatenate([np.ones(n), np.zeros(n * pieces)]),
-        bounds=Bounds(0, np.concatenate([np.ones(n), np.full(n * pieces, np.inf)])),
-        options={"mip_rel_gap": 1e-9, "time_limit": 60},
-    )
-    assert done.status == 0, done.message
-    curvature = 2 * utility.velocity * utility.decay  # |U''| is largest at the threshold
-    return -done.fun, float(np.sum(curvature * (room / pieces) ** 2 / 8))
-
-
 @pytest.mark.parametrize("part", [0.15, 0.5])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("cap", [np.inf, 400.0])
@@ -324,7 +326,7 @@ def test_against_a_general_purpose_solver(part, shared, cap):
     solution = solve(thresholds, budget, utility, cap=cap)
     if shared:
         solution = solve_shared(thresholds, budget, Surge(1.0, float(decay[0])), cap=cap)
-    chords, error = by_milp(thresholds, budget, utility, cap)
+    chords, error = by_highs(thresholds, budget, utility, cap)
     assert error < 0.002 * chords
     assert chords <= solution.bound  # the chords' optimum can be bought, so it respects the certificate
     assert chords <= solution.value * (1 + 1e-6)

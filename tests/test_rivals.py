@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from clear_lib.market import clear_market, solve_shared
+from clear_lib.rivals import algorithm_1_one_w, algorithm_1_w_each, by_highs, by_slsqp
+from clear_lib.utility import Surge
+
+
+@pytest.fixture(params=[0.1, 0.4, 0.9])
+def market(request):
+    thresholds = np.random.default_rng(0).lognormal(5, 0.8, 60)
+    utility = Surge(2.0, 1 / 64)
+    return thresholds, request.param * (thresholds + utility.peak).sum(), utility
+
+
+def test_three_ways_to_algorithm_1(market):
+    thresholds, budget, utility = market
+    ours = clear_market(thresholds, budget, utility)
+    for rival in (algorithm_1_one_w, algorithm_1_w_each):
+        theirs = rival(thresholds, budget, utility)
+        assert theirs.price == pytest.approx(ours.price, abs=1e-11)
+        assert theirs.tokens == pytest.approx(ours.tokens, abs=1e-6)
+    own = Surge(np.linspace(1, 3, thresholds.size), 1 / np.linspace(50, 100, thresholds.size))
+    theirs, ours = algorithm_1_w_each(thresholds, budget, own), clear_market(thresholds, budget, own)
+    assert theirs.tokens == pytest.approx(ours.tokens, abs=1e-6)
+
+
+def test_general_purpose_solvers_stay_within_the_budget_and_below_the_optimum(market):
+    thresholds, budget, utility = market
+    optimum = solve_shared(thresholds, budget, utility).value
+    tokens = by_slsqp(thresholds, budget, utility, starts=3)
+    assert (tokens >= 0).all() and tokens.sum() <= budget * (1 + 1e-9)
+    assert 0 < utility.value(tokens - thresholds).sum() <= optimum * (1 + 1e-9)
+    chords, error = by_highs(thresholds[:20], budget / 3, utility)
+    optimum = solve_shared(thresholds[:20], budget / 3, utility).value
+    assert chords <= optimum * (1 + 1e-9) <= (chords + error) * (1 + 2e-9)
