@@ -13,7 +13,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from .forecasts import Array
 from .policies import POLICIES
+from .stages import Promise, Stages
 from .streams import STREAMS, TIERS
 
 #: One colour a tier, from light to dark as it gets harder.
@@ -82,15 +84,17 @@ def stream_composition(shares: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def who_gets_what(served: Mapping[str, pd.DataFrame]) -> Figure:
-    """Figure 6: tokens granted to each query of one stream, queries in order of their true length.
+def who_gets_what(served: Mapping[str, pd.DataFrame], column: str = "granted") -> Figure:
+    """Figure 6: tokens granted to (or used by) each query of one stream, queries in order of their true length.
 
     Parameters
     ----------
     served : mapping
-        For each policy, one row a query: ``length``, ``correct``, ``granted``, ``solved``.
+        For each policy, one row a query: ``length``, ``granted``, ``used``, ``solved``.
+    column : {"granted", "used"}
+        What is drawn.
     """
-    columns = 4
+    columns = min(4, len(served))
     rows = -(-len(served) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(9.2, 2.5 * rows), sharex=True, sharey=True, squeeze=False)
     for ax, (policy, queries) in zip(axes.flat, served.items(), strict=False):
@@ -102,7 +106,7 @@ def who_gets_what(served: Mapping[str, pd.DataFrame]) -> Figure:
             "solved": (queries["solved"], "#0072B2"),
         }
         for name, (which, color) in kinds.items():
-            ax.scatter(queries.index[which], queries["granted"][which], s=5, color=color, linewidth=0, label=name)
+            ax.scatter(queries.index[which], queries[column][which], s=5, color=color, linewidth=0, label=name)
         ax.plot(queries.index, queries["length"], color="black", linewidth=1, label="length of the solution")
         ax.set_title(POLICIES[policy].label, fontsize=10)
         ax.set_yscale("symlog", linthresh=10)
@@ -110,7 +114,7 @@ def who_gets_what(served: Mapping[str, pd.DataFrame]) -> Figure:
     for ax in axes.flat[len(served) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel("tokens granted")
+        ax.set_ylabel(f"tokens {column}")
     for ax in axes[-1]:
         ax.set_xlabel("query, by length")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -256,4 +260,53 @@ def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
     sns.despine(figure)
     figure.tight_layout(rect=(0, 0.04 + 0.055 * len(policies), 1, 1))
     figure.legend(handles, labels, frameon=False, ncols=2, loc="lower center")
+    return figure
+
+
+def promises(queries: Mapping[str, tuple[Promise, Array, Stages]]) -> Figure:
+    """What unfinished queries promise: their index by tokens used, and chance against bill with its concave hull.
+
+    Parameters
+    ----------
+    queries : mapping
+        For each name, of one query: its promise, its index and its stages (:mod:`clear_lib.stages`).
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.6))
+    for color, (name, (promised, index, stages)) in zip(sns.color_palette("colorblind"), queries.items(), strict=False):
+        tokens, chance, bill = (part[0] for part in promised)
+        left.plot(tokens[:-2], index[0, :-1], color=color, linewidth=1.2, linestyle=":")
+        left.step([0, *stages.ends[0, :-1]], stages.prices[0], where="post", color=color, label=name)
+        right.plot(bill[0] - bill, chance[0] - chance, color=color, label=name)
+        right.plot(tokens, chance[0] - chance, color=color, linewidth=1, linestyle="--")
+        corners = 1 + np.flatnonzero(np.diff(stages.prices[0], append=0) < 0)
+        right.plot((bill[0] - bill)[corners], (chance[0] - chance)[corners], ".", color=color, markersize=4)
+    left.set(xlabel="tokens used without having ended", ylabel="correct answers per token", yscale="log")
+    top = max(stages.prices[0, 0] for *_, stages in queries.values())
+    left.set_ylim(top / 60, 4 * top)
+    right.set(xlabel="tokens: expected bill (dashed: the cap)", ylabel="chance of a correct answer", xlim=(0, None))
+    left.set_xlim(0, right.get_xlim()[1])
+    right.legend(frameon=False, loc="lower right")
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def price_over_time(prices: Mapping[str, Array], optimum: float) -> Figure:
+    """Prices that queries were served at, in the order of their arrival, and the price of the batch.
+
+    Parameters
+    ----------
+    prices : mapping
+        For each name an array of shape ``(n,)``, correct answers per token.
+    optimum : float
+        Price of the same queries as one batch.
+    """
+    figure, ax = plt.subplots(figsize=(7, 3.2))
+    for color, (name, price) in zip(sns.color_palette("colorblind"), prices.items(), strict=False):
+        ax.plot(price, color=color, linewidth=1.2, label=name)
+    ax.axhline(optimum, color="0.3", linewidth=1, linestyle="--", label="as one batch")
+    ax.set(yscale="log", xlabel="query, in order of arrival", ylabel="price (correct answers per token)")
+    ax.legend(frameon=False, fontsize=9)
+    sns.despine(figure)
+    figure.tight_layout()
     return figure

@@ -116,6 +116,32 @@ def listing(table: pd.DataFrame, stream: str, profile: Profile) -> Styler:
     return captioned(shown, caption).hide()
 
 
+def gaps(table: pd.DataFrame, caption: str) -> Styler:
+    """Gains over a baseline and shares of its gap to the oracle that are closed, for display.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`clear_lib.experiments.gap_closed`.
+    caption : str
+    """
+    shown = pd.DataFrame(
+        {
+            "stream": table["stream"].map(label),
+            "budget / mean length": table["scarcity"].map("{:.2f}".format),
+            "gain (points)": (100 * table["gain"]).map("{:+.1f}".format),
+            "interval": [
+                f"{low:+.1f} to {high:+.1f}"
+                for low, high in zip(100 * table["gain_low"], 100 * table["gain_high"], strict=True)
+            ],
+            "gap to the oracle": (100 * table["gap"]).map("{:.1f}".format),
+            "closed": ["no gap" if np.isnan(share) else f"{100 * share:.0f}%" for share in table["closed"]],
+            "streams": table["seeds"],
+        }
+    )
+    return captioned(shown, caption).hide()
+
+
 def provenance(profile: Profile, intervals: bool = True) -> str:
     """What a caption must say of results: model, data, who stands in for whom, and what intervals cover."""
     pool = profile.pool_per_tier * len(profile.tiers)

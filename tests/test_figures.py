@@ -11,6 +11,7 @@ import pytest
 
 from clear_lib import figures, profiles
 from clear_lib.policies import POLICIES
+from clear_lib.stages import Promise, Stages, index
 from clear_lib.streams import TIERS
 
 
@@ -53,6 +54,30 @@ def test_who_gets_what_shows_every_query_once():
     assert (abandoned, short, solved) == ([[2, 0]], [[1, 15]], [[0, 15]])
     assert figure.axes[0].lines[0].get_ydata().tolist() == [10, 20, 30]
     assert sum(ax.get_visible() for ax in figure.axes) == 2
+
+
+def test_who_gets_what_can_show_what_was_used():
+    queries = pd.DataFrame({"length": [30, 10], "granted": [20, 15], "used": [20, 10], "solved": [False, True]})
+    figure = figures.who_gets_what({"clear": queries}, "used")
+    assert [marks.get_offsets().tolist() for marks in figure.axes[0].collections] == [[], [[1, 20]], [[0, 10]]]
+    assert figure.axes[0].get_ylabel() == "tokens used"
+
+
+def test_promises_shows_prices_and_the_corners_of_the_hull():
+    promised = Promise(np.array([[0, 10, 20, 40]]), np.array([[0.9, 0.5, 0.1, 0.0]]), np.array([[30.0, 20, 12, 0]]))
+    staged = Stages(np.array([[10, 20, 40]]), np.array([[0.04, 0.04, 0.01]]))
+    figure = figures.promises({"one": (promised, index(promised), staged)})
+    left, right = figure.axes
+    assert left.lines[1].get_xdata().tolist() == [0, 10, 20] and left.lines[1].get_ydata().tolist() == [0.04, 0.04, 0.01]
+    bill, cap, corners = right.lines
+    assert bill.get_xdata().tolist() == [0, 10, 18, 30] and cap.get_xdata().tolist() == [0, 10, 20, 40]
+    assert corners.get_xdata().tolist() == [18, 30]  # a price ends there: stop, or begin the next stage
+
+
+def test_price_over_time_has_the_price_of_the_batch():
+    ax = figures.price_over_time({"a": np.array([1.0, 2]), "b": np.array([3.0, 2])}, 2.5).axes[0]
+    assert [line.get_ydata()[0] for line in ax.lines] == [1, 3, 2.5]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "as one batch"]
 
 
 def test_by_tier_draws_per_cent():

@@ -1,5 +1,6 @@
 """Tables: the paper's numbers in the right cells, and verdicts by their rule."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -68,3 +69,15 @@ def test_a_caption_speaks_of_intervals_only_where_there_are_some():
     assert "intervals" in tables.provenance(smoke)
     assert "intervals" not in tables.provenance(smoke, intervals=False)
     assert "stand-in teacher" in tables.provenance(smoke, intervals=False)
+
+
+def test_gaps_are_shown_in_points_and_shares():
+    table = pd.DataFrame(
+        {
+            "stream": "balanced", "scarcity": [0.195, 1.56], "policy": "clear-sequential", "gain": [0.02, 0.0],
+            "gain_low": [-0.011, 0.0], "gain_high": [0.05, 0.0], "gap": [0.08, 0.0], "closed": [0.25, np.nan], "seeds": 8,
+        }
+    )  # fmt: skip
+    shown = tables.gaps(table, "about").data
+    assert shown.iloc[0].tolist() == ["Balanced", "0.20", "+2.0", "-1.1 to +5.0", "8.0", "25%", 8]
+    assert shown.iloc[1].tolist()[-2] == "no gap"
