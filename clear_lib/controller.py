@@ -93,3 +93,12 @@ def serve_online(
         if plan > 0:
             price *= math.exp(rate * min(ledger.used[query] / plan - 1, MOST))
     return Served(ledger.granted, ledger.used, ledger.finished, offered)
+
+
+def fair_share(budget: int, stepper: Stepper) -> Served:
+    """The rule without a price: each query may use the tokens left over the queries left, itself included."""
+    ledger, n = Ledger(stepper, budget), stepper.n
+    for query in range(n):
+        if granted := ledger.left // (n - query):
+            ledger.step(np.array([query]), np.array([granted]))
+    return Served(ledger.granted, ledger.used, ledger.finished, np.full(n, np.nan))

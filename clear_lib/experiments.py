@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import paper, serving, streams
+from . import controller, paper, serving, streams
 from .forecasts import Forecasts
 from .policies import OF_THE_PAPER, POLICIES, Allocation, allocate
 from .profiles import Profile
@@ -339,6 +339,74 @@ def gap_closed(
     table["gap"] = gap.loc[pd.MultiIndex.from_frame(table[["stream", "scarcity"]])].to_numpy()
     table["closed"] = (table["gain"] / table["gap"]).where(table["gap"] >= 0.005)
     return table
+
+
+def tally(table: pd.DataFrame) -> pd.Series:
+    """How often the gains of :func:`gap_closed` are clear of chance, over cells of stream and budget.
+
+    Returns
+    -------
+    Series
+        ``wins`` and ``losses`` (the interval is above, below zero), ``undecided``, ``no gap`` (there is none to
+        close), and over the cells with a gap the mean ``gain`` and the share of all gaps that is ``closed``.
+    """
+    gap, wins, losses = table["closed"].notna(), table["gain_low"] > 0, table["gain_high"] < 0
+    counts = {"wins": gap & wins, "losses": gap & losses, "undecided": gap & ~wins & ~losses, "no gap": ~gap}
+    open_ = table[gap]
+    share = open_["gain"].sum() / open_["gap"].sum() if len(open_) else np.nan
+    return pd.Series({name: int(which.sum()) for name, which in counts.items()} | {
+        "gain": open_["gain"].mean(), "closed": share,
+    })  # fmt: skip
+
+
+def arrivals(profile: Profile, pool: pd.DataFrame, rate: float, scarcities: Iterable[float]) -> pd.DataFrame:
+    """Serve the streams as they come, by the controller and by fair shares, beside the batch with all known.
+
+    The controller starts from the price of the whole pool as one batch, at the same budget per query.
+
+    Parameters
+    ----------
+    profile : Profile
+    pool : DataFrame
+        With ``spread`` and ``solvable``.
+    rate : float
+        See :func:`clear_lib.controller.serve_online`.
+    scarcities : iterable of float
+
+    Returns
+    -------
+    DataFrame
+        Columns ``stream, stream_seed, scarcity, order`` (``"random"``, or by forecast ``"easy first"`` or
+        ``"hard first"``), and the accuracies of ``batch``, ``controller`` and ``fair share``.
+    """
+
+    def batch(queries: pd.DataFrame, budget: int) -> serving.Outcome:
+        return serving.serve(
+            "clear-sequential", forecasts_of(queries), budget, serving.ReplayStepper(queries["length"]),
+            accounting="refunds", cap=profile.cap,
+        )  # fmt: skip
+
+    tokens = {scarcity: budget_per_query(scarcity, reference_length(pool)) for scarcity in scarcities}
+    start = {scarcity: batch(pool, each * len(pool)).price for scarcity, each in tokens.items()}
+    rows = []
+    for stream in profile.stream_shares:
+        for seed in range(profile.stream_seeds):
+            drawn = draw_stream(profile, pool, stream, seed)
+            sorted_ = drawn.sort_values("threshold", kind="stable", ignore_index=True)
+            orders = {"random": drawn, "easy first": sorted_, "hard first": sorted_[::-1].reset_index(drop=True)}
+            for scarcity, each in tokens.items():
+                known = batch(drawn, each * len(drawn)).finished & drawn["correct"]
+                for order, queries in orders.items():
+                    budget, lengths = each * len(queries), queries["length"]
+                    online = controller.serve_online(
+                        forecasts_of(queries), budget, serving.ReplayStepper(lengths),
+                        price=start[scarcity], rate=rate, cap=profile.cap,
+                    )  # fmt: skip
+                    fair = controller.fair_share(budget, serving.ReplayStepper(lengths))
+                    solved = {"controller": online.finished & queries["correct"], "fair share": fair.finished & queries["correct"]}
+                    named = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "order": order}
+                    rows.append(named | {"batch": known.mean()} | {name: which.mean() for name, which in solved.items()})
+    return pd.DataFrame(rows)
 
 
 def interval(

@@ -164,3 +164,38 @@ def stages(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, poi
         ends[part] = promised.tokens[:, 1:]
         prices[part] = np.minimum.accumulate(index(promised), axis=1)
     return Stages(ends, prices)
+
+
+class Expectation(NamedTuple):
+    """What forecasts say of serving every query down to a price: ``right`` answers, tokens of the ``bill``, and the
+    ``bound``, more right answers than which no policy with this expected bill has."""
+
+    right: float
+    bill: float
+    bound: float
+
+
+def expect(forecasts: Forecasts, price: float, cap: float = math.inf, detour: float = 1.0) -> Expectation:
+    """Serve every query down to a price, on paper.
+
+    The bound is that of weak duality, ``λ·G + Σ max_t (P_i(t) - λ·G_i(t))`` for an expected bill ``G``, over caps on
+    the grid of :func:`promise`.
+
+    Parameters
+    ----------
+    forecasts, cap, detour
+        See :func:`promise`.
+    price : float
+        Correct answers per token.
+
+    Returns
+    -------
+    Expectation
+    """
+    promised = promise(forecasts, cap, detour)
+    right, bill = (part[:, :1] - part for part in (promised.right, promised.bill))
+    prices = np.minimum.accumulate(index(promised), axis=1)
+    query, reach = np.arange(forecasts.n), (prices >= price).sum(axis=1)
+    total = float(bill[query, reach].sum())
+    bound = price * total + float((right - price * bill).max(axis=1).sum())
+    return Expectation(float(right[query, reach].sum()), total, bound)

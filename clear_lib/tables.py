@@ -116,6 +116,16 @@ def listing(table: pd.DataFrame, stream: str, profile: Profile) -> Styler:
     return captioned(shown, caption).hide()
 
 
+def by_accounting(results: pd.DataFrame, caption: str) -> Styler:
+    """Mean accuracy in per cent by accounting and policy, stream and budget, for display."""
+    names = {"stream": results["stream"].map(label), "policy": results["policy"].map(label)}
+    shown = results.assign(**names, budget=results["scarcity"].map("{:.2f}".format))
+    wide = 100 * shown.pivot_table(
+        index=["accounting", "policy"], columns=["stream", "budget"], values="accuracy", sort=False
+    )
+    return captioned(wide.rename_axis(index=[None, None], columns=[None, None]), caption).format(precision=1)
+
+
 def gaps(table: pd.DataFrame, caption: str) -> Styler:
     """Gains over a baseline and shares of its gap to the oracle that are closed, for display.
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clear_lib import Forecasts
-from clear_lib.controller import serve_online
+from clear_lib.controller import fair_share, serve_online
 from clear_lib.serving import ReplayStepper, serve
 
 
@@ -74,3 +74,9 @@ def test_bad_choices(choice, message):
         serve_online(forecasts, budget, ReplayStepper(lengths), **choice)
     with pytest.raises(ValueError, match="needs forecasts with spread"):
         serve_online(Forecasts([5.0]), 10, ReplayStepper([3]), price=0.1)
+
+
+def test_a_fair_share_is_what_is_left_over_who_is_left():
+    served = fair_share(30, ReplayStepper([4, 20, 9]))
+    assert served.granted.tolist() == [10, 13, 13] and served.used.tolist() == [4, 13, 9]
+    assert fair_share(2, ReplayStepper([4, 20, 9])).used.tolist() == [0, 1, 1]

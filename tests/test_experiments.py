@@ -239,3 +239,27 @@ def test_the_share_of_the_gap_is_gain_over_gap_and_undefined_without_one():
     assert table["closed"].tolist() == pytest.approx([0.15 / 0.4, np.nan], nan_ok=True)
     with pytest.raises(ValueError, match="several rows for one stream"):
         experiments.gains(rows("ours", [0.5, 0.6]), baseline=pd.concat([rows("clear", [1, 1])] * 2))
+
+
+def test_a_tally_counts_what_is_clear_of_chance():
+    table = pd.DataFrame(
+        {
+            "gain": [0.1, -0.1, 0.0, 0.0], "gain_low": [0.05, -0.2, -0.1, 0.0], "gain_high": [0.2, -0.05, 0.1, 0.0],
+            "gap": [0.2, 0.2, 0.2, 0.0], "closed": [0.5, -0.5, 0.0, np.nan],
+        }
+    )  # fmt: skip
+    assert experiments.tally(table).tolist() == pytest.approx([1, 1, 1, 1, 0, 0])
+    assert experiments.tally(table[:1])[["gain", "closed"]].tolist() == pytest.approx([0.1, 0.5])
+    assert np.isnan(experiments.tally(table[3:])["closed"])
+
+
+def test_arrivals_are_the_same_queries_in_three_orders(profile, uncertain):
+    table = experiments.arrivals(profile, uncertain, 0.05, [0.39])
+    assert table.groupby("order", sort=False).size().to_dict() == {"random": 12, "easy first": 12, "hard first": 12}
+    assert (table.groupby(["stream", "stream_seed"])["batch"].nunique() == 1).all()
+    one = experiments.serve(
+        profile, experiments.draw_stream(profile, uncertain, "balanced", 0), "clear-sequential", 0.39,
+        experiments.reference_length(uncertain),
+    )  # fmt: skip
+    assert table["batch"].iloc[0] == one.queries["solved"].mean()
+    assert table[["batch", "controller", "fair share"]].stack().between(0, 1).all()

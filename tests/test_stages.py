@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from clear_lib.forecasts import Forecasts
-from clear_lib.stages import estimate_detour, index, promise, stages
+from clear_lib.stages import estimate_detour, expect, index, promise, stages
 
 forecast = st.tuples(st.floats(0, 1e7), st.floats(0, 3), st.floats(0, 1))
 caps = st.one_of(st.just(np.inf), st.integers(1, 100_000))
@@ -97,3 +97,11 @@ def test_the_expected_bill_is_that_of_simulated_solutions():
         assert bill == pytest.approx(used.mean(), rel=0.02, abs=0.1)
         assert chance - promised.right[0, -1] == pytest.approx((right & (lengths > token) & (lengths <= 400)).mean(), abs=0.004)
     assert index(promised).shape == (1, 60)
+
+
+@given(st.lists(forecast, min_size=1, max_size=5), st.floats(1e-5, 0.5))
+def test_serving_down_to_a_price_attains_the_bound_of_duality(rows, price):
+    right, bill, bound = expect(of(rows), price, cap=900)
+    assert right == pytest.approx(bound, rel=1e-9, abs=1e-9)
+    more = expect(of(rows), price / 2, cap=900)
+    assert more.right >= right - 1e-9 and more.bill >= bill - 1e-9

@@ -81,3 +81,11 @@ def test_gaps_are_shown_in_points_and_shares():
     shown = tables.gaps(table, "about").data
     assert shown.iloc[0].tolist() == ["Balanced", "0.20", "+2.0", "-1.1 to +5.0", "8.0", "25%", 8]
     assert shown.iloc[1].tolist()[-2] == "no gap"
+
+
+def test_accuracies_stand_by_accounting_and_policy():
+    table = pd.concat([results().assign(accounting=name) for name in ("caps", "refunds")])
+    shown = tables.by_accounting(table, "about").data
+    assert shown.index[0] == ("caps", "Uniform") and len(shown) == 2 * len(OF_THE_PAPER)
+    assert shown.columns.tolist() == [("U-Shaped", "0.20"), ("U-Shaped", "1.56")]
+    assert shown.loc[("refunds", "CLEAR (Lambert)"), ("U-Shaped", "0.20")] == pytest.approx(40)
