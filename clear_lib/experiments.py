@@ -37,7 +37,7 @@ def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataF
     rungs : DataFrame
         Rollouts of the rungs of the ladder, one a question and rung.
     forecasts : DataFrame
-        ``question_id``, ``threshold``, ``estimate``, ``threshold_cost``, ``estimate_cost``.
+        Of :func:`clear_lib.predictor.forecast_table`; all of its columns are carried on.
 
     Returns
     -------

@@ -70,8 +70,12 @@ def _new(kind: str, options: dict[str, Any]) -> Any:
         from .baselines import Ridge as made
     elif kind == "constant":
         from .baselines import Constant as made
+    elif kind == "chance":
+        from .baselines import Chance as made
+    elif kind == "doubting":
+        from .doubting import Doubting as made
     else:
-        raise ValueError(f"unknown kind of predictor {kind!r}; known: encoder, ridge, constant")
+        raise ValueError(f"unknown kind of predictor {kind!r}; known: encoder, ridge, constant, doubting")
     try:
         return made(**options)
     except TypeError as error:
@@ -173,14 +177,18 @@ def forecast_table(
     Returns
     -------
     DataFrame
-        Columns ``question_id``, ``threshold`` and ``estimate`` (tokens, of predictor and teacher), and
-        ``threshold_cost`` and ``estimate_cost`` (tokens of the reasoner).
+        Columns ``question_id``, ``threshold`` and ``estimate`` (tokens, of predictor and teacher),
+        ``threshold_cost`` and ``estimate_cost`` (tokens of the reasoner); and of a predictor that knows its doubts
+        ``spread``, ``solvable`` and ``log_median``, see :class:`~clear_lib.forecasts.Forecasts`.
     """
     texts = list(questions["question"])
+    forecasts = predictor.predict(texts)
+    doubts = {"spread": forecasts.spread, "solvable": forecasts.solvable, "log_median": forecasts.log_median}
     return pd.DataFrame(
         {
             "question_id": questions["question_id"].to_numpy(),
-            "threshold": predictor.predict(texts).threshold,
+            "threshold": forecasts.threshold,
+            **(doubts if forecasts.spread is not None else {}),
             "estimate": teacher.predict(texts).threshold,
             "threshold_cost": predictor.cost(texts) / model_parameters,
             "estimate_cost": teacher.cost(texts) / model_parameters,

@@ -40,16 +40,10 @@ class Constant:
         self.level = state["level"]
 
 
-class Ridge:
-    """Ridge regression on the TF-IDF weights of words, digits and signs, and of pairs of them.
+class _Words:
+    """A linear model on the TF-IDF weights of words, digits and signs, and of pairs of them."""
 
-    Parameters
-    ----------
-    penalty : float
-        Strength of the ridge.
-    min_count : int
-        Questions that a term must be in to count.
-    """
+    kind: str
 
     def __init__(self, penalty: float = 1.0, min_count: int = 2) -> None:
         self.options = {"penalty": penalty, "min_count": min_count}
@@ -62,28 +56,22 @@ class Ridge:
             token_pattern=r"[A-Za-z]+|\d|[^\sA-Za-z\d]", ngram_range=(1, 2), sublinear_tf=True, norm=None, **settings
         )
 
-    def fit(self, texts: Sequence[str], lengths: Any) -> Self:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        from sklearn.linear_model import Ridge as Regression
-
-        target = log_lengths(texts, lengths)
+    def _learn(self, texts: Sequence[str]) -> Any:
+        """The matrix of the training questions, whose terms are the ones that count from now on."""
         # A term may be as rare as it likes in a handful of questions.
         self.vectorizer = self._vectorizer(min_df=self.options["min_count"] if len(texts) > 50 else 1)
         matrix = self.vectorizer.fit_transform(texts)
         # TF-IDF weights are several units each; scaled so that a penalty means the same for any vocabulary.
         self.scale = float(np.sqrt(matrix.power(2).sum(axis=1).mean()))
-        regression = Regression(alpha=self.options["penalty"]).fit(matrix / self.scale, target)
-        self.weights, self.level = regression.coef_, float(regression.intercept_)
-        return self
+        return matrix / self.scale
 
     def _matrix(self, texts: Sequence[str]) -> Any:
         if self.weights is None:
             raise RuntimeError("fit the predictor before it predicts")
         return self.vectorizer.transform(texts) / self.scale
 
-    def predict(self, texts: Sequence[str]) -> Forecasts:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        return Forecasts(np.exp(self._matrix(texts) @ self.weights + self.level))
+    def _line(self, texts: Sequence[str]) -> Array:
+        return self._matrix(texts) @ self.weights + self.level
 
     def cost(self, texts: Sequence[str]) -> Array:
         """One multiplication for each different term of a question."""
@@ -94,7 +82,7 @@ class Ridge:
         from safetensors.numpy import save_file
 
         terms = sorted(self.vectorizer.vocabulary_, key=self.vectorizer.vocabulary_.get)
-        folder = write_state(folder, "ridge", self.options, level=self.level, scale=self.scale, terms=terms)
+        folder = write_state(folder, self.kind, self.options, level=self.level, scale=self.scale, terms=terms)
         save_file({"weights": self.weights, "idf": self.vectorizer.idf_}, folder / "weights.safetensors")
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
@@ -104,3 +92,59 @@ class Ridge:
         self.weights, self.level, self.scale = arrays["weights"], state["level"], state["scale"]
         self.vectorizer = self._vectorizer(vocabulary={term: i for i, term in enumerate(state["terms"])})
         self.vectorizer.idf_ = arrays["idf"]
+
+
+class Ridge(_Words):
+    """Ridge regression on the TF-IDF weights of words, digits and signs, and of pairs of them.
+
+    Parameters
+    ----------
+    penalty : float
+        Strength of the ridge.
+    min_count : int
+        Questions that a term must be in to count.
+    """
+
+    kind = "ridge"
+
+    def fit(self, texts: Sequence[str], lengths: Any) -> Self:
+        """See :class:`~clear_lib.predictor.Predictor`."""
+        from sklearn.linear_model import Ridge as Regression
+
+        target = log_lengths(texts, lengths)
+        regression = Regression(alpha=self.options["penalty"]).fit(self._learn(texts), target)
+        self.weights, self.level = regression.coef_, float(regression.intercept_)
+        return self
+
+    def predict(self, texts: Sequence[str]) -> Forecasts:
+        """See :class:`~clear_lib.predictor.Predictor`."""
+        return Forecasts(np.exp(self._line(texts)))
+
+
+class Chance(_Words):
+    """Logistic regression on the same terms: the log odds that a solution is correct. Not a predictor of lengths.
+
+    Parameters
+    ----------
+    penalty, min_count
+        See :class:`Ridge`.
+    """
+
+    kind = "chance"
+
+    def fit(self, texts: Sequence[str], correct: Any) -> Self:
+        """Learn from questions and whether their solutions are correct."""
+        from sklearn.linear_model import LogisticRegression
+
+        matrix, correct = self._learn(texts), np.asarray(correct, dtype=bool)
+        if correct.all() or not correct.any():  # nothing to tell apart: as many as there would be one more of each
+            share = (correct.sum() + 1) / (correct.size + 2)
+            self.weights, self.level = np.zeros(matrix.shape[1]), float(np.log(share / (1 - share)))
+            return self
+        regression = LogisticRegression(C=1 / self.options["penalty"], max_iter=1000).fit(matrix, correct)
+        self.weights, self.level = regression.coef_[0], float(regression.intercept_[0])
+        return self
+
+    def logit(self, texts: Sequence[str]) -> Array:
+        """Log odds of a correct solution, shape ``(len(texts),)``."""
+        return self._line(texts)
