@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from . import controller, paper, serving, streams
 from .forecasts import Forecasts
@@ -68,6 +69,33 @@ def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataF
         )
     kinds = {name: bool if name.startswith("correct") else np.int64 for name in pool if "@" in name}
     return pool.astype(kinds)
+
+
+def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
+    """The pool with forecasts of length that are wrong by a factor (section 7.1, Fig. 11).
+
+    Parameters
+    ----------
+    pool : DataFrame
+        Of :func:`make_pool`.
+    factor : float or array of shape (n,)
+        Multiplies ``threshold``, and the median of the length where there is one. The estimates of TALE-EP's teacher,
+        spread and chance stay: nobody is told.
+
+    Raises
+    ------
+    ValueError
+        If a factor is not positive and finite.
+    """
+    factor = np.broadcast_to(np.asarray(factor, dtype=float), len(pool))
+    wrong = ~(np.isfinite(factor) & (factor > 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"factor[{row}] must be positive and finite: {factor[row]}")
+    changed = {"threshold": pool["threshold"] * factor}
+    if "log_median" in pool:
+        changed["log_median"] = np.maximum(pool["log_median"] + np.log(factor), 0.0)
+    return pool.assign(**changed)
 
 
 def reference_length(pool: pd.DataFrame) -> float:

@@ -107,7 +107,9 @@ def who_gets_what(served: Mapping[str, pd.DataFrame], column: str = "granted") -
         }
         for name, (which, color) in kinds.items():
             ax.scatter(queries.index[which], queries[column][which], s=5, color=color, linewidth=0, label=name)
-        ax.plot(queries.index, queries["length"], color="black", linewidth=1, label="length of the solution")
+        ax.plot(
+            queries.index, queries["length"], color="black", linewidth=1, label="length of the solution", zorder=0
+        )
         ax.set_title(POLICIES[policy].label, fontsize=10)
         ax.set_yscale("symlog", linthresh=10)
         ax.set_ylim(bottom=-2)
@@ -274,15 +276,16 @@ def promises(queries: Mapping[str, tuple[Promise, Array, Stages]]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.6))
     for color, (name, (promised, index, stages)) in zip(sns.color_palette("colorblind"), queries.items(), strict=False):
         tokens, chance, bill = (part[0] for part in promised)
-        left.plot(tokens[:-2], index[0, :-1], color=color, linewidth=1.2, linestyle=":")
-        left.step([0, *stages.ends[0, :-1]], stages.prices[0], where="post", color=color, label=name)
+        goes_on = tokens[:-1] < tokens[-1]
+        left.plot(tokens[:-1][goes_on], index[0, goes_on], color=color, linewidth=1.2, linestyle=":")
+        left.step(tokens[:-1][goes_on], stages.prices[0, goes_on], where="post", color=color, label=name)
         right.plot(bill[0] - bill, chance[0] - chance, color=color, label=name)
         right.plot(tokens, chance[0] - chance, color=color, linewidth=1, linestyle="--")
         corners = 1 + np.flatnonzero(np.diff(stages.prices[0], append=0) < 0)
         right.plot((bill[0] - bill)[corners], (chance[0] - chance)[corners], ".", color=color, markersize=4)
     left.set(xlabel="tokens used without having ended", ylabel="correct answers per token", yscale="log")
     top = max(stages.prices[0, 0] for *_, stages in queries.values())
-    left.set_ylim(top / 60, 4 * top)
+    left.set_ylim(top / 30, 8 * top)
     right.set(xlabel="tokens: expected bill (dashed: the cap)", ylabel="chance of a correct answer", xlim=(0, None))
     left.set_xlim(0, right.get_xlim()[1])
     right.legend(frameon=False, loc="lower right")
@@ -309,4 +312,127 @@ def price_over_time(prices: Mapping[str, Array], optimum: float) -> Figure:
     ax.legend(frameon=False, fontsize=9)
     sns.despine(figure)
     figure.tight_layout()
+    return figure
+
+
+def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """How often what was given a chance came about, one panel a part, with intervals; the line is a true forecast.
+
+    Parameters
+    ----------
+    tables : mapping
+        For each title a table of :func:`clear_lib.predictor.calibration.reliability`.
+    """
+    figure, axes = plt.subplots(1, len(tables), figsize=(3.9 * len(tables), 3.6), sharex=True, sharey=True, squeeze=False)
+    for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
+        ax.plot([0, 1], [0, 1], color="0.4", linewidth=1, zorder=0)
+        reach = [table["share"] - table["low"], table["high"] - table["share"]]
+        ax.errorbar(table["chance"], table["share"], yerr=np.maximum(reach, 0), fmt="o", color="#0072B2")
+        ax.set(title=title, xlabel="forecast chance of a correct solution", xlim=(0, 1), ylim=(0, 1))
+    axes[0, 0].set_ylabel("share of correct solutions")
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def sweep(table: pd.DataFrame, xlabel: str, level: pd.DataFrame | None = None, level_name: str = "") -> Figure:
+    """Accuracy along a sweep, one panel a budget, one line a policy or stream, with its band.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``scarcity``, ``value`` (above 0 on a logarithmic axis; a linear one if any is 0), ``policy`` or ``stream``,
+        and ``accuracy, accuracy_low, accuracy_high``.
+    xlabel : str
+        What is swept.
+    level : DataFrame, optional
+        ``scarcity``, ``policy`` or ``stream``, and ``accuracy``: dashed levels in the same colours.
+    level_name : str
+        What the levels are called.
+    """
+    hue = "stream" if "stream" in table else "policy"
+    names, scarcities = list(dict.fromkeys(table[hue])), sorted(table["scarcity"].unique())
+    if hue == "policy":
+        colors, labels = ({name: POLICY_STYLE[name][0] for name in names}, [POLICIES[name].label for name in names])
+    else:
+        colors, labels = dict(zip(names, sns.color_palette("colorblind"), strict=False)), [STREAMS[name] for name in names]
+    figure, axes = plt.subplots(1, len(scarcities), figsize=(9.2, 3.4), sharex=True, squeeze=False)
+    for ax, scarcity in zip(axes[0], scarcities, strict=True):
+        for name, text in zip(names, labels, strict=True):
+            rows = table[(table["scarcity"] == scarcity) & (table[hue] == name)].sort_values("value")
+            ax.plot(rows["value"], 100 * rows["accuracy"], "-", marker="o", markersize=4, color=colors[name], label=text)
+            ax.fill_between(
+                rows["value"], 100 * rows["accuracy_low"], 100 * rows["accuracy_high"], color=colors[name], alpha=0.12,
+                linewidth=0,
+            )  # fmt: skip
+            if level is not None:
+                height = level[(level["scarcity"] == scarcity) & (level[hue] == name)]["accuracy"].mean()
+                ax.axhline(100 * height, color=colors[name], linewidth=1, linestyle="--")
+        ax.set(title=f"budget / mean length {scarcity:.2g}", xlabel=xlabel, ylim=(0, None))
+        ax.title.set_fontsize(9)
+        if (table["value"] > 0).all():
+            ax.set_xscale("log")
+            ticks = sorted(table["value"].unique())[:: max(1, table["value"].nunique() // 3)]
+            ax.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+            ax.minorticks_off()
+    axes[0, 0].set_ylabel("accuracy (%)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    if level is not None:
+        handles.append(plt.Line2D([], [], color="0.4", linewidth=1, linestyle="--"))
+        labels.append(level_name)
+    sns.despine(figure)
+    columns = min(len(labels), 5)
+    figure.tight_layout(rect=(0, 0.02 + 0.07 * -(-len(labels) // columns), 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=columns, loc="lower center", fontsize=9)
+    return figure
+
+
+def velocity(table: pd.DataFrame) -> Figure:
+    """Figure 8: accuracy and price against the initial velocity, one line a stream.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``stream``, ``value`` (initial velocity), ``accuracy``, ``price``.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    for color, (name, rows) in zip(sns.color_palette("colorblind"), table.groupby("stream", sort=False), strict=False):
+        rows = rows.sort_values("value")
+        left.plot(rows["value"], 100 * rows["accuracy"], "o-", markersize=4, color=color, label=STREAMS[name])
+        right.plot(rows["value"], rows["price"], "o-", markersize=4, color=color)
+    for ax in (left, right):
+        ax.set(xscale="log", xlabel="initial velocity (utility per token)")
+    left.set(ylabel="accuracy (%)", ylim=(0, None))
+    right.set(ylabel="shadow price (utility per token)", yscale="log")
+    left.legend(frameon=False, fontsize=9)
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def paired_gains(table: pd.DataFrame, ylabel: str = "gain (points)") -> Figure:
+    """Paired gains by budget, one panel a stream, one line a ``name``, with their bands.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``stream, scarcity, name``, and ``gain, gain_low, gain_high`` as fractions.
+    """
+    streams, names = list(dict.fromkeys(table["stream"])), list(dict.fromkeys(table["name"]))
+    figure, axes = plt.subplots(1, len(streams), figsize=(9.2, 3.3), sharey=True, squeeze=False)
+    for ax, stream in zip(axes[0], streams, strict=True):
+        for color, name in zip(sns.color_palette("colorblind"), names, strict=False):
+            rows = table[(table["stream"] == stream) & (table["name"] == name)].sort_values("scarcity")
+            ax.plot(rows["scarcity"], 100 * rows["gain"], "o-", markersize=4, color=color, label=name)
+            low, high = 100 * rows["gain_low"], 100 * rows["gain_high"]
+            ax.fill_between(rows["scarcity"], low, high, color=color, alpha=0.13, linewidth=0)
+        ax.axhline(0, color="0.4", linewidth=0.8)
+        ax.set(xscale="log", title=STREAMS[stream], xlabel="budget / mean length")
+        ax.set_xticks(ticks := sorted(table["scarcity"].unique()), [f"{tick:.2g}" for tick in ticks])
+        ax.minorticks_off()
+    axes[0, 0].set_ylabel(ylabel)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=3, loc="lower center")
     return figure

@@ -263,3 +263,14 @@ def test_arrivals_are_the_same_queries_in_three_orders(profile, uncertain):
     )  # fmt: skip
     assert table["batch"].iloc[0] == one.queries["solved"].mean()
     assert table[["batch", "controller", "fair share"]].stack().between(0, 1).all()
+
+
+def test_distorted_forecasts_are_wrong_by_the_factor_and_nothing_else_is():
+    pool = pd.DataFrame({"threshold": [10.0, 100.0], "log_median": np.log([8.0, 90.0]), "spread": 0.5, "length": 7})
+    wrong = experiments.distorted(pool, [0.01, 2])
+    assert wrong["threshold"].tolist() == pytest.approx([0.1, 200])
+    assert wrong["log_median"].tolist() == pytest.approx([0, np.log(180)])  # a solution has a token
+    pd.testing.assert_frame_equal(wrong[["spread", "length"]], pool[["spread", "length"]])
+    assert experiments.distorted(pool.drop(columns="log_median"), 3)["threshold"].tolist() == pytest.approx([30, 300])
+    with pytest.raises(ValueError, match=r"factor\[1\] must be positive and finite: nan"):
+        experiments.distorted(pool, [1, np.nan])

@@ -116,3 +116,39 @@ def test_gains_draw_ours_and_the_papers():
     ours, theirs = (line.get_ydata().tolist() for line in figure.axes[0].lines[:2])
     assert (ours, theirs) == ([3, 1], [11.6, 4.0])
     assert legend(figure) == ["CLEAR (Lambert), ours", "CLEAR (Lambert), paper"]
+
+
+def test_reliability_shows_shares_against_chances():
+    table = pd.DataFrame({"chance": [0.2, 0.8], "share": [0.1, 0.9], "low": [0.0, 0.8], "high": [0.2, 1.0]})
+    figure = figures.reliability({"in": table, "out": table})
+    assert [ax.get_title() for ax in figure.axes] == ["in", "out"]
+    assert figure.axes[1].lines[1].get_xydata().tolist() == [[0.2, 0.1], [0.8, 0.9]]
+
+
+def test_a_sweep_has_a_panel_a_budget_and_a_line_a_policy_or_stream():
+    rows = [(s, p, v, 0.1 * v) for s in (0.2, 0.4) for p in ("clear", "uniform") for v in (4.0, 1.0)]
+    table = pd.DataFrame(rows, columns=["scarcity", "policy", "value", "accuracy"])
+    table = table.assign(accuracy_low=0.0, accuracy_high=1.0)
+    figure = figures.sweep(table, "noise")
+    assert len(figure.axes) == 2
+    assert figure.axes[1].lines[0].get_xydata() == pytest.approx(np.array([[1, 10], [4, 40]]))
+    assert legend(figure) == ["CLEAR (Lambert)", "Uniform"]
+    table = table.drop(columns="policy").assign(stream="balanced", value=table["value"] - 1)
+    level = pd.DataFrame({"scarcity": [0.2, 0.4], "stream": "balanced", "accuracy": [0.5, 0.6]})
+    figure = figures.sweep(table, "noise", level, "adaptive")
+    assert figure.axes[1].lines[1].get_ydata() == pytest.approx([60, 60])
+    assert legend(figure) == ["Balanced", "adaptive"] and figure.axes[0].get_xscale() == "linear"
+
+
+def test_velocity_shows_accuracy_and_price():
+    table = pd.DataFrame({"stream": "balanced", "value": [2.0, 1.0], "accuracy": 0.3, "price": [0.2, 0.1]})
+    left, right = figures.velocity(table).axes
+    assert left.lines[0].get_ydata() == pytest.approx([30, 30])
+    assert right.lines[0].get_ydata() == pytest.approx([0.1, 0.2])
+
+
+def test_gains_by_name_have_a_panel_a_stream():
+    table = pd.DataFrame({"stream": ["balanced", "u-shaped"], "scarcity": 0.2, "name": "best", "gain": [0.01, -0.02]})
+    figure = figures.paired_gains(table.assign(gain_low=-0.1, gain_high=0.1))
+    assert [float(ax.lines[0].get_ydata()[0]) for ax in figure.axes] == pytest.approx([1, -2])
+    assert legend(figure) == ["best"]
