@@ -436,3 +436,53 @@ def paired_gains(table: pd.DataFrame, ylabel: str = "gain (points)") -> Figure:
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.legend(handles, labels, frameon=False, ncols=3, loc="lower center")
     return figure
+
+
+def demand_curve(prices: Array, asked: Array, budget: float, exits: Sequence[float] = ()) -> Figure:
+    """Tokens asked for by price, in dots, so that jumps stay open; the budget; prices at which queries leave.
+
+    Parameters
+    ----------
+    prices, asked : array of shape (m,)
+        Utility per token, and tokens of all queries together.
+    budget : float
+        Tokens.
+    exits : sequence of float
+        Prices, drawn as thin lines.
+    """
+    figure, ax = plt.subplots(figsize=(7, 3.1))
+    top = 1.05 * max(np.max(asked), budget)
+    ax.vlines([price for price in exits if prices[0] <= price <= prices[-1]], 0, top, color="0.85", linewidth=1)
+    ax.plot(prices, asked, ".", markersize=2, color="C0", label="demand")
+    ax.axhline(budget, color="C1", linestyle="--", label="budget")
+    ax.set(xlabel="price λ (utility per token)", ylabel="tokens", ylim=(-0.03 * top, top))
+    ax.legend(frameon=False, loc="upper right", markerscale=4)
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def dual_curve(prices: Array, bounds: Array, best: tuple[float, float], levels: Mapping[str, float]) -> Figure:
+    """The dual bound by price, its lowest point, and utilities that were reached, as horizontal lines."""
+    figure, ax = plt.subplots(figsize=(7, 3.1))
+    ax.plot(prices, bounds, color="C0", label="dual bound g(λ)")
+    ax.plot(*best, "o", color="C0")
+    for i, (name, level) in enumerate(levels.items()):
+        ax.axhline(level, color=f"C{i + 1}", linestyle=("-", "--", ":")[i % 3], label=name)
+    ax.set(xlabel="price λ (utility per token)", ylabel="utility")
+    ax.legend(frameon=False)
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def by_size(table: pd.DataFrame, ylabel: str) -> Figure:
+    """One line a column against the index, the number of queries; both axes logarithmic."""
+    figure, ax = plt.subplots(figsize=(7, 3.5))
+    for name, marker in zip(table, ("-s", "-o", ":"), strict=False):
+        ax.loglog(table.index, table[name], marker, label=name)
+    ax.set(xlabel="queries N", ylabel=ylabel)
+    ax.legend(frameon=False)
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure

@@ -152,3 +152,21 @@ def test_gains_by_name_have_a_panel_a_stream():
     figure = figures.paired_gains(table.assign(gain_low=-0.1, gain_high=0.1))
     assert [float(ax.lines[0].get_ydata()[0]) for ax in figure.axes] == pytest.approx([1, -2])
     assert legend(figure) == ["best"]
+
+
+def test_demand_curve_has_the_budget_and_the_exits_in_sight():
+    ax = figures.demand_curve(np.array([0.1, 0.2, 0.3]), np.array([30, 20, 0]), 15, exits=[0.25, 0.9]).axes[0]
+    dots, budget = ax.lines
+    assert dots.get_ydata().tolist() == [30, 20, 0] and set(budget.get_ydata()) == {15}
+    assert [path[0, 0] for path in ax.collections[0].get_segments()] == [0.25]
+
+
+def test_dual_curve_and_its_levels():
+    ax = figures.dual_curve(np.array([1, 2, 3]), np.array([9, 7, 8]), (2, 7), {"optimum": 6.5, "Algorithm 1": 5}).axes[0]
+    assert [line.get_ydata()[0] for line in ax.lines] == [9, 7, 6.5, 5]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dual bound g(λ)", "optimum", "Algorithm 1"]
+
+
+def test_by_size_has_a_line_a_column():
+    ax = figures.by_size(pd.DataFrame({"gap": [0.1, 0.01]}, index=[10, 100]), "share").axes[0]
+    assert ax.lines[0].get_xydata().tolist() == [[10, 0.1], [100, 0.01]] and ax.get_xscale() == "log"
