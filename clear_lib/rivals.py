@@ -6,13 +6,18 @@ They take the surge of eq. 1, and no cap but where they say so.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from itertools import product
+from timeit import repeat
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, milp, minimize
 from scipy.special import lambertw
 
 from .forecasts import Array
-from .market import Clearing, abandonment_line
+from .market import Clearing, abandonment_line, solve_shared
 from .utility import Surge, Utility
 
 
@@ -110,3 +115,62 @@ def by_highs(
         raise ValueError(f"HiGHS did not solve the problem: {done.message}")
     curvature = 2 * utility.velocity * utility.decay  # the largest |U''|, at the threshold
     return -done.fun, float(np.sum(curvature * (room / pieces) ** 2 / 8))
+
+
+def by_all_sets(thresholds: Array, budget: float, utility: Utility) -> float:
+    """The optimum of eq. 2 with a shared utility, from all ``2^n`` sets: the same surge for each of a set."""
+    best = 0.0
+    for choice in product((False, True), repeat=thresholds.size):
+        served = thresholds[np.array(choice)]
+        surge = min((budget - served.sum()) / max(served.size, 1), float(utility.peak))
+        best = max(best, served.size * float(utility.value(surge)))
+    return best
+
+
+class Losses(NamedTuple):
+    """Shares of the dual bound, but ``unspent``, which is a share of the budget; see :func:`losses`."""
+
+    algorithm_1: float
+    gap: float
+    one_query: float
+    unspent: float
+
+
+def losses(thresholds: Array, budget: float, utility: Surge) -> Losses:
+    """What Algorithm 1 lacks to the optimum, what the bound exceeds it by, and what one query can be worth."""
+    best, found = solve_shared(thresholds, budget, utility), algorithm_1_one_w(thresholds, budget, utility).tokens
+    lost = best.value - utility.value(found - thresholds).sum()
+    shares = np.array([lost, best.gap, utility.value(utility.peak)]) / best.bound
+    return Losses(*shares.tolist(), 1 - float(found.sum()) / budget)
+
+
+def race(
+    ways: Mapping[str, Callable], thresholds: Array, budget: float, utility: Utility, bound: float, rounds: int = 1
+) -> pd.DataFrame:
+    """Time some ways to the same allocation.
+
+    Parameters
+    ----------
+    ways : mapping
+        Functions of thresholds, budget and utility. They return tokens, something that has them, or a utility.
+    thresholds, budget, utility
+        The problem.
+    bound : float
+        A certificate of it.
+    rounds : int
+        Turns of each; the best one counts.
+
+    Returns
+    -------
+    DataFrame
+        Index: the names of the ways. Columns ``N``, ``seconds`` and ``share``, the part of the bound that is reached.
+    """
+    rows = {}
+    for name, way in ways.items():
+        found: list = []
+        best = min(repeat(lambda way=way: found.append(way(thresholds, budget, utility)), number=1, repeat=rounds))
+        reached = getattr(found[-1], "tokens", found[-1])
+        if np.ndim(reached):
+            reached = utility.value(reached - thresholds).sum()
+        rows[name] = {"N": thresholds.size, "seconds": best, "share": float(reached) / bound}
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -17,7 +17,7 @@ from clear_lib.market import (
     solve,
     solve_shared,
 )
-from clear_lib.rivals import by_highs
+from clear_lib.rivals import by_all_sets, by_highs
 from clear_lib.utility import LogNormal, Quadratic, Surge, Triangular
 
 thresholds = st.lists(st.floats(1.0, 5000.0), min_size=1, max_size=30).map(np.array)
@@ -122,16 +122,6 @@ def worth(solution, thresholds, utility):
     return utility.value(solution.tokens - thresholds).sum()
 
 
-def best_of_all_sets(thresholds, budget, utility):
-    """The optimum with a shared utility: every set of queries, the same surge for each, none past its peak."""
-    best = 0.0
-    for size in range(1, thresholds.size + 1):
-        for served in combinations(thresholds, size):
-            surge = min((budget - sum(served)) / size, utility.peak)
-            best = max(best, size * float(utility.value(surge)))
-    return best
-
-
 @st.composite
 def markets(draw, most=30):
     """Thresholds, a utility with its own parameters for each query, a budget and a cap or none."""
@@ -155,7 +145,7 @@ def test_shared_optimum_is_that_of_all_sets(thresholds, part, decay):
     surge = Surge(1.5, decay)
     for utility in (surge, Triangular.like(surge), Quadratic.like(surge)):
         budget = part * (thresholds + utility.peak).sum()
-        best = best_of_all_sets(thresholds, budget, utility)
+        best = by_all_sets(thresholds, budget, utility)
         assert solve_shared(thresholds, budget, utility).value == pytest.approx(best, rel=1e-9, abs=1e-12)
 
 
@@ -165,7 +155,7 @@ def test_shared_optimum_of_twelve(seed):
     utility = Surge(1.0, 1 / 64)
     for part in (0.1, 0.4, 0.7):
         budget = part * (thresholds + utility.peak).sum()
-        best = best_of_all_sets(thresholds, budget, utility)
+        best = by_all_sets(thresholds, budget, utility)
         assert solve_shared(thresholds, budget, utility).value == pytest.approx(best, rel=1e-9)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from clear_lib.market import clear_market, solve_shared
-from clear_lib.rivals import algorithm_1_one_w, algorithm_1_w_each, by_highs, by_slsqp
+from clear_lib.rivals import algorithm_1_one_w, algorithm_1_w_each, by_highs, by_slsqp, losses, race
 from clear_lib.utility import Surge
 
 
@@ -34,3 +34,25 @@ def test_general_purpose_solvers_stay_within_the_budget_and_below_the_optimum(ma
     chords, error = by_highs(thresholds[:20], budget / 3, utility)
     optimum = solve_shared(thresholds[:20], budget / 3, utility).value
     assert chords <= optimum * (1 + 1e-9) <= (chords + error) * (1 + 2e-9)
+
+
+def test_losses_are_shares(market):
+    thresholds, budget, utility = market
+    found = losses(thresholds, budget, utility)
+    best, searched = solve_shared(thresholds, budget, utility), clear_market(thresholds, budget, utility).tokens
+    assert found.algorithm_1 == pytest.approx(1 - utility.value(searched - thresholds).sum() / best.value, abs=0.02)
+    assert 0 <= found.gap <= found.one_query
+    assert found.unspent == pytest.approx(1 - searched.sum() / budget, abs=1e-6)
+
+
+def test_race_knows_tokens_solutions_and_utilities(market):
+    best = solve_shared(*market)
+    ways = {
+        "solution": solve_shared,
+        "tokens": lambda *market: solve_shared(*market).tokens,
+        "utility": lambda *market: solve_shared(*market).value,
+    }
+    table = race(ways, *market, best.bound, rounds=2)
+    assert list(table.index) == list(ways)
+    assert table["share"].to_numpy() == pytest.approx(best.value / best.bound)
+    assert (table["N"] == 60).all() and (table["seconds"] > 0).all()
