@@ -486,3 +486,32 @@ def by_size(table: pd.DataFrame, ylabel: str) -> Figure:
     sns.despine(figure)
     figure.tight_layout()
     return figure
+
+
+def oracle_audit(bounds: Mapping[str, pd.DataFrame]) -> Figure:
+    """The reported Oracle and lower bounds on a true one, one panel a stream.
+
+    Parameters
+    ----------
+    bounds : mapping
+        For the name of each bound, the table of :func:`clear_lib.audit.oracle_bounds`.
+    """
+    first = next(iter(bounds.values()))
+    names = list(dict.fromkeys(first["stream"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(9.2, 3.3), squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        rows = first[first["stream"] == name]
+        places = np.arange(len(rows))
+        ax.plot(places, rows["reported"], "o", color="black", markersize=6, label="reported Oracle")
+        for shift, color, (text, table) in zip((-0.18, 0.18), ("#E69F00", "#0072B2"), bounds.items(), strict=False):
+            rows = table[table["stream"] == name]
+            ax.bar(places + shift, rows["bound"], width=0.34, color=color, label=f"at least: {text}")
+        ax.set_xticks(places, rows["budget"])
+        ax.set(title=STREAMS[name], xlabel="budget (tokens per query)")
+        ax.set_ylim(0.75 * min(table[table["stream"] == name]["bound"].min() for table in bounds.values()), None)
+    axes[0, 0].set_ylabel("accuracy (%)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=3, loc="lower center")
+    return figure

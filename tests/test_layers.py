@@ -14,7 +14,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"figures", "tables"},
-    {"claims"},
+    {"claims", "audit"},
     {"experiments", "phases"},
     {"predictor"},
     {"recording"},
