@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, ndtr, ndtri, xlogy
 from scipy.stats import beta
@@ -159,37 +159,48 @@ def coverage(forecasts: Forecasts, lengths: ArrayLike, levels: Sequence[float] =
 
 
 def scores(
-    named: dict[str, Forecasts], frame: pd.DataFrame, levels: Sequence[float] = (0.5, 0.8, 0.95)
+    named: dict[str, Forecasts],
+    frame: pd.DataFrame,
+    parts: dict[str, Sequence[str]],
+    levels: Sequence[float] = (0.5, 0.8, 0.95),
 ) -> pd.DataFrame:
-    """Scores and coverage of several forecasts of the same questions.
+    """Scores and coverage of several forecasts of the same questions, in parts of a pool.
 
     Parameters
     ----------
     named : dict
         Forecasts of the questions of ``frame``, in its order, by name.
     frame : DataFrame
-        ``length`` and ``correct``. Lengths are judged on correct solutions.
+        ``tier``, ``length`` and ``correct``. Lengths are judged on correct solutions.
+    parts : dict
+        Tiers of each part, by its name.
     levels : sequence of float
         Of the central intervals.
 
     Returns
     -------
     DataFrame
-        Index ``named``; columns ``n, brier, log_loss, crps``, one ``within 50%`` for each level.
+        Index ``part, forecast``; columns ``n, brier, log_loss, crps``, and ``within 50%`` for each level. NaN where
+        no solution is correct.
     """
-    correct = frame["correct"].to_numpy(bool)
     rows = {}
-    for name, forecasts in named.items():
-        row = {"n": forecasts.n, "brier": brier(forecasts, correct).mean(), "log_loss": log_loss(forecasts, correct).mean()}
-        if correct.any():
-            right, lengths = forecasts.part(correct), frame["length"].to_numpy()[correct]
-            row["crps"] = crps(right, lengths).mean()
-            row |= {f"within {level:.0%}": share for level, share in zip(levels, coverage(right, lengths, levels))}
-        rows[name] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
+    for part, tiers in parts.items():
+        here = frame["tier"].isin(tiers).to_numpy()
+        lengths, correct = frame["length"].to_numpy()[here], frame["correct"].to_numpy(bool)[here]
+        for name, forecasts in named.items():
+            forecasts = forecasts.part(here)
+            row = {"n": correct.size, "brier": brier(forecasts, correct).mean()}
+            row["log_loss"] = log_loss(forecasts, correct).mean()
+            if correct.any():
+                right = forecasts.part(correct), lengths[correct]
+                row["crps"] = crps(*right).mean()
+                shares = coverage(*right, levels)
+                row |= {f"within {level:.0%}": share for level, share in zip(levels, shares, strict=True)}
+            rows[part, name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["part", "forecast"])
 
 
-def reliability(chance: ArrayLike, correct: NDArray[np.bool_], bins: int = 8) -> pd.DataFrame:
+def reliability(chance: ArrayLike, correct: ArrayLike, bins: int = 8) -> pd.DataFrame:
     """How often what was given a chance came about, in bins of as many questions each.
 
     Returns

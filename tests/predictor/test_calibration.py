@@ -73,13 +73,13 @@ def test_reliability_of_a_true_forecast_is_the_diagonal():
     assert len(calibration.reliability([0.1, 0.2], [True, False])) == 2
 
 
-def test_scores_of_lengths_are_of_correct_solutions():
-    frame = pd.DataFrame({"length": [20, 10_000], "correct": [True, False]})
-    table = calibration.scores({"a": one(n=2)}, frame, levels=[0.5])
+def test_scores_of_lengths_are_of_correct_solutions_in_each_part():
+    frame = pd.DataFrame({"tier": ["easy", "easy", "hard"], "length": [20, 10_000, 5], "correct": [True, False, False]})
+    table = calibration.scores({"a": one(n=3)}, frame, {"in": ["easy"], "out": ["hard"]}, levels=[0.5])
     assert table.columns.tolist() == ["n", "brier", "log_loss", "crps", "within 50%"]
-    assert table.loc["a", "within 50%"] == 1 and table.loc["a", "brier"] == pytest.approx((0.16 + 0.36) / 2)
-    none = calibration.scores({"a": one(n=2)}, frame.assign(correct=False))
-    assert none.columns.tolist() == ["n", "brier", "log_loss"]
+    assert table.loc[("in", "a"), "within 50%"] == 1
+    assert table["brier"].tolist() == pytest.approx([(0.16 + 0.36) / 2, 0.36])
+    assert table["n"].tolist() == [2, 1] and np.isnan(table.loc[("out", "a"), "crps"])
 
 
 def test_the_constant_forecast_describes_correct_solutions():
@@ -129,11 +129,13 @@ def questions(n, seed):
 def test_a_predictor_that_knows_its_doubts_beats_the_constant():
     made = Doubting(predictor.build(RIDGE)).fit(*questions(600, 0))
     texts, lengths, correct = questions(400, 1)
-    frame = pd.DataFrame({"length": lengths, "correct": correct})
+    frame = pd.DataFrame({"tier": "easy", "length": lengths, "correct": correct})
     named = {"ours": made.predict(texts), "constant": calibration.constant(lengths, correct, 400)}
-    table = calibration.scores(named, frame)
-    assert (table.loc["ours", ["brier", "log_loss", "crps"]] < 0.8 * table.loc["constant", ["brier", "log_loss", "crps"]]).all()
-    assert table.loc["ours", ["within 50%", "within 80%", "within 95%"]].tolist() == pytest.approx([0.5, 0.8, 0.95], abs=0.12)
+    table = calibration.scores(named, frame, {"all": ["easy"]}).droplevel("part")
+    proper = table[["brier", "log_loss", "crps"]]
+    assert (proper.loc["ours"] < 0.8 * proper.loc["constant"]).all()
+    held = table.loc["ours", ["within 50%", "within 80%", "within 95%"]].tolist()
+    assert held == pytest.approx([0.5, 0.8, 0.95], abs=0.12)
 
 
 def test_the_threshold_is_the_predictors_own_on_the_questions_it_kept():
