@@ -7,13 +7,14 @@ a draw from the pool; a policy grants tokens; and the recording says what they w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from . import controller, paper, serving, streams
+from . import controller, paper, predictor, recording, serving, streams
 from .forecasts import Forecasts
 from .policies import OF_THE_PAPER, POLICIES, Allocation, allocate
 from .profiles import Profile
@@ -69,6 +70,18 @@ def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataF
         )
     kinds = {name: bool if name.startswith("correct") else np.int64 for name in pool if "@" in name}
     return pool.astype(kinds)
+
+
+def read_pool(profile: Profile, artifacts: str | Path) -> pd.DataFrame:
+    """The pool of a profile (:func:`make_pool`) from its recorded rollouts and the forecasts of chapter 06.
+
+    Raises
+    ------
+    ValueError
+        If rollouts or forecasts are missing; says what makes them.
+    """
+    rollouts = (recording.load(profile, kind, artifacts) for kind in ("evaluation", "rungs"))
+    return make_pool(*rollouts, predictor.read_forecasts(profile, artifacts))
 
 
 def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
@@ -281,6 +294,37 @@ def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choi
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def run_distorted(
+    profile: Profile, pool: pd.DataFrame, factors: Mapping[float, ArrayLike], **choice: Any
+) -> pd.DataFrame:
+    """Results with forecasts that are wrong by each of some factors: :func:`run` on :func:`distorted` pools.
+
+    Parameters
+    ----------
+    profile, pool, **choice
+        See :func:`run`.
+    factors : mapping
+        For each ``value`` of the table, what multiplies the forecasts: a number, or an array of one for each question
+        of the pool.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`run`, with the ``setting`` ``"distortion"``.
+    """
+    runs = [
+        run(profile, distorted(pool, factor), **choice).assign(setting="distortion", value=value)
+        for value, factor in factors.items()
+    ]
+    return pd.concat(runs, ignore_index=True)
+
+
+def mean_stream(results: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy averaged over the streams of a draw: columns ``stream_seed, scarcity, policy, value, accuracy``."""
+    by = ["stream_seed", "scarcity", "policy", "value"]
+    return results.groupby(by, sort=False, dropna=False)["accuracy"].mean().reset_index()
+
+
 def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame:
     """Who gets what: the same runs, tier by tier.
 
@@ -457,3 +501,40 @@ def interval(
         parts[f"{column}_low"] = groups[column].quantile(0.025)
         parts[f"{column}_high"] = groups[column].quantile(0.975)
     return pd.DataFrame(parts | {"seeds": groups["stream_seed"].nunique()}).reset_index()
+
+
+def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear", **settings: Any) -> pd.DataFrame:
+    """One market at many budgets: what it looks like from above.
+
+    Parameters
+    ----------
+    thresholds : array of shape (n,)
+        Tokens.
+    per_query : iterable of float
+        Budgets, tokens per query; rounded to whole tokens for the batch.
+    policy : str
+        A policy with a price.
+    **settings
+        Its settings.
+
+    Returns
+    -------
+    DataFrame
+        One row a budget: ``budget_per_query``, ``price``, ``abandoned`` (share of the queries), ``granted`` (tokens
+        per active query), ``surge`` (of these, past the threshold), ``unspent`` (share of the budget).
+    """
+    rows = []
+    for amount in per_query:
+        grant = allocate(thresholds, round(amount * len(thresholds)), policy, **settings)
+        active = grant.active
+        rows.append(
+            {
+                "budget_per_query": grant.budget / active.size,
+                "price": grant.price,
+                "abandoned": 1 - active.mean(),
+                "granted": grant.tokens[active].mean() if active.any() else np.nan,
+                "surge": (grant.tokens - thresholds)[active].mean() if active.any() else np.nan,
+                "unspent": grant.unspent / grant.budget if grant.budget else 0.0,
+            }
+        )
+    return pd.DataFrame(rows)

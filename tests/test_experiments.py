@@ -274,3 +274,35 @@ def test_distorted_forecasts_are_wrong_by_the_factor_and_nothing_else_is():
     assert experiments.distorted(pool.drop(columns="log_median"), 3)["threshold"].tolist() == pytest.approx([30, 300])
     with pytest.raises(ValueError, match=r"factor\[1\] must be positive and finite: nan"):
         experiments.distorted(pool, [1, np.nan])
+
+
+def test_regimes_of_a_market():
+    thresholds = np.array([100.0, 200.0, 300.0])
+    table = experiments.regimes(thresholds, [10, 150, 500], decay=0.01)
+    assert table["budget_per_query"].tolist() == [10, 150, 500]
+    assert table["abandoned"].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert np.isnan(table["granted"][0]) and table["granted"][2] == 300 and table["surge"][2] == 100
+    assert table["price"][1] > table["price"][2] == 0
+    assert table["unspent"].tolist() == pytest.approx([1, table["unspent"][1], 0.4])
+
+
+def test_a_run_on_distorted_forecasts_says_which(profile, pool):
+    choice = {"policies": ["uniform", "clear"], "scarcities": [0.4], "only": ["balanced"]}
+    results = experiments.run_distorted(profile, pool, {1.0: 1.0, 5.0: np.full(len(pool), 5.0)}, **choice)
+    assert (results["setting"] == "distortion").all() and results["value"].unique().tolist() == [1, 5]
+    plain = experiments.run(profile, pool, **choice)
+    same = results[results["value"] == 1]
+    assert same["accuracy"].tolist() == plain["accuracy"].tolist()
+    clear = results[results["policy"] == "clear"].groupby("value")["active"].mean()
+    assert clear[5.0] < clear[1.0], "longer forecasts fit fewer queries"
+
+
+def test_the_mean_stream_is_a_mean_within_a_draw():
+    rows = {"stream": ["a", "b"] * 2, "stream_seed": [0, 0, 1, 1], "scarcity": 0.2, "policy": "clear", "value": np.nan}
+    table = experiments.mean_stream(pd.DataFrame(rows | {"accuracy": [0.1, 0.3, 0.5, 0.5]}))
+    assert table["accuracy"].tolist() == pytest.approx([0.2, 0.5]) and "stream" not in table
+
+
+def test_the_pool_is_read_from_files_or_says_what_makes_them(profile, tmp_path):
+    with pytest.raises(ValueError, match="make rollouts PROFILE="):
+        experiments.read_pool(profile, tmp_path)
