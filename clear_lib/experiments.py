@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from . import controller, paper, predictor, recording, serving, streams
-from .forecasts import Forecasts
+from .forecasts import Array, Forecasts
 from .policies import OF_THE_PAPER, POLICIES, Allocation, allocate
 from .profiles import Profile
 

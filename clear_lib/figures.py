@@ -498,7 +498,7 @@ def oracle_audit(bounds: Mapping[str, pd.DataFrame]) -> Figure:
     """
     first = next(iter(bounds.values()))
     names = list(dict.fromkeys(first["stream"]))
-    figure, axes = plt.subplots(1, len(names), figsize=(9.2, 3.3), squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=(9.8, 3.3), squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         rows = first[first["stream"] == name]
         places = np.arange(len(rows))
@@ -506,12 +506,37 @@ def oracle_audit(bounds: Mapping[str, pd.DataFrame]) -> Figure:
         for shift, color, (text, table) in zip((-0.18, 0.18), ("#E69F00", "#0072B2"), bounds.items(), strict=False):
             rows = table[table["stream"] == name]
             ax.bar(places + shift, rows["bound"], width=0.34, color=color, label=f"at least: {text}")
-        ax.set_xticks(places, rows["budget"])
-        ax.set(title=STREAMS[name], xlabel="budget (tokens per query)")
+        ax.set_xticks(places, rows["budget"], fontsize=9)
+        ax.set(title=STREAMS[name], xlabel="tokens per query")
         ax.set_ylim(0.75 * min(table[table["stream"] == name]["bound"].min() for table in bounds.values()), None)
     axes[0, 0].set_ylabel("accuracy (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     sns.despine(figure)
     figure.tight_layout(rect=(0, 0.09, 1, 1))
     figure.legend(handles, labels, frameon=False, ncols=3, loc="lower center")
+    return figure
+
+
+def regimes(tables: Mapping[str, pd.DataFrame], borders: Sequence[float] = ()) -> Figure:
+    """Price, share abandoned and tokens per active query against the budget, one line for each table.
+
+    Parameters
+    ----------
+    tables : mapping
+        Of :func:`clear_lib.experiments.regimes`, by name.
+    borders : sequence of float
+        Budgets per query, drawn as dotted lines.
+    """
+    figure, axes = plt.subplots(3, 1, figsize=(7, 6.2), sharex=True)
+    labels = {"price": "price, λ/v₀", "abandoned": "share abandoned", "granted": "tokens per active query"}
+    for ax, (column, label) in zip(axes, labels.items(), strict=True):
+        for (name, table), style in zip(tables.items(), ("-", "--", ":"), strict=False):
+            ax.plot(table["budget_per_query"], table[column], style, label=name)
+        for border in borders:
+            ax.axvline(border, color="0.5", linestyle=":", linewidth=1)
+        ax.set(ylabel=label, ylim=(0, None))
+    axes[0].legend(frameon=False)
+    axes[-1].set_xlabel("budget (tokens per query)")
+    sns.despine(figure)
+    figure.tight_layout()
     return figure

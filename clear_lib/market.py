@@ -345,6 +345,26 @@ def _first_smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]
     return chosen
 
 
+class Borders(NamedTuple):
+    """Budgets for the whole batch, in tokens, that part the regimes of section 4.3; see :func:`borders`."""
+
+    entry: float
+    everyone: float
+    free: float
+
+
+def borders(thresholds: Array, utility: Utility) -> Borders:
+    """Where regimes begin, with a shared utility and no cap (derived).
+
+    Below ``entry`` no budget buys anything: it is the smallest threshold. From ``everyone`` on nobody is abandoned:
+    it is the demand at the price at which the query with the largest threshold leaves. From ``free`` on the price is
+    0: it is the demand of all at their peaks.
+    """
+    last = utility.best_response(exit_price(np.max(thresholds), utility))
+    total, n = float(thresholds.sum()), thresholds.size
+    return Borders(float(thresholds.min()), total + n * float(last), total + n * float(utility.peak))
+
+
 class _Filled(NamedTuple):
     """Tokens that use a budget, and what is asked for at a price next to that of the last token."""
 

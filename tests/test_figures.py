@@ -170,3 +170,10 @@ def test_dual_curve_and_its_levels():
 def test_by_size_has_a_line_a_column():
     ax = figures.by_size(pd.DataFrame({"gap": [0.1, 0.01]}, index=[10, 100]), "share").axes[0]
     assert ax.lines[0].get_xydata().tolist() == [[10, 0.1], [100, 0.01]] and ax.get_xscale() == "log"
+
+
+def test_regimes_has_a_line_a_table_and_the_borders():
+    table = pd.DataFrame({"budget_per_query": [1, 2], "price": [0.2, 0.1], "abandoned": [1, 0], "granted": [5, 6]})
+    axes = figures.regimes({"fixed": table, "adaptive": table}, borders=[1.5]).axes
+    assert [ax.lines[1].get_ydata().tolist() for ax in axes] == [[0.2, 0.1], [1, 0], [5, 6]]
+    assert [ax.lines[2].get_xdata()[0] for ax in axes] == [1.5] * 3

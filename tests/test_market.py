@@ -10,6 +10,7 @@ from clear_lib import market
 from clear_lib.market import (
     abandonment_line,
     adaptive_decay,
+    borders,
     clear_market,
     demand,
     dual_bound,
@@ -113,6 +114,18 @@ def test_different_velocities_need_one_price():
     assert (tokens > 0).all()
     assert tokens.sum() == pytest.approx(80, abs=1e-6)
     assert utility.marginal(surge) == pytest.approx([price, price], rel=1e-6)
+
+
+@given(st.lists(st.floats(1.0, 2000.0), min_size=1, max_size=20).map(np.array), decays)
+def test_regimes_begin_at_their_borders(thresholds, decay):
+    utility = Surge(1.0, decay)
+    entry, everyone, free = borders(thresholds, utility)
+    assert entry <= everyone <= free
+    assert not solve_shared(thresholds, 0.999 * entry, utility).tokens.any()
+    assert solve_shared(thresholds, 1.001 * entry, utility).tokens.any()
+    assert (clear_market(thresholds, 1.001 * everyone, utility, iterations=60).tokens > 0).all()
+    assert clear_market(thresholds, free, utility).price == 0.0
+    assert clear_market(thresholds, 0.999 * free, utility).price > 0.0
 
 
 # ---- the optimum and its certificate ------------------------------------------------------------------------
