@@ -170,3 +170,10 @@ def provenance(profile: Profile, intervals: bool = True) -> str:
 def captioned(frame: pd.DataFrame, caption: str) -> Styler:
     """A table with a caption of its own, for display."""
     return frame.style.set_caption(caption)
+
+
+def listed(frame: pd.DataFrame, caption: str, decimals: int = 1) -> Styler:
+    """A table row by row, for display: policies and streams by the paper's names, and numbers with some decimals."""
+    names = [name for name in ("stream", "policy", "first", "second") if name in frame]
+    shown = frame.assign(**{name: frame[name].map(label) for name in names})
+    return captioned(shown, caption).hide().format(precision=decimals, na_rep="")
