@@ -404,9 +404,10 @@ def velocity(table: pd.DataFrame) -> Figure:
         ax.set(xscale="log", xlabel="initial velocity (utility per token)")
     left.set(ylabel="accuracy (%)", ylim=(0, None))
     right.set(ylabel="shadow price (utility per token)", yscale="log")
-    left.legend(frameon=False, fontsize=9)
+    handles, labels = left.get_legend_handles_labels()
     sns.despine(figure)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=4, loc="lower center", fontsize=9)
     return figure
 
 
@@ -528,7 +529,7 @@ def regimes(tables: Mapping[str, pd.DataFrame], borders: Sequence[float] = ()) -
         Budgets per query, drawn as dotted lines.
     """
     figure, axes = plt.subplots(3, 1, figsize=(7, 6.2), sharex=True)
-    labels = {"price": "price, λ/v₀", "abandoned": "share abandoned", "granted": "tokens per active query"}
+    labels = {"price": "price, λ/v₀", "abandoned": "share abandoned", "granted": "tokens per\nactive query"}
     for ax, (column, label) in zip(axes, labels.items(), strict=True):
         for (name, table), style in zip(tables.items(), ("-", "--", ":"), strict=False):
             ax.plot(table["budget_per_query"], table[column], style, label=name)
