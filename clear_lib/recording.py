@@ -47,7 +47,7 @@ def questions_of(profile: Profile, split: str) -> pd.DataFrame:
     ValueError
         If the split is unknown.
     """
-    sizes = {"evaluation": dict.fromkeys(profile.tiers, profile.pool_per_tier), "predictor": profile.predictor_per_tier}
+    sizes = {"evaluation": profile.pool_per_tier, "predictor": profile.predictor_per_tier}
     if split not in sizes:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(sizes)}")
     return validate(pd.concat([tasks.questions(split, tier, n) for tier, n in sizes[split].items()]))
@@ -137,11 +137,21 @@ def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[
 def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
     """The recorded rollouts that a profile asks for, in the order in which it does.
 
+    An imported profile (engine ``"none"``) asks for what was imported. Its one rung is the free prompt, and without
+    rollouts for the predictor alone, the evaluation's serve it too (cross-fitted forecasts keep the two apart).
+
     Raises
     ------
     ValueError
         If some are missing; says how many, and the command that records them.
     """
+    if profile.engine == "none":
+        found = store(profile, kind, artifacts).read()
+        if found.empty and kind in ("rungs", "predictor"):
+            found = store(profile, "evaluation", artifacts).read()
+        if found.empty:
+            raise ValueError(f"profile {profile.name!r} has no {kind} rollouts; import them with `python -m clear_lib import`")
+        return found
     wanted = requests(profile, kind)[list(KEY)]
     found = wanted.merge(store(profile, kind, artifacts).read(), on=list(KEY), how="left", validate="one_to_one")
     missing = int(found["length"].isna().sum())

@@ -154,7 +154,7 @@ def gaps(table: pd.DataFrame, caption: str) -> Styler:
 
 def provenance(profile: Profile, intervals: bool = True) -> str:
     """What a caption must say of results: model, data, who stands in for whom, and what intervals cover."""
-    pool = profile.pool_per_tier * len(profile.tiers)
+    pool = sum(profile.pool_per_tier.values())
     parts = [
         f"Model: {profile.model}, greedy, at most {profile.cap} tokens; {pool:,} evaluation questions.",
         f"TALE-EP has a {profile.teacher.label}.",

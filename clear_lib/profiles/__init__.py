@@ -60,7 +60,7 @@ class Profile:
     model_parameters : int
         Weights of the model; turns the cost of predictors into tokens of the model.
     engine, dtype : str
-        What decodes, and in which precision.
+        What decodes, and in which precision. The engine ``"none"`` has only what was imported.
     batch_size : int
         Sequences decoded together.
     prompts : mapping
@@ -71,8 +71,8 @@ class Profile:
         Most new tokens of a rollout.
     tiers : tuple of str
         Tiers in play, easiest first.
-    pool_per_tier : int
-        Evaluation questions of each tier.
+    pool_per_tier : mapping
+        Evaluation questions of each tier; one number in the file if all tiers have as many.
     predictor_per_tier : mapping
         Questions of each tier of the predictor split.
     sampled_per_tier, samples : int
@@ -104,7 +104,7 @@ class Profile:
     rungs: Mapping[str, float]
     cap: int
     tiers: tuple[str, ...]
-    pool_per_tier: int
+    pool_per_tier: Mapping[str, int]
     predictor_per_tier: Mapping[str, int]
     sampled_per_tier: int
     samples: int
@@ -232,14 +232,14 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "revision": _text,
     "model_parameters": _whole(1),
-    "engine": _one_of("transformers"),
+    "engine": _one_of("transformers", "none"),
     "dtype": _one_of("float32", "bfloat16", "float16"),
     "batch_size": _whole(1),
     "prompts": _prompts,
     "rungs": _rungs,
     "cap": _whole(1),
     "tiers": _tiers,
-    "pool_per_tier": _whole(1),
+    "pool_per_tier": lambda value: _counts(value) if isinstance(value, Mapping) else _whole(1)(value),
     "predictor_per_tier": _counts,
     "sampled_per_tier": _whole(0),
     "samples": _whole(1),
@@ -302,6 +302,8 @@ def load(name: str | Path, **overrides: Any) -> Profile:
             values[key] = check(given[key])
         except ValueError as error:
             raise ValueError(f"{source[key]}: {key} {error}, got {given[key]!r}") from None
+    if isinstance(values["pool_per_tier"], int):
+        values["pool_per_tier"] = dict.fromkeys(values["tiers"], values["pool_per_tier"])
     for rung in values["rungs"]:
         if rung not in values["prompts"]:
             raise ValueError(f"{source['rungs']}: rungs names {rung!r}, which has no template in prompts")
