@@ -177,3 +177,80 @@ def listed(frame: pd.DataFrame, caption: str, decimals: int = 1) -> Styler:
     names = [name for name in ("stream", "policy", "first", "second") if name in frame]
     shown = frame.assign(**{name: frame[name].map(label) for name in names})
     return captioned(shown, caption).hide().format(precision=decimals, na_rep="")
+
+
+#: Rows of Table 3 that are no policies of their own.
+VARIANTS = {"triangular": "Triangular (Lambert)", "quadratic": "Quadratic (Lambert)"}
+
+
+def variants(results: pd.DataFrame) -> pd.DataFrame:
+    """Table 3: CLEAR on other curves at the scarcest budget, the paper's numbers beside ours.
+
+    The verdict is about the gain over Uniform, as in :func:`compare`.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Of :func:`clear_lib.experiments.run` with ``uniform``, and ``clear`` swept over ``utility``; other policies
+        have no number of the paper.
+
+    Returns
+    -------
+    DataFrame
+        One row a stream and variant: accuracy in per cent, ``paper, ours, difference, low, high``; the paired gain
+        over Uniform in points, ``paper_gain, gain, gain_low, gain_high``; ``n``, ``seeds``, ``verdict``.
+    """
+    gained = gains(results)
+    scarce = gained[gained["scarcity"] == gained["scarcity"].min()]
+    swept = (scarce["policy"] == "clear") & (scarce["value"] != "surge")
+    scarce = scarce.assign(variant=scarce["value"].where(swept, scarce["policy"]))
+    table = interval(scarce, ["accuracy", "gain"], by=("stream", "variant"))
+    shares = [name for name in table if name.startswith(("accuracy", "gain"))]
+    table[shares] *= 100
+    table = table.rename(columns={"accuracy": "ours", "accuracy_low": "low", "accuracy_high": "high"})
+    printed = [
+        (paper.TABLE_3.get(variant, {}).get(stream, np.nan), paper.TABLE_3["uniform"].get(stream, np.nan))
+        for stream, variant in zip(table["stream"], table["variant"], strict=True)
+    ]
+    table["paper"], base = np.array(printed).T
+    table["paper_gain"] = (table["paper"] - base).round(1)
+    table["difference"] = table["ours"] - table["paper"]
+    table["n"] = int(results["n"].iloc[0])
+    unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
+    table["verdict"] = np.select(
+        [table["variant"] == "uniform", table["paper"].isna(), unclear, np.sign(table["gain"]) == np.sign(table["paper_gain"])],
+        [BASELINE, "not in the paper", UNDECIDED, SAME],
+        default=OPPOSITE,
+    )
+    columns = [
+        "stream", "variant", "paper", "ours", "difference", "low", "high", "paper_gain", "gain", "gain_low", "gain_high",
+        "n", "seeds", "verdict",
+    ]  # fmt: skip
+    return table[columns]
+
+
+def variant_listing(table: pd.DataFrame, profile: Profile) -> Styler:
+    """The table of :func:`variants`, for display, in the columns of every table of results."""
+
+    def number(column: str, form: str) -> list[str]:
+        return ["" if np.isnan(value) else form.format(value) for value in table[column]]
+
+    gains_shown = [
+        f"{ours} ({theirs})" if theirs else ours
+        for ours, theirs in zip(number("gain", "{:+.1f}"), number("paper_gain", "{:+.1f}"), strict=True)
+    ]
+    shown = pd.DataFrame(
+        {
+            "stream": table["stream"].map(label),
+            "variant": [VARIANTS.get(name) or label(name) for name in table["variant"]],
+            "paper": number("paper", "{:.1f}"),
+            "ours": number("ours", "{:.1f}"),
+            "difference": number("difference", "{:+.1f}"),
+            "interval": [f"{low:.1f} to {high:.1f}" for low, high in zip(table["low"], table["high"], strict=True)],
+            "n": [f"{seeds} × {n}" for seeds, n in zip(table["seeds"], table["n"], strict=True)],
+            "gain (paper)": gains_shown,
+            "verdict": table["verdict"],
+        }
+    )
+    caption = f"Accuracy in % at the scarcest budget. Gains over Uniform: ours (paper's). {provenance(profile)}"
+    return captioned(shown, caption).hide()

@@ -89,3 +89,23 @@ def test_accuracies_stand_by_accounting_and_policy():
     assert shown.index[0] == ("caps", "Uniform") and len(shown) == 2 * len(OF_THE_PAPER)
     assert shown.columns.tolist() == [("U-Shaped", "0.20"), ("U-Shaped", "1.56")]
     assert shown.loc[("refunds", "CLEAR (Lambert)"), ("U-Shaped", "0.20")] == pytest.approx(40)
+
+
+def test_variants_are_set_beside_table_3():
+    rows = [
+        {"stream": "balanced", "stream_seed": seed, "scarcity": scarcity, "policy": policy, "value": value, "n": 500,
+         "accuracy": accuracy + 0.001 * seed}
+        for seed in range(3)
+        for scarcity in (0.2, 0.8)
+        for policy, value, accuracy in [
+            ("uniform", np.nan, 0.1), ("clear", "surge", 0.3), ("clear", "triangular", 0.1), ("clear-exact", np.nan, 0.3),
+        ]
+    ]  # fmt: skip
+    table = tables.variants(pd.DataFrame(rows)).set_index("variant")
+    assert list(table.index) == ["uniform", "clear", "triangular", "clear-exact"]
+    assert table["paper"].tolist()[:3] == [5.4, 19.4, 18.8] and np.isnan(table["paper"]["clear-exact"])
+    assert table["ours"]["clear"] == pytest.approx(30.1)
+    assert table["gain"]["clear"] == pytest.approx(20) and table["paper_gain"]["clear"] == 14
+    assert table["verdict"].tolist() == ["baseline", "same sign", "undecided", "not in the paper"]
+    shown = tables.variant_listing(table.reset_index(), profiles.load("tiny")).to_html()
+    assert "Triangular (Lambert)" in shown and "CLEAR (exact)" in shown and "nan" not in shown
