@@ -17,6 +17,7 @@ from .forecasts import Array
 from .policies import POLICIES
 from .stages import Promise, Stages
 from .streams import STREAMS, TIERS
+from .utility import Utility
 
 #: One colour a tier, from light to dark as it gets harder.
 TIER_COLORS = dict(zip(TIERS, sns.color_palette("viridis_r", len(TIERS) + 1)[1:], strict=True))
@@ -538,6 +539,23 @@ def regimes(tables: Mapping[str, pd.DataFrame], borders: Sequence[float] = ()) -
         ax.set(ylabel=label, ylim=(0, None))
     axes[0].legend(frameon=False)
     axes[-1].set_xlabel("budget (tokens per query)")
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def curves(utilities: Mapping[str, Utility]) -> Figure:
+    """Utilities over the surge, and their best response over the price, both up to where they end."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+    widest = 2.5 * max(float(utility.peak) for utility in utilities.values())
+    dearest = 1.05 * max(float(utility.steepest) for utility in utilities.values())
+    surges, prices = np.linspace(0, widest, 500), np.linspace(0, dearest, 500)
+    for (name, utility), style in zip(utilities.items(), ("-", "--", "-."), strict=False):
+        left.plot(surges, utility.value(surges), style, label=name)
+        right.plot(prices, utility.best_response(prices), style, label=name)
+    left.set(xlabel="surge (tokens past the threshold)", ylabel="utility")
+    right.set(xlabel="price λ (utility per token)", ylabel="best response (tokens)")
+    right.legend(frameon=False)
     sns.despine(figure)
     figure.tight_layout()
     return figure

@@ -13,6 +13,7 @@ from clear_lib import figures, profiles
 from clear_lib.policies import POLICIES
 from clear_lib.stages import Promise, Stages, index
 from clear_lib.streams import TIERS
+from clear_lib.utility import Surge, Triangular
 
 
 @pytest.fixture(autouse=True)
@@ -177,3 +178,11 @@ def test_regimes_has_a_line_a_table_and_the_borders():
     axes = figures.regimes({"fixed": table, "adaptive": table}, borders=[1.5]).axes
     assert [ax.lines[1].get_ydata().tolist() for ax in axes] == [[0.2, 0.1], [1, 0], [5, 6]]
     assert [ax.lines[2].get_xdata()[0] for ax in axes] == [1.5] * 3
+
+
+def test_curves_shows_values_and_responses():
+    surge = Surge(2.0, 0.01)
+    left, right = figures.curves({"surge": surge, "tent": Triangular.like(surge)}).axes
+    surges, values = left.lines[1].get_data()
+    assert values == pytest.approx(Triangular.like(surge).value(surges))
+    assert right.lines[0].get_ydata()[0] == pytest.approx(100) and right.lines[0].get_ydata()[-1] == 0
