@@ -78,7 +78,7 @@ class Promise(NamedTuple):
     bill: Array
 
 
-def promise(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, points: int = 48) -> Promise:
+def promise(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, points: int = 32) -> Promise:
     """Chance of a correct end and expected bill of each query after each token of a grid.
 
     The logarithm of the length of a correct solution has the forecast's ``log_median`` and ``spread``; a wrong
@@ -141,7 +141,7 @@ def index(promised: Promise) -> Array:
     return best
 
 
-def stages(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, points: int = 48) -> Stages:
+def stages(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, points: int = 32) -> Stages:
     """Cut each query into stages with falling prices.
 
     Whoever always serves the highest index stays with a query while its index is no lower than it was, so what
