@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from . import paper
-from .experiments import gains, interval
+from .experiments import gains, interval, tally
 from .policies import POLICIES
 from .profiles import Profile
 from .streams import STREAMS
@@ -150,6 +151,26 @@ def gaps(table: pd.DataFrame, caption: str) -> Styler:
         }
     )
     return captioned(shown, caption).hide()
+
+
+def tallies(closed: Mapping[str, pd.DataFrame], caption: str) -> Styler:
+    """Cells won and lost, mean gain and share of all gaps that is closed, a row a comparison, for display.
+
+    Parameters
+    ----------
+    closed : mapping
+        For each name a table of :func:`clear_lib.experiments.gap_closed`.
+    caption : str
+    """
+    shown = pd.DataFrame({name: tally(table) for name, table in closed.items()}).T
+    shown = pd.DataFrame(
+        {
+            **{name: shown[name].astype(int) for name in ("wins", "losses", "undecided", "no gap")},
+            "mean gain (points)": (100 * shown["gain"]).map("{:+.1f}".format),
+            "gap closed": (100 * shown["closed"]).map("{:.0f}%".format),
+        }
+    )
+    return captioned(shown, caption)
 
 
 def provenance(profile: Profile, intervals: bool = True) -> str:

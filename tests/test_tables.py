@@ -109,3 +109,10 @@ def test_variants_are_set_beside_table_3():
     assert table["verdict"].tolist() == ["baseline", "same sign", "undecided", "not in the paper"]
     shown = tables.variant_listing(table.reset_index(), profiles.load("tiny")).to_html()
     assert "Triangular (Lambert)" in shown and "CLEAR (exact)" in shown and "nan" not in shown
+
+
+def test_tallies_count_cells_and_share_the_gap():
+    closed = pd.DataFrame({"gain": [0.02, -0.01, 0.0], "gain_low": [0.01, -0.02, -0.1], "gain_high": [0.03, -0.005, 0.1]})
+    closed = closed.assign(gap=[0.05, 0.05, 0.001], closed=[0.4, -0.2, np.nan])
+    shown = tables.tallies({"ours": closed}, "caption").data.loc["ours"]
+    assert shown.tolist() == [1, 1, 0, 1, "+0.5", "10%"]
