@@ -559,3 +559,41 @@ def curves(utilities: Mapping[str, Utility]) -> Figure:
     sns.despine(figure)
     figure.tight_layout()
     return figure
+
+
+def replica(table: pd.DataFrame, policies: Mapping[str, str]) -> Figure:
+    """Accuracies of a replica against the paper's, one panel a policy, one mark a cell with its interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`clear_lib.replica.residuals`.
+    policies : mapping
+        What each panel is called, by its policy.
+    """
+    columns = 3
+    rows = -(-len(policies) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(9.2, 2.9 * rows), sharex=True, sharey=True, squeeze=False)
+    top = 1.05 * table["high"].max()
+    for ax, (policy, title) in zip(axes.flat, policies.items(), strict=False):
+        for color, (stream, cells) in zip(
+            sns.color_palette("colorblind"), table[table["policy"] == policy].groupby("stream", sort=False), strict=False
+        ):
+            reach = [cells["ours"] - cells["low"], cells["high"] - cells["ours"]]
+            ax.errorbar(
+                cells["paper"], cells["ours"], yerr=np.maximum(reach, 0), fmt="o", markersize=4, color=color,
+                label=STREAMS[stream],
+            )  # fmt: skip
+        ax.plot([0, top], [0, top], color="0.6", linewidth=1, zorder=0)
+        ax.set_title(title, fontsize=10)
+    for ax in axes.flat[len(policies) :]:
+        ax.set_visible(False)
+    for ax in axes[-1]:
+        ax.set_xlabel("the paper (%)")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("the replica (%)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.legend(handles, labels, frameon=False, ncols=4, loc="lower center")
+    return figure

@@ -86,7 +86,10 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
             "policy": table["policy"].map(label),
             "stream": table["stream"].map(label),
             "budget": table["paper_tokens"],
-            "cell": [f"{ours:.1f} ({paper:.1f})" for ours, paper in zip(table["ours"], table["paper"], strict=True)],
+            "cell": [
+                f"{ours:.1f}" + ("" if np.isnan(paper) else f" ({paper:.1f})")
+                for ours, paper in zip(table["ours"], table["paper"], strict=True)
+            ],
         }
     )
     wide = shown.pivot(index="policy", columns=["stream", "budget"], values="cell")
@@ -275,3 +278,22 @@ def variant_listing(table: pd.DataFrame, profile: Profile) -> Styler:
     )
     caption = f"Accuracy in % at the scarcest budget. Gains over Uniform: ours (paper's). {provenance(profile)}"
     return captioned(shown, caption).hide()
+
+
+def against(table: pd.DataFrame, caption: str) -> Styler:
+    """Cells of :func:`clear_lib.replica.residuals`, for display, in the columns of every table of results: paper ·
+    ours · difference · interval · n · verdict."""
+    shown = pd.DataFrame(
+        {
+            "policy": table["policy"],
+            "stream": table["stream"],
+            "budget": table["budget"],
+            "paper": table["paper"],
+            "ours": table["ours"],
+            "difference": table["error"].map("{:+.1f}".format).replace("+nan", ""),
+            "interval": [f"{low:.1f} to {high:.1f}" for low, high in zip(table["low"], table["high"], strict=True)],
+            "n": [f"{seeds} × {n}" for seeds, n in zip(table["seeds"], table["n"], strict=True)],
+            "verdict": table["verdict"],
+        }
+    )
+    return listed(shown, caption)

@@ -15,6 +15,7 @@ LAYERS = [
     {"cli"},
     {"figures", "tables"},
     {"claims", "audit"},
+    {"replica"},
     {"experiments", "phases", "importing"},
     {"predictor"},
     {"recording", "logs"},

@@ -1,0 +1,476 @@
+"""A model of the paper's experiment with few parameters, fitted to some rows of its tables and judged on others.
+
+Queries come in two (or three) tiers. In each, the logarithm of a solution's length is normal, and a share of the
+solutions is correct, long or short. A stream mixes the tiers. A forecaster sees the true length through shrinkage
+and noise. The rows of Uniform and of Predictor have closed forms in this model, so they can be fitted; all other
+rows are *run*: the replica writes rollouts and forecasts, and the same streams, policies and replay as for a real
+model make the results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import least_squares
+from scipy.special import expit, log_softmax, logit, ndtr, ndtri
+
+from . import experiments, paper, profiles, rollouts
+from .forecasts import Array
+from .profiles import Profile
+from .streams import STREAMS, TIERS
+
+#: What the tiers of a replica stand for (Tables 6 and 7), by how many there are.
+TIERS_OF = {2: ("moderate", "hard"), 3: ("moderate", "hard", "very hard")}
+
+#: Nodes and weights for means over a standard normal variable.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(48)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+#: A tier's median is at most this many e-folds above the one before it.
+_MOST_APART = 4.0
+
+#: How far, in points, a tier's pass rate may be from the printed one at the cost of one point in a cell of a table.
+SOFT = 5.0
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Solutions: ``K`` tiers and how the streams mix them.
+
+    Attributes
+    ----------
+    medians : array of shape (K,)
+        Median length of each tier, tokens, shortest first.
+    spread : float
+        Standard deviation of the log length, the same in all tiers.
+    rates : array of shape (K,)
+        Share of correct solutions.
+    shares : mapping
+        For each stream an array of shape ``(K,)`` that sums to 1.
+    """
+
+    medians: Array
+    spread: float
+    rates: Array
+    shares: Mapping[str, Array]
+
+    @property
+    def mix(self) -> Array:
+        """The shares as an array of shape (streams, K)."""
+        return np.array(list(self.shares.values()))
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A forecast: ``log τ̂ = center + slope·(log ℓ - center) + noise·z`` with standard normal ``z``."""
+
+    center: float
+    slope: float
+    noise: float
+
+
+# ---- what the model says of a row -------------------------------------------------------------------------------
+
+
+def uniform_row(lengths: Lengths, budgets: Sequence[float]) -> Array:
+    """Accuracy under a cap for all, shape (streams, budgets), per cent."""
+    within = ndtr(np.log(np.asarray(budgets, dtype=float) / lengths.medians[:, None]) / lengths.spread)
+    return 100 * (lengths.mix * lengths.rates) @ within
+
+
+def predictor_row(lengths: Lengths, forecaster: Forecaster, budgets: Sequence[float]) -> Array:
+    """Accuracy of sharing in proportion to ``τ̂``, shape (streams, budgets), per cent; large N, floor and cap aside."""
+    log_median = np.log(lengths.medians)[:, None]
+    deviation = max(math.hypot(forecaster.slope * lengths.spread, forecaster.noise), 1e-9)
+    center = forecaster.center + forecaster.slope * (log_median - forecaster.center)
+    forecast = center + deviation * _NODES  # (K, nodes)
+    # Given its forecast, the log length is normal again.
+    expected = log_median + forecaster.slope * lengths.spread**2 / deviation * _NODES
+    left = max(lengths.spread * forecaster.noise / deviation, 1e-6)
+    mean = lengths.mix @ np.exp(center[:, 0] + deviation**2 / 2)
+    granted = np.log(np.asarray(budgets, dtype=float) / mean[:, None])[:, :, None, None] + forecast
+    solved = ndtr((granted - expected) / left) @ _WEIGHTS  # (streams, budgets, K)
+    return 100 * np.einsum("sk,sbk->sb", lengths.mix * lengths.rates, solved)
+
+
+def printed(row: Mapping[str, Mapping[int, float]]) -> Array:
+    """A row of Table 1 or 4 as an array of shape (streams, budgets)."""
+    return np.array([list(cells.values()) for cells in row.values()])
+
+
+def pass_rates(table: Sequence[paper.DataSet], tiers: int) -> Array:
+    """Pass@1 of the evaluation sets of Table 6 or 7 by tier, as shares; with two tiers, all above the first are one."""
+    rows = [row for row in table if row.use == "evaluation"]
+    groups = [[row for row in rows if row.tier == tier] for tier in TIERS_OF[3]]
+    if tiers == 2:
+        groups = [groups[0], groups[1] + groups[2]]
+    return np.array([sum(row.correct for row in group) / sum(row.total for row in group) for group in groups])
+
+
+# ---- fitting ----------------------------------------------------------------------------------------------------
+
+
+def fit_lengths(
+    row: Mapping[str, Mapping[int, float]],
+    rates: Array,
+    *,
+    shares: Mapping[str, Array] | None = None,
+    starts: int = 6,
+    seed: int = 0,
+) -> Lengths:
+    """Fit tiers and streams to a Uniform row by least squares, from several starts.
+
+    ``K`` medians, a spread, ``K`` rates and ``K - 1`` shares a stream; the rates are drawn softly (:data:`SOFT`)
+    to the printed ones, since the row alone does not tell a tier's rate from its share.
+
+    Parameters
+    ----------
+    row : mapping
+        Accuracy in per cent by stream and tokens per query.
+    rates : array of shape (K,)
+        Printed pass rates (:func:`pass_rates`).
+    shares : mapping, optional
+        Shares that are known; fitted if omitted.
+    starts, seed : int
+        Starting points, and the root of their draw.
+    """
+    streams, budgets, wanted, tiers = list(row), list(next(iter(row.values()))), printed(row), len(rates)
+
+    def build(x: Array) -> Lengths:
+        steps = np.concatenate([x[:1], _MOST_APART * expit(x[1:tiers])])
+        free = x[2 * tiers + 1 :].reshape(len(streams), -1) if shares is None else None
+        mix = shares or {
+            stream: np.exp(log_softmax(np.append(part, 0.0))) for stream, part in zip(streams, free, strict=True)
+        }
+        return Lengths(np.exp(np.cumsum(steps)), math.exp(x[tiers]), expit(x[tiers + 1 : 2 * tiers + 1]), mix)
+
+    def residuals(x: Array) -> Array:
+        model = build(x)
+        return np.concatenate([(uniform_row(model, budgets) - wanted).ravel(), 100 * (model.rates - rates) / SOFT])
+
+    rng, first = np.random.default_rng(seed), math.log(2 * budgets[0])
+    found = []
+    for _ in range(starts):
+        share = [] if shares is None else None
+        if share is not None:
+            top = np.clip(wanted.max(axis=1) / 100 / rates[0], 0.05, 0.9)
+            share = np.concatenate([[logit(each)] + [0.0] * (tiers - 2) for each in top])
+            share = share + 0.2 * rng.normal(size=share.size)
+        start = np.concatenate([
+            [first + 0.3 * rng.normal()], 0.3 * rng.normal(size=tiers - 1), [-0.7 + 0.2 * rng.normal()],
+            logit(rates), [] if share is None else share,
+        ])  # fmt: skip
+        found.append(least_squares(residuals, start))
+    return build(min(found, key=lambda fit: fit.cost).x)
+
+
+def fit_forecaster(
+    row: Mapping[str, Mapping[int, float]],
+    lengths: Lengths,
+    mean_length: float,
+    shrink: bool = True,
+) -> Forecaster:
+    """Fit slope and noise of the forecasts to a Predictor row, given the solutions.
+
+    Shares in proportion do not change when all forecasts are doubled, so the row does not tell their level. But a
+    regression is right on average where it was trained: ``center`` is the mean log length of solutions whose mean
+    length is ``mean_length``.
+
+    Parameters
+    ----------
+    row : mapping
+        Accuracy in per cent by stream and tokens per query.
+    lengths : Lengths
+    mean_length : float
+        Mean length in the predictor's training data, tokens.
+    shrink : bool
+        Whether the slope is fitted (between 0 and 1) or 1.
+    """
+    budgets, wanted = list(next(iter(row.values()))), printed(row)
+    center = math.log(mean_length) - lengths.spread**2 / 2
+
+    def build(x: Array) -> Forecaster:
+        return Forecaster(center, float(expit(x[1])) if shrink else 1.0, math.exp(x[0]))
+
+    def residuals(x: Array) -> Array:
+        return (predictor_row(lengths, build(x), budgets) - wanted).ravel()
+
+    slopes = [[logit(0.3)], [logit(0.7)]] if shrink else [[]]
+    starts = [[math.log(noise), *slope] for noise in (0.1, 0.3) for slope in slopes]
+    return build(min((least_squares(residuals, start) for start in starts), key=lambda fit: fit.cost).x)
+
+
+def bootstrap(
+    lengths: Lengths, forecaster: Forecaster, table: paper.Cells, rates: Array, mean_length: float, *,
+    n: int = paper.STREAM_SIZE, times: int = 100, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Parameters refitted to rows that the fitted model makes itself, from streams of ``n`` queries.
+
+    Returns
+    -------
+    DataFrame
+        One row a repetition, the columns of :func:`parameters`.
+    """
+    rng = np.random.default_rng(seed)
+    budgets = list(next(iter(table["uniform"].values())))
+    fits = []
+    for _ in range(times):
+        rows: dict[str, dict] = {"uniform": {}, "predictor": {}}
+        for stream, share in lengths.shares.items():
+            tier = rng.choice(len(share), size=n, p=share)
+            log_length = np.log(lengths.medians[tier]) + lengths.spread * rng.normal(size=n)
+            correct = rng.random(n) < lengths.rates[tier]
+            forecast = np.exp(_forecast(log_length, forecaster, rng.normal(size=n)))
+            granted = {b: forecast * (b / forecast.mean()) for b in budgets}
+            length = np.exp(log_length)
+            rows["uniform"][stream] = {b: 100 * np.mean(correct & (length <= b)) for b in budgets}
+            rows["predictor"][stream] = {b: 100 * np.mean(correct & (length <= granted[b])) for b in budgets}
+        again = fit_lengths(rows["uniform"], rates, starts=2)
+        fits.append(parameters(again, fit_forecaster(rows["predictor"], again, mean_length)))
+    return pd.DataFrame(fits)
+
+
+def parameters(lengths: Lengths, forecaster: Forecaster | None = None) -> dict[str, float]:
+    """The parameters by name: medians in tokens, shares and rates as fractions."""
+    tiers = TIERS_OF[len(lengths.medians)]
+    found = {f"median, {tier}": float(value) for tier, value in zip(tiers, lengths.medians, strict=True)}
+    found["spread"] = lengths.spread
+    found |= {f"rate, {tier}": float(value) for tier, value in zip(tiers, lengths.rates, strict=True)}
+    for stream, share in lengths.shares.items():
+        found |= {f"{STREAMS[stream]}, {tier}": float(v) for tier, v in zip(tiers[:-1], share[:-1], strict=True)}
+    if forecaster is not None:
+        found |= {"slope of the forecasts": forecaster.slope, "noise of the forecasts": forecaster.noise}
+    return found
+
+
+def leave_one_stream_out(row: Mapping[str, Mapping[int, float]], rates: Array) -> pd.DataFrame:
+    """Fit without a stream, give it the share that its largest budget asks for, and predict its other cells.
+
+    Returns
+    -------
+    DataFrame
+        ``stream, budget, paper, model, error`` of the cells that were not used.
+    """
+    found = []
+    for stream, cells in row.items():
+        fit = fit_lengths({name: other for name, other in row.items() if name != stream}, rates)
+        *budgets, last = cells
+        ends = [uniform_row(replace(fit, shares={stream: np.eye(len(rates))[k]}), [last])[0, 0] for k in (0, -1)]
+        first = float(np.clip((cells[last] - ends[1]) / (ends[0] - ends[1]), 0, 1))
+        share = np.zeros(len(rates))
+        share[0], share[-1] = first, 1 - first
+        model = uniform_row(replace(fit, shares={stream: share}), budgets)[0]
+        found += [(stream, b, cells[b], value, value - cells[b]) for b, value in zip(budgets, model, strict=True)]
+    return pd.DataFrame(found, columns=["stream", "budget", "paper", "model", "error"])
+
+
+# ---- a profile of its own ---------------------------------------------------------------------------------------
+
+
+def _forecast(log_length: Array, forecaster: Forecaster, z: Array) -> Array:
+    return forecaster.center + forecaster.slope * (log_length - forecaster.center) + forecaster.noise * z
+
+
+def make_rollouts(lengths: Lengths, model: str, cap: int, per_tier: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Rollouts that the replica of ``model`` makes up: lengths and verdicts in the schema of real ones, no text.
+
+    Lengths are spread evenly over the quantiles of their tier. A solution above the cap is cut off, and wrong.
+    """
+    rng, parts = np.random.default_rng(seed), []
+    for tier, median, rate in zip(TIERS_OF[len(lengths.medians)], lengths.medians, lengths.rates, strict=True):
+        z = ndtri((rng.permutation(per_tier) + 0.5) / per_tier)
+        length = np.maximum(np.round(median * np.exp(lengths.spread * z)), 1).astype(np.int64)
+        correct = (rng.permutation(per_tier) < rate * per_tier) & (length <= cap)
+        parts.append(pd.DataFrame({
+            "question_id": [f"{tier}-{number}" for number in range(per_tier)],
+            "tier": tier,
+            "length": np.minimum(length, cap),
+            "finish_reason": np.where(length <= cap, "stop", "length"),
+            "verdict": np.where(correct, "correct", "wrong"),
+        }))  # fmt: skip
+    same = {
+        "dataset": "simulated", "split": "evaluation", "question": "", "gold": "", "prompt": "", "rung": "free",
+        "sample": 0, "seed": seed, "temperature": 0.0, "cap": cap, "completion": None, "answer": None,
+        "model": f"replica of {model}", "revision": "simulated", "dtype": "none", "engine": "replica",
+        "engine_version": "1",
+    }  # fmt: skip
+    return pd.concat(parts, ignore_index=True).assign(**same)[rollouts.SCHEMA.names]
+
+
+def make_forecasts(
+    recorded: pd.DataFrame, lengths: Lengths, forecaster: Forecaster, prior: Array, seed: int = 0
+) -> pd.DataFrame:
+    """Forecasts of a replica's rollouts, as of :func:`clear_lib.predictor.forecast_table`.
+
+    ``threshold`` is the paper's: the forecast as it is. ``spread``, ``solvable`` and ``log_median`` are what someone
+    could know who has seen many forecasts and what became of them: the conditional chance of a correct solution, and
+    mean and deviation of its log length, when tiers are as frequent as ``prior``. No teacher is modelled: the
+    ``estimate`` is the threshold, and both are free of cost.
+    """
+    rng = np.random.default_rng([seed, 1])
+    log_length = np.log(recorded["length"].to_numpy())
+    forecast = _forecast(log_length, forecaster, rng.normal(size=len(recorded)))
+    log_median = np.log(lengths.medians)
+    variance = (forecaster.slope * lengths.spread) ** 2 + forecaster.noise**2
+    z = (forecast[:, None] - _forecast(log_median, forecaster, np.zeros(log_median.size))) / math.sqrt(variance)
+    weight = np.exp(log_softmax(-(z**2) / 2 + np.log(prior), axis=1)) * lengths.rates
+    expected = log_median + forecaster.slope * lengths.spread**2 / math.sqrt(variance) * z
+    left = (lengths.spread * forecaster.noise) ** 2 / variance
+    solvable = weight.sum(axis=1)
+    center = (weight * expected).sum(axis=1) / solvable
+    spread = np.sqrt((weight * (expected - center[:, None]) ** 2).sum(axis=1) / solvable + left)
+    return pd.DataFrame({
+        "question_id": recorded["question_id"], "threshold": np.exp(forecast), "spread": spread,
+        "solvable": solvable, "log_median": center, "estimate": np.exp(forecast), "threshold_cost": 0.0,
+        "estimate_cost": 0.0,
+    })  # fmt: skip
+
+
+def make_profile(
+    name: str, model: str, lengths: Lengths, pool: pd.DataFrame, budgets: Sequence[int], cap: int, seeds: int
+) -> Profile:
+    """A profile for a replica's pool: the paper's stream size, budgets and floor in tokens, and the fitted shares.
+
+    ``ε`` is 32 tokens, the floor: chosen before any row of CLEAR was looked at.
+    """
+    reference = experiments.reference_length(pool)
+    tiers = TIERS_OF[len(lengths.medians)]
+    shares = {
+        stream: tuple(float(share[tiers.index(tier)]) if tier in tiers else 0.0 for tier in TIERS)
+        for stream, share in lengths.shares.items()
+    }
+    tiny = profiles.load("tiny")
+    return replace(
+        tiny,
+        name=name,
+        model=f"replica of {model}",
+        revision="simulated",
+        cap=cap,
+        tiers=tiers,
+        pool_per_tier=len(pool) // len(tiers),
+        stream_size=paper.STREAM_SIZE,
+        stream_seeds=seeds,
+        stream_shares=shares,
+        scarcities=tuple(budget / reference for budget in budgets),
+        floor_fraction=paper.FLOOR / reference,
+        epsilon_fraction=paper.FLOOR / reference,
+    )
+
+
+def study(
+    name: str, model: str, lengths: Lengths, forecaster: Forecaster, table: Sequence[paper.DataSet],
+    budgets: Sequence[int], cap: int, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0,
+) -> tuple[Profile, pd.DataFrame]:  # fmt: skip
+    """Profile and pool of a replica, for :func:`clear_lib.experiments.run`."""
+    recorded = make_rollouts(lengths, model, cap, per_tier, seed)
+    rows = [row for row in table if row.use == "evaluation"]
+    counts = np.array([sum(row.total for row in rows if row.tier == tier) for tier in TIERS_OF[3]], dtype=float)
+    if len(lengths.medians) == 2:
+        counts = np.array([counts[0], counts[1:].sum()])
+    foretold = make_forecasts(recorded, lengths, forecaster, counts / counts.sum(), seed)
+    pool = experiments.make_pool(recorded, recorded, foretold)
+    return make_profile(name, model, lengths, pool, budgets, cap, seeds), pool
+
+
+def residuals(results: pd.DataFrame, table: paper.Cells, rows: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A replica's results beside a printed table, cell by cell.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Of :func:`clear_lib.experiments.run`.
+    table : mapping
+        Table 1 or 4.
+    rows : mapping, optional
+        The printed row of each policy; its own, and the Oracle for both oracles, if omitted.
+
+    Returns
+    -------
+    DataFrame
+        ``stream, budget, policy, paper, ours, low, high, error``; per cent, with the central 95% over streams.
+        ``paper`` is NaN where the paper has no such row. Then ``n`` (queries of a stream), ``seeds`` (streams) and a
+        ``verdict``: whether the paper's number is inside the interval.
+    """
+    found = experiments.interval(results, ["accuracy"], by=("stream", "budget_per_query", "policy"))
+    rows = {"oracle-paper": "oracle"} if rows is None else rows
+    paper_row = [
+        table[rows.get(policy, policy)][stream][budget] if rows.get(policy, policy) in table else np.nan
+        for policy, stream, budget in zip(found["policy"], found["stream"], found["budget_per_query"], strict=True)
+    ]
+    shown = pd.DataFrame({
+        "stream": found["stream"], "budget": found["budget_per_query"], "policy": found["policy"], "paper": paper_row,
+        "ours": 100 * found["accuracy"], "low": 100 * found["accuracy_low"], "high": 100 * found["accuracy_high"],
+    })  # fmt: skip
+    shown = shown.assign(error=shown["ours"] - shown["paper"], n=int(results["n"].iloc[0]), seeds=found["seeds"])
+    sides = [shown["paper"].isna(), shown["paper"] > shown["high"] + 1e-9, shown["paper"] < shown["low"] - 1e-9]
+    shown["verdict"] = np.select(sides, ["no such row", "paper higher", "paper lower"], default="inside")
+    return shown
+
+
+def mean_errors(results: pd.DataFrame, table: paper.Cells) -> pd.Series:
+    """Mean absolute error of each policy over all cells, in points (:func:`residuals`)."""
+    cells = residuals(results, table)
+    return cells["error"].abs().groupby(cells["policy"], sort=False).mean()
+
+
+def held_out(
+    tiers: int = 2, shrink: bool = True, fallback: bool = False, mean_length: float | None = None, *,
+    table: paper.Cells = paper.TABLE_1, sets: Sequence[paper.DataSet] = paper.TABLE_6,
+    cap: int = paper.TABLE_5.max_new_tokens_7b, seeds: int = 5,
+) -> dict[str, float]:  # fmt: skip
+    """Fit one variant of the replica to Uniform and Predictor, run the rest, and report mean absolute errors.
+
+    Parameters
+    ----------
+    tiers : int
+        2 or 3.
+    shrink : bool
+        Whether forecasts shrink towards their mean.
+    fallback : bool
+        Whether Auction and CLEAR share in proportion where the budget fits all forecasts.
+    mean_length : float, optional
+        Where forecasts are right on average, tokens; the mean of the MATH row that the predictor was trained on.
+    table, sets, cap
+        Printed accuracies, data sets, and the most tokens of a solution.
+    seeds : int
+        Streams of each kind.
+
+    Returns
+    -------
+    dict
+        ``parameters`` (how many are fitted), the error of ``uniform`` and ``predictor`` (fitted), then of each
+        policy that was not looked at, in points.
+    """
+    rates, budgets = pass_rates(sets, tiers), list(next(iter(table["uniform"].values())))
+    lengths = fit_lengths(table["uniform"], rates)
+    trained = mean_length or training_mean(sets)
+    forecaster = fit_forecaster(table["predictor"], lengths, trained, shrink)
+    profile, pool = study("replica", "a model", lengths, forecaster, sets, budgets, cap, seeds=seeds)
+    policies = ["oracle", "oracle-paper", "clear-heuristic"]
+    runs = [experiments.run(profile, pool, policies=policies)]
+    runs.append(experiments.run(profile, pool, policies=["clear-auction", "clear"], fallback=fallback))
+    fitted = {
+        "parameters": 2 * tiers + 1 + len(lengths.shares) * (tiers - 1) + 1 + shrink,
+        "uniform": np.abs(uniform_row(lengths, budgets) - printed(table["uniform"])).mean(),
+        "predictor": np.abs(predictor_row(lengths, forecaster, budgets) - printed(table["predictor"])).mean(),
+    }
+    return fitted | mean_errors(pd.concat(runs, ignore_index=True), table).to_dict()
+
+
+def training_mean(sets: Sequence[paper.DataSet]) -> float:
+    """Mean length of the MATH row that the predictor was trained on, tokens (Table 6 or 7).
+
+    It is nine tenths of the training data; the mean of the other row, GSM8K, is misprinted in Table 6.
+    """
+    return next(row.mean_length for row in sets if row.use == "predictor" and row.name == "MATH")
+
+
+def budget_that_fits(lengths: Lengths, row: Mapping[str, float], low: float = 64, high: float = 4096) -> float:
+    """The budget (tokens per query) at which the replica's Uniform row is nearest to a printed one, by least squares."""
+    budgets = np.geomspace(low, high, 2000)
+    model = uniform_row(replace(lengths, shares={stream: lengths.shares[stream] for stream in row}), budgets)
+    return float(budgets[((model - np.array(list(row.values()))[:, None]) ** 2).sum(axis=0).argmin()])

@@ -1,0 +1,128 @@
+"""The replica: its closed forms against the library's own policies, its fits on rows with a known answer."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from clear_lib import experiments, paper, replica, rollouts
+
+RATES = replica.pass_rates(paper.TABLE_6, 2)
+
+
+@pytest.fixture(scope="module")
+def lengths():
+    return replica.fit_lengths(paper.TABLE_1["uniform"], RATES)
+
+
+@pytest.fixture(scope="module")
+def forecaster(lengths):
+    return replica.fit_forecaster(paper.TABLE_1["predictor"], lengths, replica.training_mean(paper.TABLE_6))
+
+
+@pytest.fixture(scope="module")
+def made(lengths, forecaster):
+    return replica.study(
+        "replica-7b", "a model", lengths, forecaster, paper.TABLE_6, paper.BUDGETS, 8192, seeds=4, per_tier=1000
+    )
+
+
+def test_pass_rates_by_tier():
+    assert RATES[0] == pytest.approx(354 / 500)
+    assert RATES[1] == pytest.approx((88 + 19 + 8 + 2 + 35) / (675 + 40 + 30 + 30 + 272))
+    assert len(replica.pass_rates(paper.TABLE_7, 3)) == 3
+
+
+def test_it_meets_the_uniform_and_the_predictor_row(lengths, forecaster):
+    uniform = replica.uniform_row(lengths, paper.BUDGETS) - replica.printed(paper.TABLE_1["uniform"])
+    predictor = replica.predictor_row(lengths, forecaster, paper.BUDGETS) - replica.printed(paper.TABLE_1["predictor"])
+    assert np.abs(uniform).mean() <= 0.4
+    assert np.abs(predictor).mean() <= 1.6
+
+
+def test_closed_forms_are_what_the_policies_do(lengths, forecaster):
+    profile, pool = replica.study(
+        "x", "a model", lengths, forecaster, paper.TABLE_6, paper.BUDGETS, 8192, seeds=12, per_tier=2000
+    )
+    cells = replica.residuals(experiments.run(profile, pool, policies=["uniform", "predictor"]), paper.TABLE_1)
+    wide = cells.pivot(index=["policy", "stream"], columns="budget", values="ours")
+    for name, row in (
+        ("uniform", replica.uniform_row(lengths, paper.BUDGETS)),
+        ("predictor", replica.predictor_row(lengths, forecaster, paper.BUDGETS)),
+    ):
+        assert wide.loc[name].loc[list(lengths.shares)].to_numpy() == pytest.approx(row, abs=2.0)
+
+
+def test_the_row_does_not_tell_the_level_of_the_forecasts(lengths, forecaster):
+    higher = replace(forecaster, center=forecaster.center + 1)
+    rows = [replica.predictor_row(lengths, each, paper.BUDGETS) for each in (forecaster, higher)]
+    assert rows[0] == pytest.approx(rows[1])
+
+
+def test_a_known_answer_is_found_again(lengths, forecaster):
+    budgets = (128, 256, 512, 1024, 2048, 4096)
+    uniform = dict(zip(lengths.shares, replica.uniform_row(lengths, budgets), strict=True))
+    uniform = {stream: dict(zip(budgets, row, strict=True)) for stream, row in uniform.items()}
+    again = replica.fit_lengths(uniform, lengths.rates)
+    assert again.medians == pytest.approx(lengths.medians, rel=1e-3)
+    assert again.mix == pytest.approx(lengths.mix, abs=1e-3)
+    predictor = dict(zip(lengths.shares, replica.predictor_row(lengths, forecaster, budgets), strict=True))
+    predictor = {stream: dict(zip(budgets, row, strict=True)) for stream, row in predictor.items()}
+    found = replica.fit_forecaster(predictor, lengths, 658)
+    assert (found.slope, found.noise) == pytest.approx((forecaster.slope, forecaster.noise), rel=1e-2)
+
+
+def test_rollouts_have_the_schema_and_the_rates(lengths):
+    recorded = replica.make_rollouts(lengths, "a model", cap=8192, per_tier=500)
+    assert list(recorded) == rollouts.SCHEMA.names
+    assert not recorded["question_id"].duplicated().any()
+    short = recorded[recorded["tier"] == "moderate"]
+    assert (short["verdict"] == "correct").mean() == pytest.approx(lengths.rates[0], abs=0.003)
+    assert short["length"].median() == pytest.approx(lengths.medians[0], rel=0.01)
+    assert (recorded.loc[recorded["finish_reason"] == "length", "verdict"] == "wrong").all()
+    again = replica.make_rollouts(lengths, "a model", cap=8192, per_tier=500)
+    assert again.equals(recorded)
+
+
+def test_the_profile_has_the_papers_budgets_and_floor(made):
+    profile, pool = made
+    reference = experiments.reference_length(pool)
+    assert [experiments.budget_per_query(s, reference) for s in profile.scarcities] == list(paper.BUDGETS)
+    assert experiments.settings_of(profile, reference, "clear")["epsilon"] == pytest.approx(32)
+    assert all(sum(shares) == pytest.approx(1) for shares in profile.stream_shares.values())
+
+
+def test_chances_are_calibrated(made):
+    """A forecast that says 0.3 is right in 0.3 of its cases, when tiers come in their prior shares."""
+    _, pool = made
+    weight = pool["tier"].map({"moderate": 500 / 1547, "hard": 1047 / 1547})
+    for part in np.array_split(pool.sort_values("solvable").index, 4):
+        rows, w = pool.loc[part], weight.loc[part]
+        assert np.average(rows["correct"], weights=w) == pytest.approx(np.average(rows["solvable"], weights=w), abs=0.05)
+
+
+def test_residuals_say_where_the_papers_number_is(made):
+    profile, pool = made
+    results = experiments.run(profile, pool, policies=["oracle-paper", "clear-exact"], only=["balanced"])
+    cells = replica.residuals(results, paper.TABLE_1).set_index(["policy", "budget"])
+    assert cells.loc[("oracle-paper", 256), "paper"] == 19.0
+    assert set(cells.loc["clear-exact", "verdict"]) == {"no such row"}
+    assert set(cells.loc["oracle-paper", "verdict"]) <= {"inside", "paper higher", "paper lower"}
+
+
+def test_the_numbered_steps_are_nearer_to_the_reported_oracle_than_the_prose(made):
+    profile, pool = made
+    errors = replica.mean_errors(experiments.run(profile, pool, policies=["oracle", "oracle-paper"]), paper.TABLE_1)
+    assert errors["oracle-paper"] < errors["oracle"] / 2
+
+
+def test_bootstrap_and_leaving_streams_out(lengths, forecaster):
+    drawn = replica.bootstrap(lengths, forecaster, paper.TABLE_1, RATES, 658, times=3)
+    assert list(drawn) == list(replica.parameters(lengths, forecaster))
+    out = replica.leave_one_stream_out(paper.TABLE_1["uniform"], RATES)
+    assert len(out) == 12 and out["error"].abs().mean() < 1.5
+
+
+def test_the_budget_of_a_row(lengths):
+    row = {stream: float(value) for stream, value in zip(lengths.shares, replica.uniform_row(lengths, [300])[:, 0], strict=True)}
+    assert replica.budget_that_fits(lengths, row) == pytest.approx(300, rel=0.01)
