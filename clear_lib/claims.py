@@ -14,9 +14,11 @@ TO_BE_SETTLED = "to be settled"
 CHAPTERS = {
     "02_three_phases": "Three phases",
     "03_lambert_w": "The Lambert W policy",
+    "04_no_clearing_price": "There is no market-clearing price",
     "06_predictor": "Predicting the threshold",
     "07_streams_and_policies": "Streams and policies",
     "08_table_1": "Table 1",
+    "09_variants": "Structural variants",
 }
 
 
@@ -79,13 +81,13 @@ _LIST = (
         "price] is guaranteed to exist.",
         "§4.3",
         "Look for a price at which demand equals the budget, starting with one and two queries.",
-        None,
+        "04_no_clearing_price",
     ),
     (
         "the optimal policy is governed by a global shadow price",
         "§1, §4.1",
         "Compare what Algorithm 1 attains with the exact optimum of the same problem.",
-        None,
+        "04_no_clearing_price",
     ),
     (
         "exceeds the initial velocity for difficult tasks […] such tasks are abandoned",
@@ -98,7 +100,7 @@ _LIST = (
         "negligible latency",
         "§5.2",
         "Time the allocation beside the decoding.",
-        None,
+        "04_no_clearing_price",
     ),
     (
         "the allocation primarily relies on the predictor's ability to correctly rank tasks by latent threshold",
@@ -180,7 +182,7 @@ _LIST = (
         "both structural variants remain substantially above uniform allocation",
         "§7.4, Table 3",
         "Run the triangular and the quadratic utility on the same streams.",
-        None,
+        "09_variants",
     ),
     (
         "CLEAR consistently outperforms the uniform baseline across all tested conditions, achieving up to +2.4 "
