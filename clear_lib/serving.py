@@ -61,7 +61,8 @@ class ReplayStepper:
     Parameters
     ----------
     lengths : int array of shape (n,)
-        Tokens of the rollouts, at least 1.
+        Tokens of the rollouts, at least 1. One that its cap cut off finishes there; what more tokens would have
+        brought is not in the record.
     """
 
     def __init__(self, lengths: ArrayLike):
