@@ -3,13 +3,14 @@
 The executed notebook is moved into place only when every cell has run, so a failure leaves the result of the
 last good run; it exits with status 1 and says which notebook, which cell and what error.
 
-A profile that was imported has a file of its own, `profile.yaml` beside its chapters, and no model. Cells tagged
-`needs-model` are then left out, and a notebook whose metadata says `"needs": "model"` (or `"samples"`, `"lessons"`)
+A profile that was imported has a file of its own, `profile.yaml` beside its chapters, and not all that a study has.
+Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
 becomes a page that says so.
 """
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,33 +22,51 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 
-#: What a notebook may need, and what it is called where it is missing.
+#: What a notebook or a cell may need, and what it is called where it is missing.
 NEEDS = {
     "model": "the model itself",
-    "samples": "several solutions of each question",
-    "lessons": "solutions of questions that were set aside for the predictor",
+    "samples": "several solutions of each question (kept where the log has them)",
+    "lessons": "solutions of questions set aside for the predictor (`--hold-out` or `--predictor` of the import)",
 }
 
 
+#: A number in prose, and its name.
+GLUED = re.compile(r"\{glue:text\}`([\w-]+)(?::[^`]*)?`")
+
+
 def lacking(made):
-    """What the profile whose artifacts are in `made` cannot give to a notebook: names of NEEDS."""
-    own = made / "profile.yaml"
-    if not own.is_file() or yaml.safe_load(own.read_text(encoding="utf-8"))["engine"] != "none":
-        return set()
-    return set(NEEDS) - ({"samples"} if (made / "rollouts" / "sampled").is_dir() else set())
+    """What the imported profile whose artifacts are in `made` cannot give to a notebook: names of NEEDS."""
+    kinds = {"samples": "sampled", "lessons": "predictor"}
+    return set(NEEDS) - {need for need, kind in kinds.items() if (made / "rollouts" / kind).is_dir()}
 
 
 def adapted(notebook, missing):
     """The notebook without what needs something that is missing."""
-    need = notebook.metadata.get("needs")
-    if need in missing:
+    lacks = {cell.id: [name for name in NEEDS if name in missing and f"needs-{name}" in cell.metadata.get("tags", [])]
+             for cell in notebook.cells}  # fmt: skip
+    parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    if lacks[parameters.id]:
         title = notebook.cells[0].source.splitlines()[0]
-        note = f"This chapter needs {NEEDS[need]}, which an import does not have. It is in the book of the default profile."
-        parameters = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-        notebook.cells = [nbformat.v4.new_markdown_cell(f"{title}\n\n{note}", id="left-out"), *parameters]
-        parameters[0].metadata["tags"] = ["parameters", "remove-cell"]
-    elif "model" in missing:
-        notebook.cells = [cell for cell in notebook.cells if "needs-model" not in cell.metadata.get("tags", [])]
+        note = f"This chapter needs {NEEDS[lacks[parameters.id][0]]}. These rollouts were imported without."
+        parameters.metadata["tags"].append("remove-cell")
+        notebook.cells = [nbformat.v4.new_markdown_cell(f"{title}\n\n{note}", id="left-out"), parameters]
+    notebook.cells = [cell for cell in notebook.cells if cell is parameters or not lacks.get(cell.id)]
+    return notebook
+
+
+def told(notebook, profile):
+    """The executed notebook, its text fit for an imported profile: whose model it is, and what was not run."""
+    glued = {output.metadata.get("scrapbook", {}).get("name") for cell in notebook.cells for output in cell.get("outputs", [])}
+    title, *_ = notebook.cells
+    head, _, rest = title.source.partition("\n")
+    said = (f":::{{admonition}} Imported rollouts\n:class: important\n\nThis page was made of rollouts of "
+            f"**{profile['model']}** ([](../your_rollouts.md)). Its words were written for the default book: where it says "
+            f"*our* or *embedded* model, read {profile['model']}.\n:::\n")  # fmt: skip
+    if any("recording.load" in cell.source for cell in notebook.cells):
+        title.source = f"{head}\n\n{said}{rest}"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = GLUED.sub(lambda match: match[0] if match[1] in glued else "(not run)", cell.source)
     return notebook
 
 
@@ -74,15 +93,16 @@ def run(source, target, profile):
         raise ValueError(f"{source} has no cell tagged `parameters` that sets `profile`; every chapter needs one")
     by_default = declared["profile"]["default"].strip("\"'") == profile
     made = target.resolve().parent.parent
-    own = os.path.relpath(made / "profile.yaml", source.resolve().parent)
-    given = own if (made / "profile.yaml").is_file() else profile
-    if missing := lacking(made):
-        with tempfile.NamedTemporaryFile("w", suffix=".ipynb", encoding="utf-8") as file:
-            nbformat.write(adapted(nbformat.read(source, as_version=4), missing), file)
-            file.flush()
-            executed = execute(Path(file.name), source.parent, {"profile": given})
+    own = made / "profile.yaml"
+    imported = yaml.safe_load(own.read_text(encoding="utf-8")) if own.is_file() else {}
+    given = {"profile": os.path.relpath(own, source.resolve().parent) if imported else profile}
+    if imported.get("engine") == "none":
+        with tempfile.TemporaryDirectory() as folder:
+            fitting = Path(folder) / source.name
+            nbformat.write(adapted(nbformat.read(source, as_version=4), lacking(made)), fitting)
+            executed = told(execute(fitting, source.parent, given), imported)
     else:
-        executed = execute(source, source.parent, {} if by_default else {"profile": given})
+        executed = execute(source, source.parent, {} if by_default else given)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".unfinished")
     nbformat.write(executed, unfinished)

@@ -42,7 +42,7 @@ def import_(arguments: argparse.Namespace) -> None:
 
     rollouts = read(arguments.files, arguments.model)
     lessons = read(arguments.predictor, arguments.predictor_model or arguments.model) if arguments.predictor else None
-    settings = {name: getattr(arguments, name) for name in ("stream_size", "parameters", "folds")}
+    settings = {name: getattr(arguments, name) for name in ("stream_size", "parameters", "folds", "hold_out")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", importing.AnotherModel)
         made = importing.adopt(rollouts, arguments.artifacts, lessons=lessons, tiers=_pairs(arguments.tier), **settings)
@@ -97,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                          help="rollouts that the predictor learns from (default: cross-fitted)")  # fmt: skip
     command.add_argument("--predictor-model", metavar="MODEL", help="who wrote those (default: --model)")
     command.add_argument("--folds", type=int, default=5, help="parts of the cross-fit (default: %(default)s)")
+    command.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
+                         help="of the questions to set aside for the predictor (default: none, it is cross-fitted)")  # fmt: skip
     command.add_argument("--stream-size", type=int, metavar="N", help="queries of a stream (default: what they allow)")
     command.add_argument("--parameters", type=int, help="weights of the model (default: by its name)")
     command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")

@@ -105,7 +105,11 @@ def warn_of_another_model(taught: Sequence[str], used: Sequence[str]) -> bool:
 
 
 def forecasts_by(
-    lessons: pd.DataFrame, questions: pd.DataFrame, forecaster: Forecaster, model_parameters: int
+    lessons: pd.DataFrame,
+    questions: pd.DataFrame,
+    forecaster: Forecaster,
+    model_parameters: int,
+    folder: str | Path | None = None,
 ) -> pd.DataFrame:
     """Forecasts of questions by a predictor with doubts, and a teacher for TALE-EP, fitted to other rollouts.
 
@@ -120,6 +124,8 @@ def forecasts_by(
         to measure its doubts.
     model_parameters : int
         See :func:`clear_lib.predictor.forecast_table`.
+    folder : path, optional
+        Where to leave the predictor.
 
     Returns
     -------
@@ -129,6 +135,8 @@ def forecasts_by(
     texts, correct = list(lessons["question"]), lessons["verdict"].eq("correct").to_numpy()
     pupil = Doubting(predictor.build(forecaster)).fit(texts, lessons["length"].to_numpy(), correct)
     teacher = predictor.build(forecaster).fit(texts, lessons["length"].to_numpy())
+    if folder is not None:
+        pupil.save(folder)
     return predictor.forecast_table(pupil, teacher, questions, model_parameters)
 
 
@@ -212,13 +220,18 @@ def tiers_of(
 
 def shares_of(shares: Mapping[str, Sequence[float]], tiers: Sequence[str]) -> dict[str, list[float]]:
     """Tier shares of the streams when some tiers are empty: their share goes to the nearest tier, the easier of two."""
-    present = [position for position, tier in enumerate(streams.TIERS) if tier in tiers]
     moved = {}
     for stream, given in shares.items():
         moved[stream] = [0.0] * len(streams.TIERS)
-        for position, share in enumerate(given):
-            moved[stream][min(present, key=lambda other: abs(other - position))] += share
+        for tier, share in zip(streams.TIERS, given, strict=True):
+            moved[stream][streams.TIERS.index(nearest(tier, tiers))] += share
     return moved
+
+
+def nearest(tier: str, tiers: Sequence[str]) -> str:
+    """The tier among ``tiers`` that is nearest in difficulty, the easier of two."""
+    present = [name for name in streams.TIERS if name in tiers]
+    return min(present, key=lambda name: abs(streams.TIERS.index(name) - streams.TIERS.index(tier)))
 
 
 def largest_stream(shares: Mapping[str, Sequence[float]], pool: Mapping[str, int], most: int, part: float = PART) -> int:
@@ -248,6 +261,7 @@ def adopt(
     stream_size: int | None = None,
     parameters: int | None = None,
     folds: int = 5,
+    hold_out: float = 0.0,
 ) -> Imported:
     """Make the profile ``imported`` of rollouts, in place of an earlier one.
 
@@ -269,6 +283,8 @@ def adopt(
         Weights of the model; by default read from its name (7B).
     folds : int
         Of the cross-fit.
+    hold_out : float
+        Share of the questions to set aside as lessons instead. They are not evaluated then.
 
     Returns
     -------
@@ -289,6 +305,12 @@ def adopt(
     rollouts, plain, notes = rollouts[~again], plain[~again], []
     if again.any():
         notes.append(f"{int(again.sum())} rollouts dropped: the same question and sample in an earlier file")
+    if hold_out:
+        if lessons is not None or not 0 < hold_out < 1:
+            raise ValueError(f"hold_out must be between 0 and 1 and without other lessons, got {hold_out}")
+        aside = np.random.default_rng(0).permutation(plain.unique())[: round(hold_out * plain.nunique())]
+        out = plain.isin(aside)
+        lessons, rollouts, plain = rollouts[out & ~plain.duplicated()], rollouts[~out], plain[~out]
     firsts = ~plain.duplicated()
     evaluation, base = rollouts[firsts].reset_index(drop=True), profiles.load("tiny")
     models = sorted(set(rollouts["model"]))
@@ -299,19 +321,23 @@ def adopt(
         parameters = round(float(size[1]) * 1e9) if size else PARAMETERS
         notes.append(f"{parameters:,} weights ({'by the name' if size else 'a guess'}): turns costs of forecasts into tokens")
 
+    folder = Path(artifacts) / NAME
+    for made in ("rollouts", "predictor", "results"):
+        shutil.rmtree(folder / made, ignore_errors=True)
     forecaster = Forecaster("ridge", f"ridge regression, cross-fitted in {folds} parts", streams.TIERS, "all", {})
     if lessons is None:
         forecasts = cross_fitted(evaluation, forecaster, parameters, folds)
     else:
-        shared = lessons["question"].str.casefold().str.split().str.join(" ").isin(set(plain))
-        lessons = lessons[~shared].reset_index(drop=True)
+        taught = lessons["question"].str.casefold().str.split().str.join(" ")
+        shared = taught.isin(set(plain))
+        lessons = lessons[~shared & ~taught.duplicated()].reset_index(drop=True)
         notes.append(f"the predictor learned from {len(lessons)} rollouts of {', '.join(sorted(set(lessons['model'])))}; "
                      f"{int(shared.sum())} more are of questions that are evaluated, and were left out")  # fmt: skip
         label = f"ridge regression, trained on {', '.join(sorted(set(lessons['model'])))}"
         if warn_of_another_model(lessons["model"], models):
             label += " (ANOTHER MODEL)"
         forecaster = replace(forecaster, label=label)
-        forecasts = forecasts_by(lessons, evaluation, forecaster, parameters)
+        forecasts = forecasts_by(lessons, evaluation, forecaster, parameters, folder / "predictor" / forecaster.kind)
 
     evaluation["tier"], rule = tiers_of(evaluation, forecasts["threshold"], tiers)
     notes.append(f"tiers: {rule}")
@@ -339,8 +365,8 @@ def adopt(
         same = evaluation.set_index(plain[firsts].to_numpy())[["question_id", "dataset", "tier"]]
         kinds["sampled"] = rollouts.assign(**{name: plain.map(same[name]) for name in same})
     if lessons is not None:
-        learned, _ = tiers_of(lessons, lessons["length"])
-        kinds["predictor"] = lessons.assign(tier=learned, split="predictor")
+        learned, _ = tiers_of(lessons, cross_fitted(lessons, forecaster, parameters, folds)["threshold"])
+        kinds["predictor"] = lessons.assign(tier=[nearest(tier, present) for tier in learned], split="predictor")
     file, profile = _write(settings, kinds, forecasts, Path(artifacts))
     pool = evaluation.assign(correct=evaluation["verdict"].eq("correct")).merge(forecasts, on="question_id")
     return Imported(profile, file, pool, tuple(notes))
@@ -350,11 +376,8 @@ def _write(
     settings: Mapping[str, Any], kinds: Mapping[str, pd.DataFrame], forecasts: pd.DataFrame, artifacts: Path
 ) -> tuple[Path, Profile]:
     """Leave profile, rollouts and forecasts where the chapters look for them."""
-    folder = artifacts / NAME
-    for name in ("rollouts", "predictor", "results"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "profile.yaml"
+    file = artifacts / NAME / "profile.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
     profile = profiles.load(file)
     for kind, rows in kinds.items():

@@ -137,8 +137,7 @@ def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[
 def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
     """The recorded rollouts that a profile asks for, in the order in which it does.
 
-    An imported profile (engine ``"none"``) asks for what was imported. Its one rung is the free prompt, and without
-    rollouts for the predictor alone, the evaluation's serve it too (cross-fitted forecasts keep the two apart).
+    A profile without an engine asks for what was imported. Its one rung is the free prompt.
 
     Raises
     ------
@@ -147,7 +146,7 @@ def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
     """
     if profile.engine == "none":
         found = store(profile, kind, artifacts).read()
-        if found.empty and kind in ("rungs", "predictor"):
+        if found.empty and kind == "rungs":
             found = store(profile, "evaluation", artifacts).read()
         if found.empty:
             raise ValueError(f"profile {profile.name!r} has no {kind} rollouts; import them with `python -m clear_lib import`")
