@@ -515,7 +515,7 @@ def oracle_audit(bounds: Mapping[str, pd.DataFrame]) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     sns.despine(figure)
     figure.tight_layout(rect=(0, 0.09, 1, 1))
-    figure.legend(handles, labels, frameon=False, ncols=4, loc="lower center")
+    figure.legend(handles, labels, frameon=False, ncols=3, loc="lower center")
     return figure
 
 
