@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,27 @@ from .streams import STREAMS, TIERS
 
 #: What the tiers of a replica stand for (Tables 6 and 7), by how many there are.
 TIERS_OF = {2: ("moderate", "hard"), 3: ("moderate", "hard", "very hard")}
+
+
+class Source(NamedTuple):
+    """What a replica is fitted to: the model's name, its tables of accuracies and of data sets, its longest solution."""
+
+    model: str
+    table: paper.Cells
+    sets: Sequence[paper.DataSet]
+    cap: int
+
+    @property
+    def budgets(self) -> list[int]:
+        """Tokens per query of the table."""
+        return list(next(iter(self.table["uniform"].values())))
+
+
+#: The two studies of the paper that have a replica.
+SOURCES = {
+    "replica-7b": Source("Qwen2.5-Math-7B-Instruct", paper.TABLE_1, paper.TABLE_6, paper.TABLE_5.max_new_tokens_7b),
+    "replica-30b": Source("Qwen3-30B-A3B-Instruct", paper.TABLE_4, paper.TABLE_7, paper.TABLE_5.max_new_tokens_30b),
+}
 
 #: Nodes and weights for means over a standard normal variable.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(48)
@@ -204,10 +226,37 @@ def fit_forecaster(
     return build(min((least_squares(residuals, start) for start in starts), key=lambda fit: fit.cost).x)
 
 
+def fit(
+    name: str, *, tiers: int = 2, shrink: bool = True, mean_length: float | None = None,
+    shares: Mapping[str, Array] | None = None,
+) -> tuple[Lengths, Forecaster]:  # fmt: skip
+    """Fit a replica to the Uniform and the Predictor row of its source.
+
+    Parameters
+    ----------
+    name : str
+        Of :data:`SOURCES`.
+    tiers : int
+        2 or 3.
+    shrink, mean_length
+        See :func:`fit_forecaster`; ``mean_length`` is the training mean of the source if omitted.
+    shares : mapping, optional
+        See :func:`fit_lengths`.
+    """
+    source = SOURCES[name]
+    lengths = fit_lengths(source.table["uniform"], pass_rates(source.sets, tiers), shares=shares)
+    trained = training_mean(source.sets) if mean_length is None else mean_length
+    return lengths, fit_forecaster(source.table["predictor"], lengths, trained, shrink)
+
+
+def row_errors(model: Array, row: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
+    """A model's row minus the printed one, in points: a row a stream, a column a budget."""
+    return pd.DataFrame(model - printed(row), [STREAMS[stream] for stream in row], list(next(iter(row.values()))))
+
+
 def bootstrap(
-    lengths: Lengths, forecaster: Forecaster, table: paper.Cells, rates: Array, mean_length: float, *,
-    n: int = paper.STREAM_SIZE, times: int = 100, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    name: str, lengths: Lengths, forecaster: Forecaster, *, n: int = paper.STREAM_SIZE, times: int = 60, seed: int = 0
+) -> pd.DataFrame:
     """Parameters refitted to rows that the fitted model makes itself, from streams of ``n`` queries.
 
     Returns
@@ -215,9 +264,8 @@ def bootstrap(
     DataFrame
         One row a repetition, the columns of :func:`parameters`.
     """
-    rng = np.random.default_rng(seed)
-    budgets = list(next(iter(table["uniform"].values())))
-    fits = []
+    rng, source, fits = np.random.default_rng(seed), SOURCES[name], []
+    rates, mean_length, budgets = pass_rates(source.sets, 2), training_mean(source.sets), source.budgets
     for _ in range(times):
         rows: dict[str, dict] = {"uniform": {}, "predictor": {}}
         for stream, share in lengths.shares.items():
@@ -362,18 +410,19 @@ def make_profile(
 
 
 def study(
-    name: str, model: str, lengths: Lengths, forecaster: Forecaster, table: Sequence[paper.DataSet],
-    budgets: Sequence[int], cap: int, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0,
-) -> tuple[Profile, pd.DataFrame]:  # fmt: skip
-    """Profile and pool of a replica, for :func:`clear_lib.experiments.run`."""
+    name: str, lengths: Lengths, forecaster: Forecaster, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0
+) -> tuple[Profile, pd.DataFrame]:
+    """Profile and pool of a replica of :data:`SOURCES`, for :func:`clear_lib.experiments.run`."""
+    source = SOURCES[name]
+    model, cap = source.model, source.cap
     recorded = make_rollouts(lengths, model, cap, per_tier, seed)
-    rows = [row for row in table if row.use == "evaluation"]
+    rows = [row for row in source.sets if row.use == "evaluation"]
     counts = np.array([sum(row.total for row in rows if row.tier == tier) for tier in TIERS_OF[3]], dtype=float)
     if len(lengths.medians) == 2:
         counts = np.array([counts[0], counts[1:].sum()])
     foretold = make_forecasts(recorded, lengths, forecaster, counts / counts.sum(), seed)
     pool = experiments.make_pool(recorded, recorded, foretold)
-    return make_profile(name, model, lengths, pool, budgets, cap, seeds), pool
+    return make_profile(name, model, lengths, pool, source.budgets, cap, seeds), pool
 
 
 def residuals(results: pd.DataFrame, table: paper.Cells, rows: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -417,27 +466,19 @@ def mean_errors(results: pd.DataFrame, table: paper.Cells) -> pd.Series:
     return cells["error"].abs().groupby(cells["policy"], sort=False).mean()
 
 
-def held_out(
-    tiers: int = 2, shrink: bool = True, fallback: bool = False, mean_length: float | None = None, *,
-    table: paper.Cells = paper.TABLE_1, sets: Sequence[paper.DataSet] = paper.TABLE_6,
-    cap: int = paper.TABLE_5.max_new_tokens_7b, seeds: int = 5,
-) -> dict[str, float]:  # fmt: skip
-    """Fit one variant of the replica to Uniform and Predictor, run the rest, and report mean absolute errors.
+def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3, **variant: Any) -> dict[str, float]:
+    """Fit one variant of a replica to Uniform and Predictor, run the rest, and report mean absolute errors.
 
     Parameters
     ----------
-    tiers : int
-        2 or 3.
-    shrink : bool
-        Whether forecasts shrink towards their mean.
+    name : str
+        Of :data:`SOURCES`.
     fallback : bool
         Whether Auction and CLEAR share in proportion where the budget fits all forecasts.
-    mean_length : float, optional
-        Where forecasts are right on average, tokens; the mean of the MATH row that the predictor was trained on.
-    table, sets, cap
-        Printed accuracies, data sets, and the most tokens of a solution.
     seeds : int
         Streams of each kind.
+    **variant
+        Of :func:`fit`.
 
     Returns
     -------
@@ -445,20 +486,50 @@ def held_out(
         ``parameters`` (how many are fitted), the error of ``uniform`` and ``predictor`` (fitted), then of each
         policy that was not looked at, in points.
     """
-    rates, budgets = pass_rates(sets, tiers), list(next(iter(table["uniform"].values())))
-    lengths = fit_lengths(table["uniform"], rates)
-    trained = mean_length or training_mean(sets)
-    forecaster = fit_forecaster(table["predictor"], lengths, trained, shrink)
-    profile, pool = study("replica", "a model", lengths, forecaster, sets, budgets, cap, seeds=seeds)
-    policies = ["oracle", "oracle-paper", "clear-heuristic"]
-    runs = [experiments.run(profile, pool, policies=policies)]
+    source = SOURCES[name]
+    lengths, forecaster = fit(name, **variant)
+    profile, pool = study(name, lengths, forecaster, seeds=seeds)
+    runs = [experiments.run(profile, pool, policies=["oracle", "oracle-paper", "clear-heuristic"])]
     runs.append(experiments.run(profile, pool, policies=["clear-auction", "clear"], fallback=fallback))
+    tiers = len(lengths.medians)
+    uniform = row_errors(uniform_row(lengths, source.budgets), source.table["uniform"])
+    predictor = row_errors(predictor_row(lengths, forecaster, source.budgets), source.table["predictor"])
     fitted = {
-        "parameters": 2 * tiers + 1 + len(lengths.shares) * (tiers - 1) + 1 + shrink,
-        "uniform": np.abs(uniform_row(lengths, budgets) - printed(table["uniform"])).mean(),
-        "predictor": np.abs(predictor_row(lengths, forecaster, budgets) - printed(table["predictor"])).mean(),
+        "parameters": 2 * tiers + 1 + len(lengths.shares) * (tiers - 1) + 1 + variant.get("shrink", True),
+        "uniform": uniform.abs().to_numpy().mean(),
+        "predictor": predictor.abs().to_numpy().mean(),
     }
-    return fitted | mean_errors(pd.concat(runs, ignore_index=True), table).to_dict()
+    return fitted | mean_errors(pd.concat(runs, ignore_index=True), source.table).to_dict()
+
+
+def summary(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of :func:`residuals` that the paper has, policy by policy.
+
+    Returns
+    -------
+    DataFrame
+        ``policy``; ``mean`` and ``worst`` absolute error, ``bias`` (mean error), in points; ``inside``: how many per
+        cent of the cells have the paper's number inside their interval.
+    """
+    groups = cells.dropna(subset="paper").groupby("policy", sort=False)
+    return pd.DataFrame({
+        "mean": groups["error"].agg(lambda error: error.abs().mean()),
+        "worst": groups["error"].agg(lambda error: error.abs().max()),
+        "bias": groups["error"].mean(),
+        "inside": groups["verdict"].agg(lambda verdict: 100 * (verdict == "inside").mean()),
+    }).reset_index()  # fmt: skip
+
+
+def table_3(profile: Profile, pool: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """Table 3 in a replica, at ``budget`` tokens per query: accuracy in per cent, a row a shape, a column a stream."""
+    profile = replace(profile, scarcities=(budget / experiments.reference_length(pool),))
+    only, rows = list(paper.TABLE_3["uniform"]), {}
+    for name in paper.TABLE_3:
+        shape = {"utility": name} if name in ("triangular", "quadratic") else {}
+        policy = "clear" if shape else name
+        results = experiments.run(profile, pool, policies=[policy], only=only, **shape)
+        rows[name] = 100 * results.groupby("stream", sort=False)["accuracy"].mean()
+    return pd.DataFrame(rows).T
 
 
 def training_mean(sets: Sequence[paper.DataSet]) -> float:

@@ -22,9 +22,7 @@ def forecaster(lengths):
 
 @pytest.fixture(scope="module")
 def made(lengths, forecaster):
-    return replica.study(
-        "replica-7b", "a model", lengths, forecaster, paper.TABLE_6, paper.BUDGETS, 8192, seeds=4, per_tier=1000
-    )
+    return replica.study("replica-7b", lengths, forecaster, seeds=4, per_tier=1000)
 
 
 def test_pass_rates_by_tier():
@@ -41,9 +39,7 @@ def test_it_meets_the_uniform_and_the_predictor_row(lengths, forecaster):
 
 
 def test_closed_forms_are_what_the_policies_do(lengths, forecaster):
-    profile, pool = replica.study(
-        "x", "a model", lengths, forecaster, paper.TABLE_6, paper.BUDGETS, 8192, seeds=12, per_tier=2000
-    )
+    profile, pool = replica.study("replica-7b", lengths, forecaster, seeds=12)
     cells = replica.residuals(experiments.run(profile, pool, policies=["uniform", "predictor"]), paper.TABLE_1)
     wide = cells.pivot(index=["policy", "stream"], columns="budget", values="ours")
     for name, row in (
@@ -117,7 +113,7 @@ def test_the_numbered_steps_are_nearer_to_the_reported_oracle_than_the_prose(mad
 
 
 def test_bootstrap_and_leaving_streams_out(lengths, forecaster):
-    drawn = replica.bootstrap(lengths, forecaster, paper.TABLE_1, RATES, 658, times=3)
+    drawn = replica.bootstrap("replica-7b", lengths, forecaster, times=3)
     assert list(drawn) == list(replica.parameters(lengths, forecaster))
     out = replica.leave_one_stream_out(paper.TABLE_1["uniform"], RATES)
     assert len(out) == 12 and out["error"].abs().mean() < 1.5
@@ -126,3 +122,23 @@ def test_bootstrap_and_leaving_streams_out(lengths, forecaster):
 def test_the_budget_of_a_row(lengths):
     row = {stream: float(value) for stream, value in zip(lengths.shares, replica.uniform_row(lengths, [300])[:, 0], strict=True)}
     assert replica.budget_that_fits(lengths, row) == pytest.approx(300, rel=0.01)
+
+
+def test_variants_report_what_was_fitted_and_what_was_not():
+    found = replica.held_out(tiers=2, shrink=False, seeds=1)
+    assert found["parameters"] == 10 and found["uniform"] <= 0.4 and found["predictor"] > 5
+    assert {"oracle", "oracle-paper", "clear-heuristic", "clear-auction", "clear"} <= set(found)
+
+
+def test_table_3_has_the_papers_rows(made):
+    table = replica.table_3(*made, budget=300)
+    assert list(table.index) == list(paper.TABLE_3) and list(table) == list(paper.TABLE_3["uniform"])
+    assert (table.loc["clear"] > table.loc["uniform"]).all()
+
+
+def test_summary(made):
+    profile, pool = made
+    results = experiments.run(profile, pool, policies=["uniform", "clear-exact"], only=["balanced"])
+    rows = replica.summary(replica.residuals(results, paper.TABLE_1))
+    assert rows["policy"].tolist() == ["uniform"]
+    assert 0 <= rows["mean"][0] <= rows["worst"][0] and abs(rows["bias"][0]) <= rows["mean"][0] + 1e-9
