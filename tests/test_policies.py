@@ -83,6 +83,13 @@ def test_a_cap_that_binds_is_reached_and_its_excess_goes_to_the_others(policy, c
         assert (kept.tokens[free.tokens >= cap + 1e-6] == cap).all()
         if free.tokens.any():
             assert kept.unspent == 0 or (kept.tokens[free.tokens > 0] == cap).all()
+    elif policy == "clear-exact":
+        # The optimum: whoever is served has the same surge, or the cap before that. (A tent does not mind who has it.)
+        exact = unrounded(thresholds, budget, policy, cap=cap, **extra, **chosen).tokens
+        surge = np.where(exact > 0, exact - thresholds, 0.0)
+        if chosen.get("utility") != "triangular":
+            assert exact[(exact > 0) & (surge < surge.max() * (1 - 1e-4) - 1e-6)] == pytest.approx(cap)
+        assert (kept.tokens[thresholds >= cap] == 0).all()
     else:
         # The market: at the price it ended at, all who want more than the cap and are served have the cap.
         wanted = thresholds + Surge(1.0, kept.settings["decay"]).best_response(kept.price)
