@@ -56,7 +56,8 @@ def adapted(notebook, missing):
 
 def told(notebook, profile):
     """The executed notebook, its text fit for an imported profile: whose model it is, and what was not run."""
-    glued = {output.metadata.get("scrapbook", {}).get("name") for cell in notebook.cells for output in cell.get("outputs", [])}
+    glued = {output.get("metadata", {}).get("scrapbook", {}).get("name")
+             for cell in notebook.cells for output in cell.get("outputs", [])}  # fmt: skip
     title, *_ = notebook.cells
     head, _, rest = title.source.partition("\n")
     said = (f":::{{admonition}} Imported rollouts\n:class: important\n\nThis page was made of rollouts of "

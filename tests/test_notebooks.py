@@ -90,6 +90,16 @@ def test_figures_say_what_they_show(notebook):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 20, f"{cell.id} has no alt text"
 
 
+def test_what_an_import_may_lack_is_tagged(notebook):
+    """Imported rollouts have no model, and perhaps no samples or lessons: such cells, or the whole chapter, say so."""
+    first, *_ = code_cells(notebook)
+    uses = {"engines.start(profile)": "model", '"sampled"': "samples", 'profile, "predictor"': "lessons"}
+    for cell in code_cells(notebook):
+        tags = set(cell.metadata.get("tags", [])) | set(first.metadata["tags"])
+        for use, need in uses.items():
+            assert use not in cell.source or {f"needs-{need}", "needs-model"} & tags, f"{cell.id} needs the tag needs-{need}"
+
+
 def test_no_path_of_one_machine(notebook):
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", nbformat.writes(notebook))
 
@@ -145,6 +155,48 @@ def test_runner_sets_the_profile_and_keeps_the_last_good_result(tmp_path):
     assert "ValueError: budget -1 is negative" in failed.stderr.splitlines()[-1]
     assert made.read_text() == good
     assert [path.name for path in made.parent.iterdir()] == ["1_a.ipynb"], "nothing unfinished is left behind"
+
+
+def imported(folder, *kinds):
+    """An import's profile.yaml and rollouts beside the chapters of `folder`."""
+    (folder / "profile.yaml").write_text("engine: none\nmodel: Small-7B\n")
+    for kind in kinds:
+        (folder / "rollouts" / kind).mkdir(parents=True)
+
+
+def test_runner_leaves_out_what_an_import_lacks(tmp_path):
+    source, made = tmp_path / "notebooks" / "1_a.ipynb", tmp_path / "made" / "1_a.ipynb"
+    glues = "from myst_nb import glue\n# recording.load\nglue('here', 1)"
+    write_notebook(source, "print(profile)", glues, "glue('gone', 2)")
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[3].metadata["tags"] = ["needs-model"]
+    text = "# Title\n\nFirst.\n\n{glue:text}`here:.0f` and {glue:text}`gone:.0f`"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text))
+    nbformat.write(notebook, source)
+    imported(tmp_path)
+    assert run(tmp_path, "imported").returncode == 0
+    page = nbformat.read(made, as_version=4)
+    assert "../profile.yaml" in "".join(texts(made)) and not any("gone" in cell.source for cell in page.cells)
+    assert page.cells[0].source.startswith("# Title") and "**Small-7B**" in page.cells[0].source
+    assert page.cells[0].source.endswith("{glue:text}`here:.0f` and (not run)")
+
+
+@pytest.mark.parametrize(("need", "kind"), [("model", None), ("samples", "sampled"), ("lessons", "predictor")])
+def test_runner_leaves_out_whole_chapters(tmp_path, need, kind):
+    source, made = tmp_path / "notebooks" / "1_a.ipynb", tmp_path / "made" / "1_a.ipynb"
+    write_notebook(source, "print('run')")
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[0].metadata["tags"].append(f"needs-{need}")
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Title\n\nFirst."))
+    nbformat.write(notebook, source)
+    imported(tmp_path)
+    assert run(tmp_path, "imported").returncode == 0
+    page = nbformat.read(made, as_version=4)
+    assert page.cells[0].source.startswith("# Title\n\nThis chapter needs") and "run" not in "".join(texts(made))
+    if kind:
+        imported(tmp_path, kind)
+        assert run(tmp_path, "imported").returncode == 0
+        assert "run" in "".join(texts(made))
 
 
 def test_runner_refuses_a_notebook_without_a_profile(tmp_path):

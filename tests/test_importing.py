@@ -1,0 +1,217 @@
+"""Imported rollouts become a profile that the study runs on."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clear_lib import experiments, importing, logs, paper, predictor, profiles, recording, streams
+from clear_lib.cli import main
+from clear_lib.profiles import Forecaster
+
+RIDGE = Forecaster("ridge", "ridge", streams.TIERS, "all", {})
+
+
+def records(n=160, model="Small-7B", seed=0, start=0):
+    """Made-up rollouts of three sets of questions; longer questions have longer solutions."""
+    rng = np.random.default_rng(seed)
+    for number in range(start, start + n):
+        terms = int(rng.integers(2, 12))
+        yield {
+            "question": f"Item {number}: " + " plus ".join(["one"] * terms) + "?", "gold": str(terms), "model": model,
+            "benchmark": ("math500", "amc23", "aime24")[number % 3], "n_tokens": int(terms * 40 * rng.lognormal(0, 0.2)),
+            "correct": bool(rng.random() < 0.9 - 0.05 * terms), "finished": True,
+        }  # fmt: skip
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path, **completed):
+    table, report = logs.read(path)
+    return logs.complete(table, report, **completed)
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory):
+    return read(write(tmp_path_factory.mktemp("logs") / "a.jsonl", records()))
+
+
+@pytest.fixture(scope="module")
+def imported(rollouts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifacts")
+    return importing.adopt(rollouts, folder), folder
+
+
+def test_the_study_runs_on_it(imported):
+    made, folder = imported
+    profile = profiles.load(made.file)
+    assert profile == made.profile and profile.model == "Small-7B" and profile.engine == "none"
+    assert profile.model_parameters == 7_000_000_000 and profile.tiers == ("moderate", "hard", "very hard")
+    kinds = {kind: recording.load(profile, kind, folder) for kind in ("evaluation", "rungs")}
+    pool = experiments.make_pool(*kinds.values(), predictor.read_forecasts(profile, folder))
+    results = experiments.run(profile, pool, scarcities=[0.39], only=["balanced"])
+    assert set(results.n) == {profile.stream_size} and (results.used <= results.granted).all()
+    best = results.groupby("policy").accuracy.mean()
+    assert best["oracle"] == best.max() and best["clear-lognormal" if "clear-lognormal" in best else "clear"] > 0
+
+
+def test_what_is_missing_is_said(imported):
+    made, folder = imported
+    for kind in ("sampled", "predictor"):
+        with pytest.raises(ValueError, match=f"profile 'imported' has no {kind} rollouts"):
+            recording.load(made.profile, kind, folder)
+
+
+def test_no_forecast_knows_its_own_question(rollouts):
+    """A forecast stays as it is when the question's own rollout changes."""
+    some = rollouts.head(60).reset_index(drop=True)
+    changed = some.copy()
+    changed.loc[7, "length"] = 100_000
+    changed.loc[7, "verdict"] = "wrong" if some.verdict[7] == "correct" else "correct"
+    before, after = (importing.cross_fitted(table, RIDGE, 10**9) for table in (some, changed))
+    own = before.question_id == some.question_id[7]
+    assert own.tolist() == [row == 7 for row in range(60)]
+    for name in ("threshold", "estimate", "spread", "solvable"):
+        assert (before[name] == after[name])[own].all() and (before[name] != after[name]).any()
+
+
+def test_forecasts_rank_the_lengths(imported):
+    made, _ = imported
+    assert made.pool[["threshold", "length"]].rank().corr().iloc[0, 1] > 0.6
+    assert "tiers: by question set (Table 6)" in str(made) and "cross-fitted in 5 parts" in str(made)
+
+
+def test_some_questions_can_be_set_aside(rollouts, tmp_path):
+    made = importing.adopt(rollouts, tmp_path, hold_out=0.25)
+    lessons, evaluation = (recording.load(made.profile, kind, tmp_path) for kind in ("predictor", "evaluation"))
+    assert (len(lessons), len(evaluation)) == (40, 120) and not set(lessons.question) & set(evaluation.question)
+    assert set(lessons.tier) <= set(made.profile.tiers) and set(lessons.split) == {"predictor"}
+    model = predictor.load(predictor.forecast_file(made.profile, tmp_path).parent / made.profile.predictor.kind)
+    assert np.allclose(model.predict(list(evaluation.question)).threshold, made.pool.threshold)
+    with pytest.raises(ValueError, match="hold_out must be between 0 and 1"):
+        importing.adopt(rollouts, tmp_path, hold_out=1.0)
+
+
+def test_a_predictor_of_another_model_is_loud(rollouts, tmp_path):
+    lessons = read(write(tmp_path / "b.jsonl", [*records(80, "Other-8B", 1, 1000), *records(5, "Other-8B")]))
+    with pytest.warns(importing.AnotherModel, match="learned from Other-8B and forecasts Small-7B"):
+        made = importing.adopt(rollouts, tmp_path, lessons=lessons)
+    assert "ANOTHER MODEL" in made.profile.predictor.label and "ANOTHER MODEL" in made.profile.teacher.label
+    assert "80 rollouts of Other-8B; 5 more are of questions that are evaluated" in str(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", importing.AnotherModel)
+        importing.adopt(rollouts, tmp_path, lessons=lessons.assign(model="Small-7B"))
+
+
+def test_samples_are_kept_for_the_three_phases(rollouts, tmp_path):
+    again = pd.concat([rollouts, rollouts.head(30).assign(sample=1, length=9), rollouts.head(2)])
+    made = importing.adopt(again, tmp_path)
+    sampled = recording.load(made.profile, "sampled", tmp_path)
+    assert len(sampled) == 190 and sampled.groupby("question_id")["sample"].nunique().eq(2).sum() == 30
+    assert len(recording.load(made.profile, "evaluation", tmp_path)) == 160
+    assert "2 rollouts dropped: the same question and sample in an earlier file" in str(made)
+    importing.adopt(rollouts, tmp_path)
+    with pytest.raises(ValueError, match="no sampled rollouts"):
+        recording.load(made.profile, "sampled", tmp_path)
+
+
+def test_several_models_are_not_one(rollouts, tmp_path):
+    mixed = rollouts.assign(model=["Small-7B", "Other-8B"] * 80)
+    with pytest.raises(ValueError, match="several models.*Other-8B, Small-7B"):
+        importing.adopt(mixed, tmp_path)
+
+
+# ---- tiers and streams ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("column", "values", "rule", "first"), [
+    ("tier", ["hard", "easy"], "as recorded", "hard"),
+    ("dataset", ["gsm8k_test", "aime24"], "by question set (Table 6)", "easy"),
+    ("level", ["Level 5", "Level 1"], "by level", "very hard"),
+    ("level", ["5", "2"], "by level", "very hard"),
+    ("level", [None, None], "quarters of the forecast length", "easy"),
+])  # fmt: skip
+def test_tiers(column, values, rule, first):
+    table = pd.DataFrame({"tier": "", "dataset": "mine", "level": None}, index=range(8)).assign(**{column: values * 4})
+    tiers, said = importing.tiers_of(table, np.arange(1.0, 9.0))
+    assert said == rule and tiers[0] == first and tiers.nunique() == (4 if "quarters" in rule else 2)
+
+
+def test_given_tiers_go_first():
+    table = pd.DataFrame({"tier": "easy", "dataset": ["a", "b"], "level": None})
+    tiers, rule = importing.tiers_of(table, [1.0, 2.0], {"a": "hard", "b": "hard"})
+    assert tiers.tolist() == ["hard", "hard"] and rule == "as given"
+    with pytest.raises(ValueError, match="no tier is given for: b"):
+        importing.tiers_of(table, [1.0, 2.0], {"a": "hard"})
+    with pytest.raises(ValueError, match="unknown tier 'medium' of 'a'"):
+        importing.tiers_of(table, [1.0, 2.0], {"a": "medium", "b": "hard"})
+
+
+def test_known_sets_have_the_tiers_of_table_6():
+    for row in paper.TABLE_6:
+        name = row.name.lower().replace(" ", "")
+        assert next(tier for part, tier in importing.TIER_OF_SET.items() if part in name) == row.tier, row.name
+
+
+@given(st.sets(st.sampled_from(streams.TIERS), min_size=1), st.lists(st.integers(0, 300), min_size=4, max_size=4))
+def test_streams_fit_the_questions(tiers, counts):
+    pool = {tier: count for tier, count in zip(streams.TIERS, counts, strict=True) if tier in tiers}
+    shares = importing.shares_of(profiles.load("tiny").stream_shares, list(tiers))
+    for stream in shares.values():
+        assert sum(stream) == pytest.approx(1)
+        assert all(share == 0 or tier in tiers for tier, share in zip(streams.TIERS, stream, strict=True))
+    n = importing.largest_stream(shares, pool, 100)
+    names = [tier for tier, count in pool.items() for _ in range(count)]
+    for stream in shares.values():
+        assert n == 0 or len(streams.draw(names, stream, n, 0)) == n
+
+
+def test_too_few_questions_are_an_error(rollouts, tmp_path):
+    few = rollouts[rollouts.dataset == "math500"].head(30)
+    few = pd.concat([few, rollouts[rollouts.dataset == "aime24"].head(3)])
+    with pytest.raises(ValueError, match="too few questions for a stream of 8 queries: {'moderate': 30, 'very hard': 3}"):
+        importing.adopt(few, tmp_path)
+    assert importing.adopt(few, tmp_path, stream_size=5).profile.stream_size == 5
+    with pytest.raises(ValueError, match="a stream of 300 queries needs more questions than there are; at most"):
+        importing.adopt(rollouts, tmp_path, stream_size=300)
+
+
+# ---- the command ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_reads_folders_and_reports(tmp_path, capsys):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    write(folder / "a.jsonl", records(90))
+    (folder / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records(70, start=90)) + "{\n")
+    given = ["import", str(folder), "--artifacts", str(tmp_path / "made"), "--malformed", "0.02"]
+    assert main(given) == 0
+    said = capsys.readouterr().out
+    assert "line 71: not JSON" in said and "160 questions" in said and "make book PROFILE=imported" in said
+    report = (tmp_path / "made" / "imported" / "import.txt").read_text()
+    assert "line 71: not JSON" in report and "streams of N =" in report
+    assert main(given[:-1] + ["0"]) == 1
+    assert "1 of 71 lines are malformed, more than 0%" in capsys.readouterr().err
+
+
+def test_the_command_is_loud_about_another_model(tmp_path, capsys):
+    mine, other = write(tmp_path / "a.jsonl", records()), write(tmp_path / "b.jsonl", records(90, "Other-8B", 1, 500))
+    assert main(["import", str(mine), "--predictor", str(other), "--artifacts", str(tmp_path), "--stream-size", "20"]) == 0
+    caught = capsys.readouterr()
+    assert "WARNING: THE PREDICTOR WAS TRAINED ON ANOTHER MODEL'S ROLLOUTS" in caught.err and "N = 20" in caught.out
+    assert "ANOTHER MODEL'S ROLLOUTS" in (tmp_path / "imported" / "import.txt").read_text()
+
+
+def test_the_command_names_mistakes(tmp_path, capsys):
+    assert main(["import", str(tmp_path)]) == 1
+    assert "no .jsonl file" in capsys.readouterr().err
+    path = str(write(tmp_path / "a.jsonl", records(5)))
+    assert main(["import", path, "--columns", "question"]) == 1
+    assert "'question' must be name=value" in capsys.readouterr().err
