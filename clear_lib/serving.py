@@ -255,7 +255,7 @@ def _by_scale(ledger: Ledger, caps: NDArray[np.int64], limit: float) -> None:
         own, used = caps[alive].astype(float), ledger.used[alive]
 
         def more(scale: float) -> NDArray[np.int64]:
-            return np.maximum(np.minimum(np.floor(own * scale), limit) - used, 0).astype(np.int64)  # noqa: B023
+            return np.maximum(np.minimum(np.floor(own * scale), limit) - used, 0).astype(np.int64)
 
         low, high = 0.0, (ledger.left + used.sum() + 1.0) / own.min()
         while (middle := (low + high) / 2) not in (low, high):
