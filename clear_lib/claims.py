@@ -19,6 +19,7 @@ CHAPTERS = {
     "07_streams_and_policies": "Streams and policies",
     "08_table_1": "Table 1",
     "09_variants": "Structural variants",
+    "10_sensitivity": "Sensitivity",
 }
 
 
@@ -162,21 +163,21 @@ _LIST = (
         "CLEAR maintains a significant advantage over Uniform even at high noise levels",
         "§7.3, Fig. 11",
         "Multiply the predictions by log-normal noise of growing size.",
-        None,
+        "10_sensitivity",
     ),
     (
         "Our adaptive mechanism […] consistently landing on the Pareto-optimal frontier across all regimes without "
         "manual tuning",
         "§7.3, Fig. 7",
         "Sweep fixed decay rates and the adaptive rule's own constant at every budget.",
-        None,
+        "10_sensitivity",
     ),
     (
         "varying [the initial velocity] results in negligible fluctuations in accuracy. Meanwhile, the "
         "market-clearing shadow price scales linearly",
         "§7.3, Fig. 8",
         "Sweep the initial velocity.",
-        None,
+        "10_sensitivity",
     ),
     (
         "both structural variants remain substantially above uniform allocation",
