@@ -404,7 +404,7 @@ def velocity(table: pd.DataFrame) -> Figure:
     for ax in (left, right):
         ax.set(xscale="log", xlabel="initial velocity (utility per token)")
     left.set(ylabel="accuracy (%)", ylim=(0, None))
-    right.set(ylabel="shadow price (utility per token)", yscale="log")
+    right.set(ylabel="price (utility per token)", yscale="log")
     handles, labels = left.get_legend_handles_labels()
     sns.despine(figure)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
