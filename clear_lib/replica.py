@@ -305,7 +305,7 @@ def leave_one_stream_out(row: Mapping[str, Mapping[int, float]], rates: Array) -
     """
     found = []
     for stream, cells in row.items():
-        fit = fit_lengths({name: other for name, other in row.items() if name != stream}, rates)
+        fit = fit_lengths({name: other for name, other in row.items() if name != stream}, rates, starts=2)
         *budgets, last = cells
         ends = [uniform_row(replace(fit, shares={stream: np.eye(len(rates))[k]}), [last])[0, 0] for k in (0, -1)]
         first = float(np.clip((cells[last] - ends[1]) / (ends[0] - ends[1]), 0, 1))
