@@ -331,8 +331,9 @@ def adopt(
         taught = lessons["question"].str.casefold().str.split().str.join(" ")
         shared = taught.isin(set(plain))
         lessons = lessons[~shared & ~taught.duplicated()].reset_index(drop=True)
-        notes.append(f"the predictor learned from {len(lessons)} rollouts of {', '.join(sorted(set(lessons['model'])))}; "
-                     f"{int(shared.sum())} more are of questions that are evaluated, and were left out")  # fmt: skip
+        notes.append(f"the predictor learned from {len(lessons)} rollouts of {', '.join(sorted(set(lessons['model'])))}")
+        if shared.any():
+            notes.append(f"{int(shared.sum())} more are of questions that are evaluated, and were left out")
         label = f"ridge regression, trained on {', '.join(sorted(set(lessons['model'])))}"
         if warn_of_another_model(lessons["model"], models):
             label += " (ANOTHER MODEL)"

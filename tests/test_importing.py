@@ -1,7 +1,9 @@
 """Imported rollouts become a profile that the study runs on."""
 
 import json
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -104,7 +106,8 @@ def test_a_predictor_of_another_model_is_loud(rollouts, tmp_path):
     with pytest.warns(importing.AnotherModel, match="learned from Other-8B and forecasts Small-7B"):
         made = importing.adopt(rollouts, tmp_path, lessons=lessons)
     assert "ANOTHER MODEL" in made.profile.predictor.label and "ANOTHER MODEL" in made.profile.teacher.label
-    assert "80 rollouts of Other-8B; 5 more are of questions that are evaluated" in str(made)
+    assert "learned from 80 rollouts of Other-8B" in str(made)
+    assert "5 more are of questions that are evaluated" in str(made)
     with warnings.catch_warnings():
         warnings.simplefilter("error", importing.AnotherModel)
         importing.adopt(rollouts, tmp_path, lessons=lessons.assign(model="Small-7B"))
@@ -207,6 +210,16 @@ def test_the_command_is_loud_about_another_model(tmp_path, capsys):
     caught = capsys.readouterr()
     assert "WARNING: THE PREDICTOR WAS TRAINED ON ANOTHER MODEL'S ROLLOUTS" in caught.err and "N = 20" in caught.out
     assert "ANOTHER MODEL'S ROLLOUTS" in (tmp_path / "imported" / "import.txt").read_text()
+
+
+def test_the_page_names_options_and_layouts_that_exist(capsys):
+    page = (Path(__file__).parents[1] / "book" / "your_rollouts.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["import", "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--log", "--save-details"}
+    assert set(re.findall(r"(?<=[`\s])--[a-z-]+", page)) <= known
+    assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == ["lm-eval", "lighteval", "qwen-math", "jsonl"]
+    assert set(logs.LAYOUTS) == {"lm-eval", "lighteval", "qwen-math", "jsonl"}
 
 
 def test_the_command_names_mistakes(tmp_path, capsys):

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import statistics
 import subprocess
 import sys
@@ -183,20 +184,21 @@ def test_runner_leaves_out_what_an_import_lacks(tmp_path):
 
 @pytest.mark.parametrize(("need", "kind"), [("model", None), ("samples", "sampled"), ("lessons", "predictor")])
 def test_runner_leaves_out_whole_chapters(tmp_path, need, kind):
-    source, made = tmp_path / "notebooks" / "1_a.ipynb", tmp_path / "made" / "1_a.ipynb"
+    runner = runpy.run_path(str(ROOT / "book" / "run.py"), run_name="runner")
+    source = tmp_path / "notebooks" / "1_a.ipynb"
     write_notebook(source, "print('run')")
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells[0].metadata["tags"].append(f"needs-{need}")
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Title\n\nFirst."))
-    nbformat.write(notebook, source)
-    imported(tmp_path)
-    assert run(tmp_path, "imported").returncode == 0
-    page = nbformat.read(made, as_version=4)
-    assert page.cells[0].source.startswith("# Title\n\nThis chapter needs") and "run" not in "".join(texts(made))
+
+    def adapted():
+        notebook = nbformat.read(source, as_version=4)
+        notebook.cells[0].metadata["tags"].append(f"needs-{need}")
+        notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Title\n\nFirst."))
+        return runner["adapted"](notebook, runner["lacking"](tmp_path)).cells
+
+    title, parameters = adapted()
+    assert title.source.startswith("# Title\n\nThis chapter needs") and "remove-cell" in parameters.metadata["tags"]
     if kind:
         imported(tmp_path, kind)
-        assert run(tmp_path, "imported").returncode == 0
-        assert "run" in "".join(texts(made))
+        assert len(adapted()) == 3
 
 
 def test_runner_refuses_a_notebook_without_a_profile(tmp_path):
