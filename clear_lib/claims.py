@@ -20,6 +20,8 @@ CHAPTERS = {
     "08_table_1": "Table 1",
     "09_variants": "Structural variants",
     "10_sensitivity": "Sensitivity",
+    "14_audit": "The audit",
+    "15_replica": "A replica at the paper's scale",
 }
 
 
@@ -139,7 +141,7 @@ _LIST = (
         "Oracle provides an upper bound using ground-truth solution lengths",
         "§6, A.2.6",
         "Run both readings of the oracle, and work out what Table 1's own Uniform row lets an oracle buy.",
-        "08_table_1",
+        "14_audit",
     ),
     (
         "the majority of tasks receive fewer tokens than their ground-truth reasoning length",
@@ -157,7 +159,7 @@ _LIST = (
         "CLEAR consistently improves over uniform allocation across all three code benchmarks",
         "§7.2, Table 2",
         "The arithmetic of the printed table; a run of it needs a larger model.",
-        None,
+        "14_audit",
     ),
     (
         "CLEAR maintains a significant advantage over Uniform even at high noise levels",
@@ -189,15 +191,15 @@ _LIST = (
         "CLEAR consistently outperforms the uniform baseline across all tested conditions, achieving up to +2.4 "
         "accuracy gains",
         "Appendix B, Table 4",
-        "The arithmetic of the printed table; a run of it needs a larger model.",
-        None,
+        "The arithmetic of the printed table, and a replica of it; a run needs a larger model.",
+        "15_replica",
     ),
     (
         "the evaluation suite is intentionally designed to be Out-of-Distribution (OOD) relative to the predictor's "
         "training set",
         "Appendix C, Tables 6 and 7",
         "Compare the counts of the printed tables with the sizes of the published data sets.",
-        None,
+        "14_audit",
     ),
     (
         "CLEAR requires no retraining of the backbone LLM and operates as a plug-and-play inference wrapper",
