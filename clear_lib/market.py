@@ -408,7 +408,8 @@ class _Queries(NamedTuple):
             return _Filled(0.0, tokens, tokens)
         low = high = None  # (log price, excess demand, tokens)
         at, stride = math.log(price), 1e-4
-        floor, ceiling = math.log(np.finfo(float).tiny), math.log(float(np.max(self.utility.steepest)))
+        floor = math.log(np.finfo(float).tiny)
+        ceiling = math.log(float(np.max(self.utility.steepest))) + ROUNDING  # above all marginals, even rounded
         for step in range(200):
             tokens = self.asked(math.exp(at))
             excess = float(tokens.sum()) - budget
