@@ -262,7 +262,7 @@ def test_general_solution_is_affordable_and_never_below_algorithm_1(market):
 
 
 @given(st.lists(st.floats(1.0, 2000.0), min_size=1, max_size=40).map(np.array), st.floats(0, 1.1), decays)
-@example(np.array([1.0]), 0.5, 0.08902035233416053)  # the logarithm of the steepest marginal is rounded down
+@example(np.array([1.0]), 0.5, 0.08902035233416053)  # log(steepest) is rounded down
 def test_both_solvers_agree_on_a_shared_utility(thresholds, part, decay):
     surge = Surge(1.0, decay)
     for utility in (surge, Triangular.like(surge), Quadratic.like(surge)):
