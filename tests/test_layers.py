@@ -14,6 +14,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"figures", "tables"},
+    {"verdicts"},
     {"claims", "audit"},
     {"replica"},
     {"experiments", "phases", "importing"},

@@ -1,0 +1,131 @@
+"""Verdicts: the words that follow from counts, and every rule on tables where the answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clear_lib import verdicts
+from clear_lib.claims import CLAIMS
+from clear_lib.verdicts import FAILS, HOLDS, IN_PART, UNTESTED, Count
+
+STREAMS, BUDGETS = ("balanced", "mostly-hard"), (0.2, 1.5)
+
+
+def results(accuracy, policies=("uniform", "clear"), setting=None, values=(np.nan,)):
+    """Two streams × two budgets × two seeds; `accuracy(policy, scarcity, value)` plus a little for the second seed."""
+    rows = [
+        {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy, "accounting": "caps",
+         "setting": setting, "value": value, "accuracy": accuracy(policy, scarcity, value) + 0.001 * seed, "price": value}
+        for stream in STREAMS for scarcity in BUDGETS for seed in (0, 1) for policy in policies for value in values
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def found(claim, setting=verdicts.EMBEDDED, **tables):
+    table = verdicts.settle(tables)
+    row = table[(table["claim"] == claim) & (table["setting"] == setting)]
+    assert len(row) == 1
+    return row["verdict"].item()
+
+
+@pytest.mark.parametrize(
+    ("counts", "universal", "word"),
+    [
+        ((0, 0, 5), False, UNTESTED),
+        ((3, 0, 2), False, HOLDS),
+        ((1, 0, 2), False, IN_PART),
+        ((3, 1, 0), False, IN_PART),
+        ((3, 1, 0), True, FAILS),
+        ((0, 1, 9), False, FAILS),
+    ],
+)
+def test_words(counts, universal, word):
+    assert verdicts.verdict(Count(*counts, "cells"), universal) == word
+
+
+def test_rules_name_claims_and_settings():
+    assert {rule.claim for rule in verdicts.RULES} <= {claim.name for claim in CLAIMS}
+    assert len({(rule.claim, rule.setting) for rule in verdicts.RULES}) == len(verdicts.RULES)
+    assert all(rule.words[0] == rule.words[0].lower() or rule.words.startswith(("CLEAR", "Algorithm")) for rule in verdicts.RULES)
+
+
+def test_without_results_only_tables_and_mathematics_are_judged():
+    table = verdicts.settle({}).set_index(["claim", "setting"])["verdict"]
+    assert set(table.xs(verdicts.EMBEDDED, level="setting")) == {UNTESTED}
+    assert table["C4", verdicts.MATHEMATICS] == HOLDS
+    assert table["C5", verdicts.MATHEMATICS] == FAILS
+    assert table["C7", verdicts.MATHEMATICS] == FAILS
+    printed = table.xs(verdicts.PRINTED, level="setting").to_dict()
+    assert printed == {
+        "C10": HOLDS, "C11": HOLDS, "C12": HOLDS, "C13": IN_PART, "C14": FAILS, "C17": HOLDS, "C21": HOLDS,
+        "C22": HOLDS, "C23": IN_PART,
+    }  # fmt: skip
+
+
+def test_table_1():
+    def better(policy, scarcity, _):
+        return {"uniform": 0.1, "clear": 0.4 if scarcity < 1 else 0.15, "oracle": 0.5, "oracle-paper": 0.45}.get(policy, 0.2)
+
+    names = ("uniform", "clear", "clear-auction", "oracle", "oracle-paper")
+    table = {"table1": results(better, names)}
+    assert found("C10", **table) == found("C11", **table) == found("C12", **table) == HOLDS
+    assert found("C13", **table) == IN_PART
+    assert found("C14", **table) == FAILS
+    worse = {"table1": results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), names)}
+    assert found("C10", **worse) == found("C11", **worse) == FAILS
+
+
+def test_tiers():
+    tiers = pd.DataFrame(
+        [
+            {"stream": "balanced", "scarcity": 0.2, "policy": policy, "tier": tier, "n": n, "short": short, "abandoned": gone}
+            for policy in ("uniform", "predictor", "clear")
+            for tier, n, short, gone in (("easy", 10, 0.1, 0.0), ("hard", 30, 0.9, 0.5))
+        ]
+    )
+    assert found("C15", tiers=tiers) == found("C16", tiers=tiers) == HOLDS
+    assert found("C15", tiers=tiers.assign(short=0.3)) == found("C16", tiers=tiers.assign(abandoned=0.3)) == FAILS
+
+
+def test_noise_looks_at_the_most():
+    values = (0.0, 2.0)
+    fades = results(lambda policy, _, noise: 0.3 + (policy == "clear") * (0.1 - 0.1 * noise), values=values)
+    lasts = results(lambda policy, _, noise: 0.3 + (policy == "clear") * 0.1, values=values)
+    assert (found("C18", noise=fades), found("C18", noise=lasts)) == (FAILS, HOLDS)
+
+
+def test_decay():
+    static = results(lambda policy, scarcity, rate: 0.3 if rate == 1 else 0.2, ("clear",), "decay", (1.0, 2.0))
+    for accuracy, word in ((0.295, HOLDS), (0.25, FAILS)):
+        adaptive = results(lambda *_, level=accuracy: level, ("clear",), "epsilon", (32.0,))
+        assert found("C19", decay=pd.concat([static, adaptive])) == word
+
+
+def test_velocity():
+    assert found("C20", velocity=results(lambda *_: 0.3, ("clear",), "velocity", (0.1, 10.0))) == HOLDS
+    moves = results(lambda policy, scarcity, value: 0.3 + 0.01 * value, ("clear",), "velocity", (0.1, 10.0))
+    assert found("C20", velocity=moves) == FAILS
+
+
+def test_ranks():
+    values = (0.5, 1.0, 2.0)
+    assert found("C9", ranks=results(lambda *_: 0.3, ("clear",), "factor", values)) == HOLDS
+    assert found("C9", ranks=results(lambda policy, scarcity, value: 0.1 * value, ("clear",), "factor", values)) == FAILS
+
+
+def test_shapes():
+    base = results(lambda *_: 0.2, ("uniform",))
+    shapes = results(lambda *_: 0.3, ("clear",), "utility", ("surge", "triangular", "quadratic"))
+    assert found("C21", shapes=pd.concat([base, shapes])) == HOLDS
+
+
+def test_settings_that_disagree_make_a_claim_hold_in_part():
+    worse = results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), ("uniform", "clear", "oracle", "oracle-paper"))
+    words = verdicts.overall(verdicts.settle({"table1": worse}))
+    assert list(words.index) == [claim.name for claim in CLAIMS]
+    assert words["C10"] == IN_PART and words["C14"] == FAILS and words["C1"] == UNTESTED
+
+
+def test_results_from_a_folder(tmp_path):
+    results(lambda *_: 0.3).to_parquet(tmp_path / "table1.parquet")
+    assert list(verdicts.load(tmp_path)) == ["table1"]
