@@ -79,7 +79,7 @@ $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED
 
 # What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
 $(call chapters,02 06 90): $(ROLLOUTS)
-$(call chapters,07 08 09 10 11 12 13): $(call chapters,06)
+$(call chapters,05 07 08 09 10 11 12 13): $(call chapters,06)
 
 # ---- the pages ----------------------------------------------------------------------------------------------
 # One stamp says which profile the pages show, so that another PROFILE never finds them up to date.
