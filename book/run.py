@@ -48,9 +48,8 @@ def adapted(notebook, missing):
     if lacks[parameters.id]:
         title = notebook.cells[0].source.splitlines()[0]
         note = f"This chapter needs {NEEDS[lacks[parameters.id][0]]}. These rollouts were imported without."
-        parameters.metadata["tags"].append("remove-cell")
-        notebook.cells = [nbformat.v4.new_markdown_cell(f"{title}\n\n{note}", id="left-out"), parameters]
-    notebook.cells = [cell for cell in notebook.cells if cell is parameters or not lacks.get(cell.id)]
+        notebook.cells = [nbformat.v4.new_markdown_cell(f"{title}\n\n{note}", id="left-out")]
+    notebook.cells = [cell for cell in notebook.cells if not lacks.get(cell.id)]
     return notebook
 
 
@@ -98,10 +97,12 @@ def run(source, target, profile):
     imported = yaml.safe_load(own.read_text(encoding="utf-8")) if own.is_file() else {}
     given = {"profile": os.path.relpath(own, source.resolve().parent) if imported else profile}
     if imported.get("engine") == "none":
-        with tempfile.TemporaryDirectory() as folder:
-            fitting = Path(folder) / source.name
-            nbformat.write(adapted(nbformat.read(source, as_version=4), lacking(made)), fitting)
-            executed = told(execute(fitting, source.parent, given), imported)
+        executed = adapted(nbformat.read(source, as_version=4), lacking(made))
+        if len(executed.cells) > 1:
+            with tempfile.TemporaryDirectory() as folder:
+                fitting = Path(folder) / source.name
+                nbformat.write(executed, fitting)
+                executed = told(execute(fitting, source.parent, given), imported)
     else:
         executed = execute(source, source.parent, {} if by_default else given)
     target.parent.mkdir(parents=True, exist_ok=True)
