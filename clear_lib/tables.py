@@ -180,7 +180,8 @@ def provenance(profile: Profile, intervals: bool = True) -> str:
     """What a caption must say of results: model, data, who stands in for whom, and what intervals cover."""
     pool = sum(profile.pool_per_tier.values())
     parts = [
-        f"Model: {profile.model}, greedy, at most {profile.cap} tokens; {pool:,} evaluation questions.",
+        f"Model: {profile.model}, {'greedy' if profile.engine != 'none' else 'imported rollouts'}, at most {profile.cap} "
+        f"tokens; {pool:,} evaluation questions.",
         f"TALE-EP has a {profile.teacher.label}.",
     ]
     if intervals:
