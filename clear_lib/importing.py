@@ -354,7 +354,7 @@ def adopt(
 
     settings = asdict(base) | {
         "name": NAME, "model": models[0], "revision": "unknown", "model_parameters": parameters, "engine": "none",
-        "prompts": {"free": "{question}"}, "rungs": {"free": 1.0}, "cap": int(evaluation["length"].max()),
+        "prompts": {"free": "{question}"}, "rungs": {"free": 1.0}, "cap": int(evaluation["cap"].max()),
         "tiers": present, "pool_per_tier": sizes, "predictor_per_tier": sizes, "sampled_per_tier": 0,
         "stream_size": stream_size or largest, "stream_shares": shares,
         "predictor": asdict(replace(forecaster, tiers=present)),
