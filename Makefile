@@ -4,6 +4,8 @@
 .PHONY: help book test lab rollouts reasoner clean
 
 PROFILE     ?= tiny
+ROLLOUTS    ?=
+IMPORT      ?=
 PYTHON      ?= python3
 PY          ?= .venv/bin/python
 TORCH_INDEX ?=
@@ -24,17 +26,20 @@ export OMP_NUM_THREADS ?= 1
 endif
 
 MADE     := artifacts/$(PROFILE)
-ROLLOUTS := $(MADE)/rollouts/recorded
+RECORDED := $(MADE)/rollouts/recorded
 CHAPTERS := $(patsubst notebooks/%,$(MADE)/chapters/%,$(sort $(wildcard notebooks/*.ipynb)))
 chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPTERS))
 
-LIBRARY  := $(shell find clear_lib -name '*.py') clear_lib/profiles/$(PROFILE).yaml $(wildcard clear_lib/reasoner/checkpoint/*)
+# An imported profile is made, and stands with its rollouts.
+SETTINGS := $(if $(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/profiles/$(PROFILE).yaml)
+LIBRARY  := $(shell find clear_lib -name '*.py') $(SETTINGS) $(wildcard clear_lib/reasoner/checkpoint/*)
 PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chapters/*' -not -name '*.py')
 
 help: ## what can be made (this list)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, about a minute)"
+	@echo "  ROLLOUTS=PATH     with PROFILE=imported: logs of your own to make the book of; IMPORT='…' for options"
 	@echo "  TORCH_INDEX=URL   where pip also looks for torch; https://download.pytorch.org/whl/cpu saves"
 	@echo "                    gigabytes of CUDA on a Linux machine without a GPU"
 	@echo "  PYTHON=python3    the Python (3.11 or newer) that makes .venv"
@@ -49,7 +54,7 @@ test: $(INSTALLED) ## all tests; those of the rendered site build the smoke book
 lab: $(INSTALLED) ## JupyterLab on the notebooks (they read what `make rollouts` recorded)
 	$(PY) -m jupyter lab --notebook-dir=notebooks
 
-rollouts: $(ROLLOUTS) ## record the model's solutions; continues where it was stopped
+rollouts: $(RECORDED) ## record the model's solutions; continues where it was stopped
 
 reasoner: $(INSTALLED) ## train the small language model from scratch and replace the shipped checkpoint
 	$(PY) -m clear_lib.reasoner.train
@@ -70,15 +75,31 @@ clear_lib/profiles/%.yaml:
 	@echo "there is no profile \`$*\`; clear_lib/profiles/ has: $(sort $(basename $(notdir $(wildcard $(@D)/*.yaml))))" >&2; exit 1
 
 # `recorded` only says when the recording was last complete: recording again keeps every rollout it finds.
-$(ROLLOUTS): $(LIBRARY) | $(INSTALLED)
+ifneq ($(PROFILE),imported)
+$(RECORDED): $(LIBRARY) | $(INSTALLED)
 	$(PY) -m clear_lib record --profile $(PROFILE)
 	@touch $@
+else
+# Imported anew when the logs change, or what is asked for does. Without ROLLOUTS, what was imported last is used.
+$(RECORDED): $(SETTINGS)
+	@touch $@
+ifdef ROLLOUTS
+$(SETTINGS): $(MADE)/asked $(shell find $(ROLLOUTS) -type f) | $(INSTALLED)
+	$(PY) -m clear_lib import $(ROLLOUTS) $(IMPORT)
+$(MADE)/asked: FORCE
+	@mkdir -p $(@D) && echo '$(ROLLOUTS) $(IMPORT)' | cmp -s - $@ || echo '$(ROLLOUTS) $(IMPORT)' > $@
+FORCE:
+else
+$(SETTINGS):
+	@echo "nothing is imported yet: make book PROFILE=imported ROLLOUTS=path/to/logs IMPORT='--model name'" >&2; exit 1
+endif
+endif
 
 $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED)
 	@$(PY) book/run.py $< $@ --profile $(PROFILE)
 
 # What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
-$(call chapters,02 06 90): $(ROLLOUTS)
+$(call chapters,02 06 90): $(RECORDED)
 $(call chapters,05 07 08 09 10 11 12 13): $(call chapters,06)
 
 # ---- the pages ----------------------------------------------------------------------------------------------

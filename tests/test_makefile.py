@@ -19,6 +19,8 @@ case "$1 $2 $3" in
   "book/run.py "*)         echo "$2" >> log; grep -q broken "$2" && exit 1
                            mkdir -p "$(dirname "$3")" && { cat "$2"; echo "$5"; } > "$3" ;;
   "-m clear_lib record"*)  echo "record $5" >> log; mkdir -p "artifacts/$5/rollouts" ;;
+  "-m clear_lib import"*)  echo "import $4 $5 $6" >> log
+                           mkdir -p artifacts/imported/rollouts && echo made > artifacts/imported/profile.yaml ;;
   "-m jupyter book"*)      echo pages >> log; mkdir -p _build/new/_build/html
                            cat book/chapters/* > _build/new/_build/html/index.html ;;
   *)                       echo "unexpected: $*" >&2; exit 1 ;;
@@ -103,6 +105,23 @@ def test_another_profile_never_shows_stale_chapters(project):
     assert make(project, "book") == ["pages"], "the chapters of tiny are still there, only the pages are not"
     assert "smoke" not in (project / "_build/html/index.html").read_text()
     assert make(project, "book") == []
+
+
+def test_an_import_is_made_when_the_logs_or_the_question_change(project):
+    (project / "logs").mkdir()
+    edit(project / "logs" / "a.jsonl", "{}\n")
+    asked = make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model x")
+    assert asked[0] == "import logs --model x" and sorted(asked[1:]) == sorted([*CHAPTERS, "pages"])
+    assert make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model x") == []
+    assert make(project, "book", "PROFILE=imported") == []
+    assert make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model y")[0] == "import logs --model y"
+    edit(project / "logs" / "a.jsonl")
+    assert make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model y")[0] == "import logs --model y"
+
+
+def test_nothing_imported_is_named(project):
+    done = subprocess.run(["make", "PY=./python", "book", "PROFILE=imported"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 2 and "nothing is imported yet: make book PROFILE=imported ROLLOUTS=" in done.stderr
 
 
 def test_a_failing_chapter_stops_the_build_and_leaves_the_earlier_results(project):
