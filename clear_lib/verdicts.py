@@ -172,6 +172,52 @@ def _shapes_are_above(results: pd.DataFrame) -> Count:
     return Count(true, false, len(table) - true - false, "shapes and streams")
 
 
+def _steep(capped: pd.DataFrame) -> bool:
+    """Nothing at the smallest cap, steepest inside, flat over the last doubling of the cap."""
+    share, cap = capped["mean"].to_numpy(), capped["x"].to_numpy()
+    steepest = np.argmax(np.diff(share) / np.diff(cap))
+    before_last_doubling = share[cap <= cap[-1] / 2][-1]
+    return share[0] < 0.05 * share[-1] and 0 < steepest < len(share) - 2 and before_last_doubling > 0.95 * share[-1]
+
+
+def _s_shaped(phases: pd.DataFrame) -> Count:
+    """Share solved against the cap, for each tier of which anything is solved."""
+    tiers = [rows for _, rows in phases[phases["view"] == "cap"].groupby("tier", sort=False) if rows["mean"].max() > 0]
+    return _cells([_steep(rows) for rows in tiers], "tiers under caps")
+
+
+def _apart(rows: pd.DataFrame, end: int) -> tuple[bool, bool]:
+    """Whether the bin at one end is below the best bin, and whether it is the best, intervals apart."""
+    best, last, middle = rows["mean"].argmax(), rows.iloc[end], rows["mean"].median()
+    return last["upper"] < rows["lower"].iloc[best], last["lower"] > middle
+
+
+def _ends(phases: pd.DataFrame, end: int) -> Count:
+    found = [_apart(rows, end) for view, rows in phases.groupby("view", sort=False) if view != "cap"]
+    true, false = sum(below for below, _ in found), sum(above for _, above in found)
+    return Count(true, false, len(found) - true - false, "views by length (pooled, within questions)")
+
+
+def _short_ones_fail(phases: pd.DataFrame) -> Count:
+    """The Strict phase: the shortest solutions are right less often than the best bin; against it, more than half of all
+    bins."""
+    return _ends(phases, 0)
+
+
+def _long_ones_fail(phases: pd.DataFrame) -> Count:
+    """The decline: the same for the longest solutions, and under caps a larger one that solves fewer."""
+    observed, capped = _ends(phases, -1), phases[phases["view"] == "cap"].groupby("tier")["mean"]
+    fall = int(capped.agg(lambda share: (share.diff() < -1e-12).any()).sum())
+    what = "views by length, and tiers under caps"
+    return Count(observed.true + fall, observed.false + capped.ngroups - fall, observed.unclear, what)
+
+
+def _pricing_is_cheap(latency: pd.DataFrame) -> Count:
+    """Pricing a stream of 500 queries costs less than a hundredth of the tokens of *one* of them (256 on average), as if
+    all 500 were decoded side by side in the time of one."""
+    return _cells([latency.loc["Algorithm 1", "tokens"] < 0.01 * 256], "stream of 500 queries")
+
+
 # ---- the paper's own tables -------------------------------------------------------------------------------------
 
 
@@ -304,6 +350,10 @@ RULES = (
         )
         if claim not in few
     ),
+    Rule("C1", EMBEDDED, "share solved is an S in the cap", _s_shaped, "phases"),
+    Rule("C2", EMBEDDED, "the shortest solutions are clearly below the best bin", _short_ones_fail, "phases"),
+    Rule("C3", EMBEDDED, "the longest solutions, or caps, are below the best", _long_ones_fail, "phases"),
+    Rule("C8", EMBEDDED, "pricing costs less than a hundredth of the decoding", _pricing_is_cheap, "latency"),
     Rule("C9", EMBEDDED, "distortions that keep ranks change less than a point", _ranks_are_enough, "ranks"),
     Rule("C15", EMBEDDED, "most queries are granted less than their length", _most_are_short, "tiers"),
     Rule("C16", EMBEDDED, "the hardest tier is abandoned more than the easiest", _hard_ones_are_abandoned, "tiers"),
@@ -312,6 +362,13 @@ RULES = (
     Rule("C20", EMBEDDED, "accuracy stays, the price scales", _velocity_only_scales, "velocity"),
     Rule("C21", EMBEDDED, "the gain of both shapes over Uniform is above zero", _shapes_are_above, "shapes"),
 )
+
+
+def save(folder: str | Path, **tables: pd.DataFrame) -> None:
+    """Write tables of results where :func:`load` finds them, each under its name."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_parquet(Path(folder) / f"{name}.parquet")
 
 
 def load(folder: str | Path) -> dict[str, pd.DataFrame]:

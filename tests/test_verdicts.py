@@ -129,3 +129,33 @@ def test_settings_that_disagree_make_a_claim_hold_in_part():
 def test_results_from_a_folder(tmp_path):
     results(lambda *_: 0.3).to_parquet(tmp_path / "table1.parquet")
     assert list(verdicts.load(tmp_path)) == ["table1"]
+
+
+def bins(view, means, tier=None, width=0.01):
+    means = np.array(means, float)
+    x = 2.0 ** np.arange(len(means))
+    return pd.DataFrame({"view": view, "tier": tier, "x": x, "mean": means, "lower": means - width, "upper": means + width})
+
+
+def test_phases():
+    s_curve = bins("cap", [0, 0.1, 0.6, 0.79, 0.8, 0.8], "easy")
+    three = pd.concat([s_curve, bins("pooled", [0.1, 0.5, 0.3]), bins("within", [-0.2, 0.1, 0.0])])
+    assert found("C1", phases=three) == HOLDS
+    assert found("C2", phases=three) == HOLDS
+    assert found("C3", phases=three) == IN_PART, "a cap cannot cause the decline that lengths show"
+    falling = pd.concat([bins("cap", [0.4, 0.5, 0.6, 0.8], "easy"), bins("pooled", [0.9, 0.5, 0.4]), bins("within", [0, 0, 0])])
+    assert found("C1", phases=falling) == FAILS
+    assert found("C2", phases=falling) == FAILS
+
+
+def test_latency():
+    def of(tokens):
+        return pd.DataFrame({"tokens": [tokens]}, index=["Algorithm 1"])
+
+    assert found("C8", latency=of(1.0)) == HOLDS
+    assert found("C8", latency=of(30.0)) == FAILS
+
+
+def test_saved_tables_are_loaded(tmp_path):
+    verdicts.save(tmp_path / "results", a=pd.DataFrame({"x": [1.0]}))
+    assert list(verdicts.load(tmp_path / "results")) == ["a"]
