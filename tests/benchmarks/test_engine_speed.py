@@ -16,6 +16,15 @@ ALONE = 12  # prompts that are answered one at a time
 BATCH_SIZES = (8, 16, 32, 64)  # for `generate`; it is given the best
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Equal terms: threads that wait for a core that something else uses would decide the race."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def prompts():
     questions = pd.concat([tasks.questions("evaluation", tier, PER_TIER) for tier in tasks.TIERS])
