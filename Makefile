@@ -1,7 +1,7 @@
 # The book, its tests and its model. `make help` lists what can be made.
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test lab rollouts reasoner clean
+.PHONY: help book test lab rollouts reasoner readme clean
 
 PROFILE     ?= tiny
 ROLLOUTS    ?=
@@ -59,6 +59,9 @@ rollouts: $(RECORDED) ## record the model's solutions; continues where it was st
 reasoner: $(INSTALLED) ## train the small language model from scratch and replace the shipped checkpoint
 	$(PY) -m clear_lib.reasoner.train
 
+readme: $(INSTALLED) ## the README's table of claims, from the results of the last book (profile tiny)
+	$(PY) -m clear_lib.verdicts README.md artifacts/tiny/results
+
 clean: ## remove the book and the executed chapters; .venv and the recorded rollouts stay
 	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/predictor artifacts/*/results
 
@@ -101,6 +104,7 @@ $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED
 # What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
 $(call chapters,02 06 90): $(RECORDED)
 $(call chapters,05 07 08 09 10 11 12 13): $(call chapters,06)
+$(call chapters,16): $(call chapters,02 04 07 08 09 10 15)
 
 # ---- the pages ----------------------------------------------------------------------------------------------
 # One stamp says which profile the pages show, so that another PROFILE never finds them up to date.

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: The verdict of a claim that has not been tested to the end.
-TO_BE_SETTLED = "to be settled"
-
 #: Chapters of the book that tests of claims live in.
 CHAPTERS = {
     "02_three_phases": "Three phases",
@@ -22,6 +19,7 @@ CHAPTERS = {
     "10_sensitivity": "Sensitivity",
     "14_audit": "The audit",
     "15_replica": "A replica at the paper's scale",
+    "16_verdict": "Does it hold?",
 }
 
 
@@ -41,7 +39,8 @@ class Claim:
         What would show it, or show it wrong.
     chapter : str or None
         Key of :data:`CHAPTERS`; None if the chapter is still to be written.
-    verdict : str
+    title : str
+        The claim in a few words of ours.
     """
 
     name: str
@@ -49,8 +48,36 @@ class Claim:
     where: str
     test: str
     chapter: str | None
-    verdict: str = TO_BE_SETTLED
+    title: str
 
+
+#: What each claim says in a few words of ours, in order.
+_TITLES = (
+    "Accuracy is an S in the token limit",
+    "Three phases by length: strict, surge, ample",
+    "Longer reasoning may do harm",
+    "The best response has a closed form",
+    "A unique market-clearing price exists",
+    "A price governs the optimum",
+    "Queries leave above the initial velocity",
+    "Pricing takes negligible time",
+    "Only the ranks of forecasts matter",
+    "CLEAR is better than Uniform",
+    "Up to three times as many solved",
+    "The gain is largest where tokens are scarcest",
+    "CLEAR is better than Heuristic, Auction, TALE-EP",
+    "The reported Oracle is an upper bound",
+    "Uniform and Predictor leave most queries short",
+    "CLEAR abandons what costs too much",
+    "Better than Uniform on code",
+    "Better than Uniform under heavy noise",
+    "The adaptive decay is on the frontier",
+    "The initial velocity only scales the price",
+    "Other curves are above Uniform, too",
+    "Better than Uniform with the 30B model",
+    "Predictor data and evaluation data are apart",
+    "A wrapper; no retraining",
+)
 
 _LIST = (
     (
@@ -210,16 +237,16 @@ _LIST = (
 )
 
 CLAIMS = tuple(
-    Claim(f"C{number}", quote, where, test, chapter)
-    for number, (quote, where, test, chapter) in enumerate(_LIST, start=1)
+    Claim(f"C{number}", quote, where, test, chapter, title)
+    for number, ((quote, where, test, chapter), title) in enumerate(zip(_LIST, _TITLES, strict=True), start=1)
 )
 
 _HEAD = """\
 # The claims
 
 What the paper says, in its own words, and what would show it. A word in square brackets stands for a symbol or
-is ours. The list is settled claim by claim as the book goes on; until then a claim is *to be settled*, whatever
-the figures on the way may suggest.
+is ours. The list is settled at the end: the verdicts, with the evidence for and against, are in
+[](chapters/16_verdict.ipynb).
 """
 
 
@@ -230,7 +257,7 @@ def markdown() -> str:
         chapter = f"[{CHAPTERS[claim.chapter]}](chapters/{claim.chapter}.ipynb)" if claim.chapter else "a later chapter"
         parts.append(
             f"({claim.name})=\n## {claim.name}\n\n> {claim.quote}\n>\n> — {claim.where}\n\n"
-            f"How it is tested: {claim.test[0].lower() + claim.test[1:]} ({chapter})\n\nVerdict: {claim.verdict}\n"
+            f"How it is tested: {claim.test[0].lower() + claim.test[1:]} ({chapter})\n"
         )
     return "\n".join(parts)
 

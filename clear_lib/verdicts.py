@@ -7,6 +7,8 @@ either way count for neither. :func:`verdict` makes a word of the two counts, th
 
 from __future__ import annotations
 
+import argparse
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -401,12 +403,62 @@ def overall(findings: pd.DataFrame) -> pd.Series:
     """One word a claim: what all settings agree on, *holds in part* if they do not.
 
     A universal claim that fails in one setting fails. Claims without a rule or without evidence are *not testable
-    here*.
+    here*, and so are those that hold in the paper's tables only: that a table agrees with the text beside it does not
+    show that its numbers would come again.
     """
     always, words = {rule.claim for rule in RULES if rule.universal}, {}
     for claim in (claim.name for claim in CLAIMS):
-        own = set(findings.loc[findings["claim"] == claim, "verdict"]) - {UNTESTED}
+        tested = findings[(findings["claim"] == claim) & (findings["verdict"] != UNTESTED)]
+        own = set(tested["verdict"])
+        if own == {HOLDS} and set(tested["setting"]) == {PRINTED}:
+            own = set()
         if claim in always and FAILS in own:
             own = {FAILS}
         words[claim] = own.pop() if len(own) == 1 else IN_PART if own else UNTESTED
     return pd.Series(words, name="verdict")
+
+
+SETTINGS = (MATHEMATICS, PRINTED, EMBEDDED, REPLICA)
+
+
+def summary(findings: pd.DataFrame) -> pd.DataFrame:
+    """A row a claim: its title, the verdict in each setting that has a rule, and overall.
+
+    Parameters
+    ----------
+    findings : DataFrame
+        Of :func:`settle`.
+    """
+    wide = findings.pivot(index="claim", columns="setting", values="verdict").reindex(columns=SETTINGS)
+    titles = pd.Series({claim.name: claim.title for claim in CLAIMS}, name="what the paper says, in short")
+    return pd.concat([titles, wide.reindex(titles.index).fillna(""), overall(findings)], axis=1).rename_axis("claim")
+
+
+def readme(page: str, findings: pd.DataFrame) -> str:
+    """A page with the table between its two marks made anew.
+
+    Raises
+    ------
+    ValueError
+        If the page has no marks.
+    """
+    rows = summary(findings).reset_index()
+    lines = [list(rows), ["---"] * rows.shape[1], *rows.to_numpy().tolist()]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    made, times = re.subn(r"(<!-- claims -->\n).*?(\n<!-- /claims -->)", lambda mark: mark[1] + table + mark[2], page, flags=re.S)
+    if times != 1:
+        raise ValueError(f"expected one pair of marks <!-- claims --> and <!-- /claims -->, found {times}")
+    return made
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the table of claims and verdicts into a page.")
+    parser.add_argument("page", type=Path)
+    parser.add_argument("results", type=Path, help="folder with the tables of results of a profile")
+    given = parser.parse_args()
+    evidence = load(given.results)
+    missing = sorted({rule.table for rule in RULES if rule.table} - set(evidence))
+    if missing:
+        parser.error(f"{given.results} lacks the tables {', '.join(missing)}; run `make book` first")
+    text = given.page.read_text(encoding="utf-8")
+    given.page.write_text(readme(text, settle(evidence)), encoding="utf-8")

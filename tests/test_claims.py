@@ -16,7 +16,3 @@ def test_names_count_up_and_chapters_exist():
     assert [claim.name for claim in claims.CLAIMS] == [f"C{i + 1}" for i in range(len(claims.CLAIMS))]
     for chapter in {claim.chapter for claim in claims.CLAIMS} - {None}:
         assert (ROOT / "notebooks" / f"{chapter}.ipynb").is_file()
-
-
-def test_no_claim_is_settled_before_its_test():
-    assert {claim.verdict for claim in claims.CLAIMS} == {claims.TO_BE_SETTLED}

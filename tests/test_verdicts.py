@@ -1,5 +1,8 @@
 """Verdicts: the words that follow from counts, and every rule on tables where the answer is known."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,6 +127,7 @@ def test_settings_that_disagree_make_a_claim_hold_in_part():
     words = verdicts.overall(verdicts.settle({"table1": worse}))
     assert list(words.index) == [claim.name for claim in CLAIMS]
     assert words["C10"] == IN_PART and words["C14"] == FAILS and words["C1"] == UNTESTED
+    assert words["C17"] == UNTESTED, "a printed table that agrees with its text is no second run"
 
 
 def test_results_from_a_folder(tmp_path):
@@ -159,3 +163,31 @@ def test_latency():
 def test_saved_tables_are_loaded(tmp_path):
     verdicts.save(tmp_path / "results", a=pd.DataFrame({"x": [1.0]}))
     assert list(verdicts.load(tmp_path / "results")) == ["a"]
+
+
+def readme_table():
+    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    head, _, *rows = re.search(r"<!-- claims -->\n(.*?)\n<!-- /claims -->", page, re.S)[1].splitlines()
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in (head, *rows)]
+    return pd.DataFrame(cells[1:], columns=cells[0]).set_index("claim")
+
+
+def test_the_readme_lists_the_claims_and_what_no_run_can_change():
+    shown, now = readme_table(), verdicts.summary(verdicts.settle({}))
+    assert list(shown.columns) == list(now.columns)
+    columns = [shown.columns[0], verdicts.MATHEMATICS, verdicts.PRINTED]
+    assert shown[columns].equals(now[columns]), "run: make readme"
+    run = [verdicts.EMBEDDED, verdicts.REPLICA]
+    assert ((shown[run] != "") == (now[run] != "")).all(axis=None), "a rule is new or gone; run: make readme"
+
+
+def test_the_readme_agrees_with_itself():
+    shown = readme_table()
+    judged = shown[list(verdicts.SETTINGS)].rename_axis(columns="setting").stack()
+    findings = judged[judged != ""].rename("verdict").reset_index()
+    assert verdicts.overall(findings).to_dict() == shown["verdict"].to_dict()
+
+
+def test_a_page_without_marks_is_refused():
+    with pytest.raises(ValueError, match="found 0"):
+        verdicts.readme("# A page", verdicts.settle({}))
