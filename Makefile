@@ -38,7 +38,7 @@ PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chap
 help: ## what can be made (this list)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, about a minute)"
+	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, two minutes)"
 	@echo "  ROLLOUTS=PATH     with PROFILE=imported: logs of your own to make the book of; IMPORT='…' for options"
 	@echo "  TORCH_INDEX=URL   where pip also looks for torch; https://download.pytorch.org/whl/cpu saves"
 	@echo "                    gigabytes of CUDA on a Linux machine without a GPU"
