@@ -62,7 +62,7 @@ def told(notebook, profile):
     said = (f":::{{admonition}} Imported rollouts\n:class: important\n\nThis page was made of rollouts of "
             f"**{profile['model']}** ([](../your_rollouts.md)). Its words were written for the default book: where it says "
             f"*our* or *embedded* model, read {profile['model']}.\n:::\n")  # fmt: skip
-    if any("recording.load" in cell.source for cell in notebook.cells):
+    if any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells):
         title.source = f"{head}\n\n{said}{rest}"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -22,6 +22,8 @@ PAPER_ROW = {name: name for name in paper.TABLE_1} | {"oracle-paper": "oracle"}
 
 #: Verdicts of :func:`compare`.
 SAME, OPPOSITE, UNDECIDED, BASELINE = "same sign", "opposite sign", "undecided", "baseline"
+#: That of :func:`variants` where the paper has no number.
+ABSENT = "not in the paper"
 
 
 def label(name: str) -> str:
@@ -49,28 +51,37 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
         ``paper_gain, gain, gain_low, gain_high``, ``n`` (queries of a stream), ``seeds`` (streams), ``verdict``.
     """
     gained = gains(results)
-    table = interval(gained, ["accuracy", "gain"])
+    table = _in_points(interval(gained, ["accuracy", "gain"]))
     first = gained.groupby(["stream", "scarcity", "policy"], sort=False)[["budget_per_query", "n"]].first()
     table = table.merge(first.reset_index(), on=["stream", "scarcity", "policy"])
-    shares = [name for name in table if name.startswith(("accuracy", "gain"))]
-    table[shares] *= 100
     table["paper_tokens"] = table["scarcity"].map(paper.budget_of)
     cells = list(zip(table["policy"], table["stream"], table["paper_tokens"], strict=True))
     table["paper"] = [paper.TABLE_1[PAPER_ROW[policy]][stream][tokens] for policy, stream, tokens in cells]
     base = [paper.TABLE_1["uniform"][stream][tokens] for _, stream, tokens in cells]
     table["paper_gain"] = (table["paper"] - base).round(1)
-    table["difference"] = table["accuracy"] - table["paper"]
-    unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
-    same = np.sign(table["gain"]) == np.sign(table["paper_gain"])
-    table["verdict"] = np.select(
-        [table["policy"] == "uniform", unclear, same], [BASELINE, UNDECIDED, SAME], default=OPPOSITE
-    )
-    named = {"accuracy": "ours", "accuracy_low": "low", "accuracy_high": "high", "budget_per_query": "tokens"}
+    table = _judged(table, table["policy"] == "uniform")
     columns = [
         "stream", "scarcity", "policy", "tokens", "paper_tokens", "paper", "ours", "difference", "low", "high",
         "paper_gain", "gain", "gain_low", "gain_high", "n", "seeds", "verdict",
     ]  # fmt: skip
-    return table.rename(columns=named)[columns]
+    return table.rename(columns={"budget_per_query": "tokens"})[columns]
+
+
+def _in_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`clear_lib.experiments.interval`: accuracy in per cent as ``ours, low, high``, gains in points."""
+    shares = [name for name in table if name.startswith(("accuracy", "gain"))]
+    table[shares] *= 100
+    return table.rename(columns={"accuracy": "ours", "accuracy_low": "low", "accuracy_high": "high"})
+
+
+def _judged(table: pd.DataFrame, baseline: pd.Series) -> pd.DataFrame:
+    """The table with ``difference`` and ``verdict``; a row whose ``paper`` is NaN has none to be compared with."""
+    unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
+    same = np.sign(table["gain"]) == np.sign(table["paper_gain"])
+    verdict = np.select(
+        [baseline, table["paper"].isna(), unclear, same], [BASELINE, ABSENT, UNDECIDED, SAME], default=OPPOSITE
+    )
+    return table.assign(difference=table["ours"] - table["paper"], verdict=verdict)
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -229,24 +240,15 @@ def variants(results: pd.DataFrame) -> pd.DataFrame:
     scarce = gained[gained["scarcity"] == gained["scarcity"].min()]
     swept = (scarce["policy"] == "clear") & (scarce["value"] != "surge")
     scarce = scarce.assign(variant=scarce["value"].where(swept, scarce["policy"]))
-    table = interval(scarce, ["accuracy", "gain"], by=("stream", "variant"))
-    shares = [name for name in table if name.startswith(("accuracy", "gain"))]
-    table[shares] *= 100
-    table = table.rename(columns={"accuracy": "ours", "accuracy_low": "low", "accuracy_high": "high"})
+    table = _in_points(interval(scarce, ["accuracy", "gain"], by=("stream", "variant")))
     printed = [
         (paper.TABLE_3.get(variant, {}).get(stream, np.nan), paper.TABLE_3["uniform"].get(stream, np.nan))
         for stream, variant in zip(table["stream"], table["variant"], strict=True)
     ]
     table["paper"], base = np.array(printed).T
     table["paper_gain"] = (table["paper"] - base).round(1)
-    table["difference"] = table["ours"] - table["paper"]
     table["n"] = int(results["n"].iloc[0])
-    unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
-    table["verdict"] = np.select(
-        [table["variant"] == "uniform", table["paper"].isna(), unclear, np.sign(table["gain"]) == np.sign(table["paper_gain"])],
-        [BASELINE, "not in the paper", UNDECIDED, SAME],
-        default=OPPOSITE,
-    )
+    table = _judged(table, table["variant"] == "uniform")
     columns = [
         "stream", "variant", "paper", "ours", "difference", "low", "high", "paper_gain", "gain", "gain_low", "gain_high",
         "n", "seeds", "verdict",
