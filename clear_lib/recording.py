@@ -69,8 +69,7 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
     rungs = list(profile.rungs) if kind == "rungs" else ["free"]
     samples = profile.samples if kind == "sampled" else 1
     table = questions.merge(pd.DataFrame({"rung": rungs}), "cross").merge(pd.DataFrame({"sample": range(samples)}), "cross")
-    table["prompt"] = [profile.prompts[rung].format(question=question)
-                       for rung, question in zip(table["rung"], table["question"], strict=True)]
+    table["prompt"] = list(map(profile.prompt, table["question"], table["rung"]))
     table["seed"] = profile.seed + np.arange(len(table)) if kind == "sampled" else profile.seed
     table["temperature"] = profile.temperature if kind == "sampled" else 0.0
     table["cap"] = profile.cap

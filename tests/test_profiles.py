@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 import yaml
 
-from clear_lib import profiles
+from clear_lib import paper, profiles, streams
 from clear_lib.reasoner import CHECKPOINT
 
 
@@ -21,6 +22,50 @@ def test_the_default_has_streams_of_the_papers_size_and_enough_seeds():
     assert tiny.predictor.tiers == ("easy", "moderate")  # the paper's predictor sees no harder question
     for shares in tiny.stream_shares.values():
         assert max(shares) * tiny.stream_size <= min(tiny.pool_per_tier.values())
+
+
+def in_tokens(profile):
+    """Budgets and floor of a profile with a reference length, whole tokens."""
+    return [round(part * profile.reference_length) for part in (*profile.scarcities, profile.floor_fraction)]
+
+
+def test_profiles_of_the_paper_have_its_numbers():
+    small, large = profiles.load("paper-7b"), profiles.load("paper-30b")
+    for profile, budgets, table in ((small, paper.BUDGETS, paper.TABLE_6), (large, paper.BUDGETS_30B, paper.TABLE_7)):
+        assert in_tokens(profile) == [*budgets, paper.FLOOR]
+        assert profile.stream_size == paper.STREAM_SIZE and profile.predictor.kind == "deberta"
+        evaluated = [row for row in table if row.use == "evaluation"]
+        sizes = {tier: sum(row.total for row in evaluated if row.tier == tier) for tier in profile.tiers}
+        assert dict(profile.pool_per_tier) == sizes
+        tokens = sum(row.total * row.mean_length for row in evaluated)
+        expected = sum(sizes[tier] * profile.expected_length[tier] for tier in sizes)
+        assert expected == pytest.approx(tokens, rel=1e-3)
+        assert profile.reference_length == pytest.approx(tokens / sum(sizes.values()), rel=1e-3)
+        for shares in profile.stream_shares.values():  # drawn without replacement
+            counts = streams.tier_counts(shares, profile.stream_size)
+            assert all(count <= sizes.get(tier, 0) for tier, count in zip(streams.TIERS, counts, strict=True))
+    assert large.cap == paper.TABLE_5.max_new_tokens_30b
+
+
+def test_what_the_paper_prints_is_an_override():
+    clean, printed = profiles.load("paper-7b"), profiles.load("paper-7b-printed")
+    assert printed.cap == paper.TABLE_5.max_new_tokens_7b and printed.questions == "paper"
+    taught = {row.tier: row.total for row in paper.TABLE_6 if row.use == "predictor"}
+    assert dict(printed.predictor_per_tier) == taught and clean.questions == "clean"
+    assert printed.engine_options["max_model_len"] >= printed.cap + 1700  # the longest question
+
+
+@pytest.mark.parametrize("name", ["paper-7b", "paper-7b-printed", "paper-30b"])
+def test_each_field_of_the_papers_profiles_says_where_it_comes_from(name):
+    """A source is a comment on the line, or on one of the lines above it since the last empty line."""
+    sources = re.compile(r"#.*(Table \d|section \d|A\.2|open|ours|inferred|of the model|published|stands in)")
+    for part in (profiles.FOLDER / f"{name}.yaml").read_text().split("\n\n"):
+        said = False
+        for line in part.splitlines():
+            said = said or bool(line.startswith("#") and sources.search(line))
+            key = re.match(r"([a-z_0-9]+):", line)
+            if key and key[1] not in ("base", "name", "prompts", "predictor", "teacher", "questions_folder"):
+                assert said or sources.search(line), line
 
 
 def test_prompts_keep_braces_of_the_question():
@@ -56,6 +101,15 @@ def test_overrides_and_frozen():
         ("stream_shares", {"odd": [0.25] * 4}, "stream_shares must be one of: balanced"),
         ("predictor_per_tier", {"easy": 5}, "predictor trains on tier 'moderate'"),
         ("predictor", {"kind": "oracle"}, "predictor must have the keys kind, label"),
+        ("chat", "absent.txt", "chat names a file that is not there; known: chatml.txt"),
+        ("chat", "{question}", "chat must contain {prompt} once"),
+        ("engine", "tpu", "engine must be one of: transformers, vllm"),
+        ("engine_options", ["a"], "engine_options must be a mapping"),
+        ("rung_unit", "words", "rung_unit must be one of: free length, tokens"),
+        ("questions", "all", "questions must be one of: generated, clean, paper"),
+        ("questions_folder", 3, "questions_folder must be text"),
+        ("reference_length", 0, "reference_length must be a number above 0"),
+        ("expected_length", {"easy": -1}, "expected_length must be a number above 0"),
     ],
 )
 def test_bad_values_are_named(key, value, message):
@@ -66,7 +120,7 @@ def test_bad_values_are_named(key, value, message):
 
 def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
-    given = yaml.safe_load((profiles.FOLDER / "smoke.yaml").read_text())
+    given = yaml.safe_load((profiles.FOLDER / "tiny.yaml").read_text())
     path.write_text(yaml.safe_dump(given | {"name": "mine"}, sort_keys=False))
     assert profiles.load(path).name == "mine"
     del given["cap"]
@@ -81,12 +135,36 @@ def test_a_file_of_ones_own(tmp_path):
         profiles.load(path)
 
 
+def test_a_profile_has_the_fields_of_its_base_but_for_its_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: smoke\nname: mine\ncap: 99\n")
+    mine, smoke, tiny = profiles.load(path), profiles.load("smoke"), profiles.load("tiny")
+    assert mine == dataclasses.replace(smoke, name="mine", cap=99)
+    assert smoke.prompts == tiny.prompts and smoke.pool_per_tier != tiny.pool_per_tier
+    path.write_text(f"base: {path}\nname: mine\n")
+    with pytest.raises(ValueError, match="mine.yaml: a profile cannot be its own base"):
+        profiles.load(path)
+    path.write_text("base: huge\nname: mine\n")
+    with pytest.raises(ValueError, match="no profile 'huge'"):
+        profiles.load(path)
+    path.write_text("base: tiny\nname: mine\nseed: -1\n")
+    with pytest.raises(ValueError, match="mine.yaml: seed must be a whole number"):
+        profiles.load(path)
+
+
+def test_what_the_model_reads_is_the_prompt_in_its_chat():
+    paper = profiles.load("paper-7b")
+    read = paper.prompt("What is {prompt}?")
+    assert read.startswith("<|im_start|>system") and read.endswith("<|im_start|>assistant\n")
+    assert "What is {prompt}?" in read and "\\boxed{}" in read
+
+
 def test_an_unknown_profile_lists_the_known():
-    with pytest.raises(ValueError, match="no profile 'huge'; known: smoke, tiny"):
+    with pytest.raises(ValueError, match="no profile 'huge'; known: .*smoke, tiny"):
         profiles.load("huge")
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", ["smoke", "tiny"])
 def test_the_number_of_weights_is_that_of_the_model(name):
     from safetensors import safe_open
 

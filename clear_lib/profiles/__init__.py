@@ -19,6 +19,16 @@ from ..streams import STREAMS, TIERS
 
 FOLDER = Path(__file__).parent
 
+#: Kinds of predictors (:mod:`clear_lib.predictor`).
+FORECASTERS = ("deberta", "encoder", "ridge", "sentence", "constant")
+
+#: Engines (:mod:`clear_lib.engines`); ``"none"`` has only rollouts that were imported or simulated.
+ENGINES = ("transformers", "vllm", "openai", "ray", "none")
+
+#: Where questions come from: the embedded reasoner's own, or the public sets (:mod:`clear_lib.benchmarks`), with
+#: training questions apart from what is evaluated, or as the counts of the paper's tables imply.
+QUESTIONS = ("generated", "clean", "paper")
+
 
 @dataclass(frozen=True)
 class Forecaster:
@@ -27,7 +37,7 @@ class Forecaster:
     Attributes
     ----------
     kind : str
-        ``"encoder"``, ``"ridge"`` or ``"constant"``.
+        One of :data:`FORECASTERS`.
     label : str
         What captions call it.
     tiers : tuple of str
@@ -58,17 +68,31 @@ class Profile:
     revision : str
         Version of the model.
     model_parameters : int
-        Weights of the model; turns the cost of predictors into tokens of the model.
+        Weights of the model that a token is multiplied with; turns the cost of predictors into tokens of the model.
+    model_gigabytes : float
+        The weights on disk.
     engine, dtype : str
-        What decodes, and in which precision. The engine ``"none"`` has only what was imported.
+        What decodes (:data:`ENGINES`), and in which precision.
+    engine_options : mapping
+        Further arguments of the engine.
     batch_size : int
         Sequences decoded together.
+    chat : str
+        What the model reads: text with ``{prompt}``, or the name of a ``.txt`` file of this package that holds it.
     prompts : mapping
-        Template with ``{question}`` of the rung ``free`` and of every rung of the ladder.
+        Text with ``{question}`` of the rung ``free`` and of every rung of the ladder.
     rungs : mapping
-        The ladder of soft instructions, shortest first: mean length of a solution as a multiple of the free one.
+        The ladder of soft instructions, shortest first: the length that each stands for.
+    rung_unit : str
+        ``"free length"``: rungs are multiples of the length without an instruction; ``"tokens"``.
     cap : int
         Most new tokens of a rollout.
+    expected_length : mapping
+        Tokens of a free solution of each tier, to plan with before anything is recorded.
+    questions : str
+        One of :data:`QUESTIONS`.
+    questions_folder : str or None
+        Folder with the question sets as JSON lines; from the hub without it.
     tiers : tuple of str
         Tiers in play, easiest first.
     pool_per_tier : mapping
@@ -85,8 +109,10 @@ class Profile:
         Queries of a stream (``N``), and streams drawn.
     stream_shares : mapping
         Four tier shares of each stream. The paper prints none: these are ours.
+    reference_length : float or None
+        Tokens that budgets, floor and ``ε`` are fractions of; the pool's mean length without it.
     scarcities : tuple of float
-        Budgets per query, as fractions of the reference length (the pool's mean length).
+        Budgets per query, as fractions of the reference length.
     floor_fraction, epsilon_fraction : float
         The floor of the proportional rules and CLEAR's ``ε``, as fractions of the reference length.
     predictor, teacher : Forecaster
@@ -97,12 +123,19 @@ class Profile:
     model: str
     revision: str
     model_parameters: int
+    model_gigabytes: float
     engine: str
+    engine_options: Mapping[str, Any]
     dtype: str
     batch_size: int
+    chat: str
     prompts: Mapping[str, str]
     rungs: Mapping[str, float]
+    rung_unit: str
     cap: int
+    expected_length: Mapping[str, float]
+    questions: str
+    questions_folder: str | None
     tiers: tuple[str, ...]
     pool_per_tier: Mapping[str, int]
     predictor_per_tier: Mapping[str, int]
@@ -113,6 +146,7 @@ class Profile:
     stream_size: int
     stream_seeds: int
     stream_shares: Mapping[str, tuple[float, ...]]
+    reference_length: float | None
     scarcities: tuple[float, ...]
     floor_fraction: float
     epsilon_fraction: float
@@ -123,7 +157,8 @@ class Profile:
         """The prompt of a question on a rung (``"free"``: no instruction); ``ValueError`` if unknown."""
         if rung not in self.prompts:
             raise ValueError(f"unknown rung {rung!r}; profile {self.name!r} has: {', '.join(self.prompts)}")
-        return self.prompts[rung].replace("{question}", question)
+        asked = self.prompts[rung].replace("{question}", question)
+        return self.chat.replace("{prompt}", asked)
 
     def artifacts(self, root: str | Path = "artifacts") -> Path:
         """Folder of everything that is made under this profile."""
@@ -175,6 +210,26 @@ def _tiers(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _options(value: Any) -> dict[str, Any]:
+    return _mapping(value) if value else {}
+
+
+def _or_null(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _chat(value: Any) -> str:
+    if _text(value).endswith(".txt"):
+        path = FOLDER / value
+        if not path.is_file():
+            known = ", ".join(sorted(file.name for file in FOLDER.glob("*.txt")))
+            raise ValueError(f"names a file that is not there; known: {known}")
+        value = path.read_text(encoding="utf-8").removesuffix("\n")
+    if value.count("{prompt}") != 1:
+        raise ValueError("must contain {prompt} once")
+    return value
+
+
 def _prompts(value: Any) -> dict[str, str]:
     for rung, template in (prompts := _mapping(value)).items():
         if not isinstance(template, str) or template.count("{question}") != 1:
@@ -191,10 +246,16 @@ def _rungs(value: Any) -> dict[str, float]:
     return rungs
 
 
-def _counts(value: Any) -> dict[str, int]:
-    counts = {tier: _whole(0)(count) for tier, count in _mapping(value).items()}
-    _tiers(list(counts))
-    return counts
+def _by_tier(check: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+    def each(value: Any) -> dict[str, Any]:
+        found = {tier: check(one) for tier, one in _mapping(value).items()}
+        _tiers(list(found))
+        return found
+
+    return each
+
+
+_counts = _by_tier(_whole(0))
 
 
 def _shares(value: Any) -> dict[str, tuple[float, ...]]:
@@ -219,7 +280,7 @@ def _forecaster(value: Any) -> Forecaster:
     if set(given) != set(names):
         raise ValueError(f"must have the keys {', '.join(names)}")
     return Forecaster(
-        kind=_one_of("encoder", "ridge", "constant")(given["kind"]),
+        kind=_one_of(*FORECASTERS)(given["kind"]),
         label=_text(given["label"]),
         tiers=_tiers(given["tiers"]),
         rollouts=_one_of("all", "correct")(given["rollouts"]),
@@ -232,12 +293,19 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "revision": _text,
     "model_parameters": _whole(1),
-    "engine": _one_of("transformers", "none"),
+    "model_gigabytes": _number,
+    "engine": _one_of(*ENGINES),
+    "engine_options": _options,
     "dtype": _one_of("float32", "bfloat16", "float16"),
     "batch_size": _whole(1),
+    "chat": _chat,
     "prompts": _prompts,
     "rungs": _rungs,
+    "rung_unit": _one_of("free length", "tokens"),
     "cap": _whole(1),
+    "expected_length": _by_tier(_number),
+    "questions": _one_of(*QUESTIONS),
+    "questions_folder": _or_null(_text),
     "tiers": _tiers,
     "pool_per_tier": lambda value: _counts(value) if isinstance(value, Mapping) else _whole(1)(value),
     "predictor_per_tier": _counts,
@@ -248,6 +316,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "stream_size": _whole(1),
     "stream_seeds": _whole(1),
     "stream_shares": _shares,
+    "reference_length": _or_null(_number),
     "scarcities": _numbers,
     "floor_fraction": _number,
     "epsilon_fraction": _number,
@@ -261,8 +330,28 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def _read(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """Fields of a profile as they are written, its base's first, and for each the file that it stands in."""
+    path = Path(name) if str(name).endswith(".yaml") else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(f"no profile {str(name)!r}; known: {', '.join(names())}, or give a .yaml file")
+    try:
+        own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: not readable as YAML: {error}") from None
+    if not isinstance(own, Mapping):
+        raise ValueError(f"{path.name}: must be a mapping of fields, got {own!r}")
+    if path in above:
+        raise ValueError(f"{path.name}: a profile cannot be its own base")
+    given, source = _read(own["base"], (*above, path)) if "base" in own else ({}, {})
+    own = {key: value for key, value in own.items() if key != "base"}
+    return given | own, source | dict.fromkeys(own, path.name)
+
+
 def load(name: str | Path, **overrides: Any) -> Profile:
     """Read and check a profile.
+
+    A profile with the key ``base`` has the fields of that profile, but for those that it names itself.
 
     Parameters
     ----------
@@ -280,24 +369,17 @@ def load(name: str | Path, **overrides: Any) -> Profile:
     ValueError
         If there is no such profile, or a key is unknown, missing or has a bad value; names file, key and value.
     """
-    path = Path(name) if str(name).endswith(".yaml") else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise ValueError(f"no profile {str(name)!r}; known: {', '.join(names())}, or give a .yaml file")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name}: not readable as YAML: {error}") from None
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{path.name}: must be a mapping of fields, got {given!r}")
-    source = dict.fromkeys(given, path.name) | dict.fromkeys(overrides, f"{path.name}, overridden")
-    given = {**given, **overrides}
+    file = f"{Path(name).stem}.yaml"
+    given, source = _read(name)
+    source |= dict.fromkeys(overrides, f"{file}, overridden")
+    given |= overrides
     values = {}
     for key in given:
         if key not in _CHECKS:
             raise ValueError(f"{source[key]}: unknown key {key!r}; known: {', '.join(_CHECKS)}")
     for key, check in _CHECKS.items():
         if key not in given:
-            raise ValueError(f"{path.name}: the key {key!r} is missing")
+            raise ValueError(f"{file}: the key {key!r} is missing")
         try:
             values[key] = check(given[key])
         except ValueError as error:
@@ -306,9 +388,9 @@ def load(name: str | Path, **overrides: Any) -> Profile:
         values["pool_per_tier"] = dict.fromkeys(values["tiers"], values["pool_per_tier"])
     for rung in values["rungs"]:
         if rung not in values["prompts"]:
-            raise ValueError(f"{source['rungs']}: rungs names {rung!r}, which has no template in prompts")
+            raise ValueError(f"{file}: rungs names {rung!r}, which has no template in prompts")
     for who in ("predictor", "teacher"):
         for tier in values[who].tiers:
             if not values["predictor_per_tier"].get(tier):
-                raise ValueError(f"{source[who]}: {who} trains on tier {tier!r}, but predictor_per_tier has none")
+                raise ValueError(f"{file}: {who} trains on tier {tier!r}, but predictor_per_tier has none")
     return Profile(**values)
