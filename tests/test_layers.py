@@ -19,6 +19,7 @@ LAYERS = [
     {"replica"},
     {"experiments", "phases", "importing"},
     {"predictor"},
+    {"plan"},
     {"recording", "logs"},
     {"controller"},
     {"serving"},

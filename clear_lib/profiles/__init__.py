@@ -389,6 +389,8 @@ def load(name: str | Path, **overrides: Any) -> Profile:
     for rung in values["rungs"]:
         if rung not in values["prompts"]:
             raise ValueError(f"{file}: rungs names {rung!r}, which has no template in prompts")
+    for tier in {*values["pool_per_tier"], *values["predictor_per_tier"]} - set(values["expected_length"]):
+        raise ValueError(f"{file}: expected_length has no tier {tier!r}")
     for who in ("predictor", "teacher"):
         for tier in values[who].tiers:
             if not values["predictor_per_tier"].get(tier):
