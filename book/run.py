@@ -6,14 +6,18 @@ last good run; it exits with status 1 and says which notebook, which cell and wh
 A profile that was imported has a file of its own, `profile.yaml` beside its chapters, and not all that a study has.
 Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
 becomes a page that says so.
+
+How a page was made (profile, versions, seed, machine, time) stands in a box at its end, and beside the chapter as JSON.
 """
 
 import argparse
+import json
 import os
 import re
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -21,6 +25,8 @@ import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
+from clear_lib import profiles
+from clear_lib.provenance import as_markdown, provenance
 
 #: What a notebook or a cell may need, and what it is called where it is missing.
 NEEDS = {
@@ -91,6 +97,7 @@ def run(source, target, profile):
     declared = papermill.inspect_notebook(source)
     if "profile" not in declared:
         raise ValueError(f"{source} has no cell tagged `parameters` that sets `profile`; every chapter needs one")
+    began = datetime.now(UTC)
     by_default = declared["profile"]["default"].strip("\"'") == profile
     made = target.resolve().parent.parent
     own = made / "profile.yaml"
@@ -106,6 +113,14 @@ def run(source, target, profile):
     else:
         executed = execute(source, source.parent, {} if by_default else given)
     target.parent.mkdir(parents=True, exist_ok=True)
+    record = provenance(profiles.load(own if imported else profile)) | {
+        "command": f"make book PROFILE={profile}",
+        "began": began.isoformat(timespec="seconds"),
+        "seconds": round((datetime.now(UTC) - began).total_seconds()),
+        "results": sorted(path.name for path in (made / "results").glob("*") if path.stat().st_mtime >= began.timestamp()),
+    }
+    target.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    executed.cells.append(nbformat.v4.new_markdown_cell(as_markdown(record), id="provenance"))
     unfinished = target.with_suffix(".unfinished")
     nbformat.write(executed, unfinished)
     unfinished.replace(target)

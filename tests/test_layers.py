@@ -19,7 +19,7 @@ LAYERS = [
     {"replica"},
     {"experiments", "phases", "importing"},
     {"predictor"},
-    {"plan"},
+    {"plan", "provenance"},
     {"recording", "logs"},
     {"controller"},
     {"serving"},

@@ -155,12 +155,22 @@ def test_runner_sets_the_profile_and_keeps_the_last_good_result(tmp_path):
     assert "    tokens = -1" in failed.stderr
     assert "ValueError: budget -1 is negative" in failed.stderr.splitlines()[-1]
     assert made.read_text() == good
-    assert [path.name for path in made.parent.iterdir()] == ["1_a.ipynb"], "nothing unfinished is left behind"
+    assert {path.name for path in made.parent.iterdir()} == {"1_a.ipynb", "1_a.json"}, "nothing unfinished is left behind"
+
+
+def test_runner_says_how_the_page_was_made(tmp_path):
+    made = tmp_path / "made" / "1_a.ipynb"
+    results = "import pathlib; p = pathlib.Path('../results'); p.mkdir(); (p / 'a.parquet').touch()"
+    write_notebook(tmp_path / "notebooks" / "1_a.ipynb", results)
+    assert run(tmp_path, "smoke").returncode == 0
+    record, box = json.loads(made.with_suffix(".json").read_text()), nbformat.read(made, as_version=4).cells[-1]
+    assert record["command"] == "make book PROFILE=smoke" and record["results"] == ["a.parquet"]
+    assert box.cell_type == "markdown" and record["began"] in box.source and "a.parquet" in box.source
 
 
 def imported(folder, *kinds):
     """An import's profile.yaml and rollouts beside the chapters of `folder`."""
-    (folder / "profile.yaml").write_text("engine: none\nmodel: Small-7B\n")
+    (folder / "profile.yaml").write_text("base: tiny\nname: imported\nengine: none\nmodel: Small-7B\n")
     for kind in kinds:
         (folder / "rollouts" / kind).mkdir(parents=True)
 
