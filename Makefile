@@ -1,11 +1,12 @@
 # The book, its tests and its model. `make help` lists what can be made.
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test lab rollouts reasoner readme clean
+.PHONY: help book test lab plan rollouts reasoner readme clean
 
 PROFILE     ?= tiny
 ROLLOUTS    ?=
 IMPORT      ?=
+CARD        ?=
 PYTHON      ?= python3
 PY          ?= .venv/bin/python
 TORCH_INDEX ?=
@@ -40,6 +41,7 @@ help: ## what can be made (this list)
 	@echo
 	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, two minutes)"
 	@echo "  ROLLOUTS=PATH     with PROFILE=imported: logs of your own to make the book of; IMPORT='…' for options"
+	@echo "  CARD=A100         the card to plan for; an unknown one lists those that are known"
 	@echo "  TORCH_INDEX=URL   where pip also looks for torch; https://download.pytorch.org/whl/cpu saves"
 	@echo "                    gigabytes of CUDA on a Linux machine without a GPU"
 	@echo "  PYTHON=python3    the Python (3.11 or newer) that makes .venv"
@@ -53,6 +55,9 @@ test: $(INSTALLED) ## all tests; those of the rendered site build the smoke book
 
 lab: $(INSTALLED) ## JupyterLab on the notebooks (they read what `make rollouts` recorded)
 	$(PY) -m jupyter lab --notebook-dir=notebooks
+
+plan: $(INSTALLED) ## what recording a profile will cost: questions, tokens, hours on a card, disk
+	@$(PY) -m clear_lib plan --profile $(PROFILE) $(if $(CARD),--card "$(CARD)")
 
 rollouts: $(RECORDED) ## record the model's solutions; continues where it was stopped
 

@@ -78,8 +78,17 @@ class Plan:
     disk: float
     fits: bool
 
+    @property
+    def row(self) -> dict[str, str | float]:
+        """The plan as a row of a table of plans."""
+        return {
+            "profile": self.profile.name, "card": f"{self.cards} × {self.card}", "tokens": self.kinds["expected"].sum(),
+            "tokens/s": self.tokens_per_second, "hours": self.hours, "at most": self.most_hours,
+            "card hours": self.cards * self.hours, "disk, GB": self.disk,
+        }  # fmt: skip
+
     def __str__(self) -> str:
-        total, cards = self.kinds.sum(), f"{self.cards} × {self.card}"
+        total, cards = self.kinds.sum(), self.row["card"]
         shown = self.kinds.astype("int64").map("{:,}".format).rename(columns={"at_most": "at most"})
         lines = [
             f"profile {self.profile.name!r}: {self.profile.model}, cap {self.profile.cap:,} tokens, engine {self.profile.engine}",

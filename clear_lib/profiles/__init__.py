@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
@@ -92,7 +93,7 @@ class Profile:
     questions : str
         One of :data:`QUESTIONS`.
     questions_folder : str or None
-        Folder with the question sets as JSON lines; from the hub without it.
+        Folder with the question sets as JSON lines, from the place of a profile of your own; from the hub without it.
     tiers : tuple of str
         Tiers in play, easiest first.
     pool_per_tier : mapping
@@ -348,6 +349,25 @@ def _read(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any
     return given | own, source | dict.fromkeys(own, path.name)
 
 
+def sources(name: str) -> dict[str, str]:
+    """Where each field of a profile of the package comes from: its comment in the file, or the one above it.
+
+    A comment above fields goes with all of them, down to the next empty line. Fields of the base come first.
+    """
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    base = re.search(r"^base: (\S+)$", text, re.M)
+    found = sources(base[1]) if base else {}
+    for block in text.split("\n\n"):
+        above: list[str] = []
+        for line in block.splitlines():
+            field, comment = re.match(r"([a-z_0-9]*):?.*?(?:# (.*))?$", line).groups()
+            if line.startswith("#"):
+                above.append(comment or "")
+            elif field in _CHECKS:
+                found[field] = comment or " ".join(above)
+    return found
+
+
 def load(name: str | Path, **overrides: Any) -> Profile:
     """Read and check a profile.
 
@@ -373,6 +393,8 @@ def load(name: str | Path, **overrides: Any) -> Profile:
     given, source = _read(name)
     source |= dict.fromkeys(overrides, f"{file}, overridden")
     given |= overrides
+    if isinstance(folder := given.get("questions_folder"), str) and str(name).endswith(".yaml"):
+        given["questions_folder"] = str(Path(name).resolve().parent / folder)  # as it stands in that file
     values = {}
     for key in given:
         if key not in _CHECKS:
