@@ -26,6 +26,7 @@ LAYERS = [
     {"reasoner"},
     {"profiles"},
     {"streams"},
+    {"benchmarks"},
     {"questions", "grading"},
     {"rollouts"},
     {"policies", "rivals"},
