@@ -1,8 +1,8 @@
 """Was the answer right? The final boxed answer is extracted, and that alone goes to math-verify.
 
-A whole completion would verify as right when it only restates the question, so it is never graded. Answers are
-compared in processes of their own, because some make a computer algebra system run forever; those are killed
-after a timeout, and their verdict is ``"unknown"``, not ``"wrong"``.
+A whole completion would verify as right when it only restates the question, so it is never graded. An answer is
+data from a stranger. It is compared in a process of its own with bounds on time and memory, because some make a
+computer algebra system run forever; the verdict on those is ``"unknown"``, not ``"wrong"``.
 """
 
 from __future__ import annotations
@@ -16,46 +16,52 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, localcontext
 from types import TracebackType
+from typing import Any
 
 #: Every verdict that there is.
 VERDICTS = ("correct", "wrong", "unknown")
 
-_BOX = re.compile(r"\\boxed\s*\{")
-_WHOLE = re.compile(r"[+-]?\d+")
+#: Characters of the longest answer that is compared. The longest gold answer of the usual sets has 210.
+LONGEST = 1000
+#: Bytes of address space that a process may take to compare a pair (where the system has such a bound).
+MEMORY = 1 << 30
+
+# A box opens, or a brace opens or closes. A backslash takes the next character with it, unless a box begins there.
+_BRACE = re.compile(r"\\boxed\s*\{|\\(?!\\?boxed\s*\{).|[{}]", re.DOTALL)
 
 
 def extract_answer(completion: str) -> str | None:
     r"""Content of the last complete ``\boxed{…}``; None if there is none.
 
     Braces may nest, and ``\{`` is no brace. A box that was cut off does not count; of a box in a box the inner
-    one does.
+    one does. Takes time in proportion to the text, whatever it says.
     """
-    answer, start = None, 0
-    while box := _BOX.search(completion, start):
-        content = _until_closed(completion, box.end())
-        if content is None:
-            start = box.end()  # never closed: a later box may be, inside it
-        else:
-            answer, start = content, box.end() + len(content) + 1
-    if answer is None:
-        return None
-    return extract_answer(answer) if _BOX.search(answer) else answer.strip()
+    answer = None
+    opened: list[tuple[int, int]] = []  # where the content of each open brace starts, and how many boxes were complete
+    complete = 0
+    for brace in _BRACE.finditer(completion):
+        if brace[0].endswith("{") and brace[0] != r"\{":
+            opened.append((brace.end() if len(brace[0]) > 1 else -1, complete))
+        elif brace[0] == "}" and opened:
+            start, before = opened.pop()
+            if start >= 0:
+                if complete == before:  # no box inside
+                    answer = (start, brace.start())
+                complete += 1
+    return None if answer is None else completion[slice(*answer)].strip()
 
 
-def _until_closed(text: str, start: int) -> str | None:
-    """Text from ``start`` to the brace that closes the group, None if it stays open."""
-    depth, position = 1, start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1
-        elif character in "{}":
-            depth += 1 if character == "{" else -1
-            if depth == 0:
-                return text[start:position]
-        position += 1
-    return None
+def gold_answer(gold: str) -> str:
+    r"""The answer in a gold text that may be a whole solution: its last box, or what follows ``####`` (GSM8K).
+
+    A few solutions have a box without braces, ``\boxed 2``.
+    """
+    if (boxed := extract_answer(gold)) is not None:
+        return boxed
+    bare = re.search(r"\\boxed\s+(\w+)", gold)
+    return bare[1] if bare else gold.rpartition("####")[2].strip()
 
 
 class Grader:
@@ -67,12 +73,14 @@ class Grader:
         Seconds for one pair. A pair that takes longer is ``"unknown"``.
     workers : int, optional
         Processes, by default one per core and at most 8. They start with the first pair that needs one.
+    shortcut : bool
+        Whether equal texts and plain numbers are compared without algebra. False shows what the algebra says.
     """
 
-    def __init__(self, timeout: float = 5.0, workers: int | None = None):
+    def __init__(self, timeout: float = 5.0, workers: int | None = None, shortcut: bool = True):
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
-        self.timeout = timeout
+        self.timeout, self.shortcut = timeout, shortcut
         self._judges = [_Judge() for _ in range(workers or min(os.cpu_count() or 1, 8))]
         self._verdicts: dict[tuple[str, str], str] = {}
 
@@ -91,10 +99,9 @@ class Grader:
         for position, gold in enumerate(golds):
             if not isinstance(gold, str) or not gold.strip():
                 raise ValueError(f"position {position}: the gold answer must be text, got {gold!r}")
-        pairs = [(_plain(gold), None if answer is None else _plain(answer))
-                 for gold, answer in zip(golds, answers, strict=True)]
+        pairs = [(_plain(gold), _plain(answer or "")) for gold, answer in zip(golds, answers, strict=True)]
         for pair in pairs:
-            if pair not in self._verdicts and (verdict := _at_once(*pair)):
+            if pair not in self._verdicts and (verdict := _at_once(*pair, self.shortcut)):
                 self._verdicts[pair] = verdict
         self._judge(dict.fromkeys(pair for pair in pairs if pair not in self._verdicts))
         return [self._verdicts[pair] for pair in pairs]
@@ -147,20 +154,64 @@ def grade(golds: Sequence[str], answers: Sequence[str | None], timeout: float = 
         return grader.grade(golds, answers)
 
 
+# Spellings that mean the same and that math-verify does not read, or reads as something else.
+_SPELLINGS = [(re.compile(pattern), plain) for pattern, plain in (
+    (r"\\!|(?<!\\)\$|^\\quad", ""),  # thin spaces, formula signs
+    (r"(?<=\d)(?:,|\{,\})(?=\d{3}(?:,\d{3})*\})", ""),  # \frac{1}{20,000}
+    (r"(?<![\w\\.])(\d+\.?\d*|\.\d+)[eE]([+-]?\d+)(?![\w.])", r"\1 \\times 10^{\2}"),  # 4.5e33 is no product with e
+    (r"(?<=\d)\.(?=\s*/)", ""),  # 1./3
+    (r"\\[dtc]?frac\s*(\\[a-zA-Z]+)\s*([0-9a-zA-Z])", r"\\frac{\1}{\2}"),  # \frac\pi 2
+    (r"_\{\\([a-zA-Z]+)\s*\}", r"_{\1}"),  # L_{\odot}: a name in a name
+    (r"(?<![\\a-zA-Z])E(?=_)", r"\\text{E}"),  # E_1 is no power of e
+    (r"\\gamma(?![a-zA-Z])", r"\\text{gamma}"),  # nor is every gamma Euler's function
+)]  # fmt: skip
+_UNIT = re.compile(r"(?:(?:[\s/~]|\\cdot|\\[,;: ])*\\(?:text|textnormal|textrm|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?-?\d\}?)?)+$")
+_NUMBER = re.compile(
+    r"(?P<digits>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?)(?:\s*\\(?:times|cdot)\s*10\^\{?(?P<power>[+-]?\d+)\}?)?"
+)
+_MARGIN = 5e-7  # of numbers that count as equal: half a sixth decimal
+_BASE = re.compile(r"-?[\d.]+_\{?(\d+)\}?")
+_PROSE = re.compile(r"(?<![\\{a-zA-Z])[a-zA-Z]{2,}\s+[a-zA-Z]{2,}")
+_FORMULA = re.compile(r"[=^_\\]")
+
+
 def _plain(text: str) -> str:
-    """An answer without the space around it and the full stop of its sentence."""
-    return text.strip().removesuffix(".").rstrip()
+    """An answer without the space and the units around it and the full stop of its sentence, spelled plainly."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return text
+    for pattern, plain in _SPELLINGS:
+        text = pattern.sub(plain, text)
+    text = text.strip().rstrip(".,;").rstrip()
+    return _UNIT.sub("", text) or text
 
 
-def _at_once(gold: str, answer: str | None) -> str | None:
-    """The verdict where it takes no algebra: no answer, the same text, two whole numbers."""
+def _number(text: str) -> Decimal | None:
+    r"""The number that a text writes in digits, such as ``1,250.5`` or ``3 \times 10^{8}``."""
+    found = _NUMBER.fullmatch(text)
+    if not found or not any(map(str.isdigit, found["digits"])):
+        return None
+    return Decimal(f"{found['digits'].replace(',', '')}e{found['power'] or 0}")
+
+
+def _equal(gold: Decimal, answer: Decimal) -> bool:
+    """Equal to six decimals, as in math-verify; a number below 1 to six digits (many constants are below 1e-6)."""
+    with localcontext(prec=2 * LONGEST):
+        return abs(gold - answer) <= Decimal(_MARGIN) * min(1, abs(gold))
+
+
+def _at_once(gold: str, answer: str, shortcut: bool) -> str | None:
+    """The verdict where it takes no algebra: no answer, one too long to be one, the same text, two numbers."""
     if not answer:
         return "wrong"
+    if max(len(gold), len(answer)) > LONGEST:
+        return "correct" if gold == answer else "unknown"
+    if not shortcut:
+        return None
     if gold == answer:
         return "correct"
-    if len(gold) < 1000 > len(answer) and _WHOLE.fullmatch(gold) and _WHOLE.fullmatch(answer):
-        return "correct" if int(gold) == int(answer) else "wrong"
-    return None
+    numbers = _number(gold), _number(answer)
+    return None if None in numbers else "correct" if _equal(*numbers) else "wrong"
 
 
 class _Judge:
@@ -176,8 +227,8 @@ class _Judge:
                                              stdout=subprocess.PIPE, text=True, encoding="utf-8")
             if self._process.stdout.readline().strip() != "ready":  # imports are not part of the timeout
                 raise RuntimeError("the grading process did not start; is math-verify installed?")
-        process = self._process
-        timer = threading.Timer(timeout, process.kill)
+        process, expired = self._process, threading.Event()
+        timer = threading.Timer(timeout, lambda: (expired.set(), process.kill()))
         timer.start()
         try:
             process.stdin.write(json.dumps(pair) + "\n")
@@ -186,7 +237,8 @@ class _Judge:
         except BrokenPipeError:
             verdict = ""
         timer.cancel()
-        if not verdict:  # killed by the timer, or by the answer itself
+        timer.join()
+        if expired.is_set() or not verdict:  # killed by the timer, or by the answer itself
             self.stop()
         return verdict or "unknown"
 
@@ -198,15 +250,44 @@ class _Judge:
             self._process = None
 
 
+def _parsed(text: str, units: bool) -> Any:
+    """What math-verify reads, None if nothing. With ``units`` a letter at the end is one, and not a variable."""
+    from dataclasses import replace
+
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+
+    latex = LatexExtractionConfig()
+    latex = replace(latex, normalization_config=replace(latex.normalization_config, units=units))
+    found = parse(f"\\boxed{{{text}}}", [latex, ExprExtractionConfig()], "no_fallback", parsing_timeout=None,
+                  raise_on_error=True)
+    return found[0] if found else None
+
+
 def _verdict(gold: str, answer: str) -> str:
-    """What math-verify says about one pair, without its own timeouts, which would count as wrong."""
-    from math_verify import parse, verify
+    """The algebra's verdict on one pair, without math-verify's own timeouts, which would count as wrong."""
+    from math_verify import verify
+    from sympy import Expr
+
+    def equal(found: Any) -> bool:
+        if found is None:
+            return False
+        if isinstance(right, Expr) and isinstance(found, Expr) and not right.free_symbols | found.free_symbols:
+            size = abs(right.doit().evalf())
+            if size.is_Float and 0 < size < 0.01:  # math-verify compares six decimals, which are few of this number
+                return bool(abs(((found - right) / right).doit().evalf()) < _MARGIN)
+        return verify(right, found, timeout_seconds=None, raise_on_error=True)
 
     try:
-        parsed = [parse(f"\\boxed{{{text}}}", parsing_timeout=None, raise_on_error=True) for text in (gold, answer)]
-        if not parsed[0]:
+        if _PROSE.search(gold) and _FORMULA.search(gold):  # a formula with conditions: read as one of its parts
             return "unknown"
-        return "correct" if verify(*parsed, timeout_seconds=None, raise_on_error=True) else "wrong"
+        right = _parsed(gold, units=False)
+        if right is None:
+            return "unknown"
+        bases = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
+        if None not in bases and bases[0][1] != bases[1][1]:
+            return "wrong"
+        same = equal(_parsed(answer, units=False)) or (not right.free_symbols and equal(_parsed(answer, units=True)))
+        return "correct" if same else "wrong"
     except Exception:  # of any kind: the comparison failed, and that is the verdict
         return "unknown"
 
@@ -215,6 +296,10 @@ def _serve() -> None:
     """The loop of a grading process: a line of JSON in, a verdict out."""
     logging.disable()
     _verdict("1", "1")  # load everything before the clock starts
+    if os.name == "posix":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     print("ready", flush=True)
     for line in sys.stdin:
         print(_verdict(*json.loads(line)), flush=True)

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .grading import Grader, extract_answer
+from .grading import Grader, extract_answer, gold_answer
 from .reasoner import CHECKPOINT
 from .rollouts import SCHEMA
 
@@ -392,12 +392,6 @@ def count_tokens(texts: Sequence[str], tokenizer: str) -> list[int]:
     except (OSError, ValueError) as error:
         raise ValueError(f"tokenizer {tokenizer!r} cannot be loaded: {error}") from None
     return [len(tokens) for tokens in loaded(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
-
-
-def gold_answer(gold: str) -> str:
-    """The answer in a gold text that may be a whole solution: its last box, or what follows ``####`` (GSM8K)."""
-    boxed = extract_answer(gold)
-    return boxed if boxed is not None else gold.rpartition("####")[2].strip()
 
 
 def complete(

@@ -27,6 +27,7 @@ LAYERS = [
     {"reasoner"},
     {"profiles"},
     {"streams"},
+    {"benchmarks"},
     {"questions", "grading"},
     {"rollouts"},
     {"policies", "rivals"},
