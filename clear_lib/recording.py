@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clear_lib import engines
+from clear_lib import benchmarks, engines
 from clear_lib.grading import Grader, extract_answer
 from clear_lib.profiles import Profile
 from clear_lib.questions import assert_disjoint, validate
@@ -32,6 +32,9 @@ SHARD = 512  # rollouts that are kept at a time
 def questions_of(profile: Profile, split: str) -> pd.DataFrame:
     """The questions of a profile, tier by tier.
 
+    Of the public sets, a tier with fewer questions than there are is drawn by the profile's seed. Their evaluation sets
+    have no easy tier (Table 6); a profile that asks for one gets GSM8K's test part.
+
     Parameters
     ----------
     profile : Profile
@@ -45,12 +48,24 @@ def questions_of(profile: Profile, split: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the split is unknown.
+        If the split is unknown, a set cannot be loaded, or a tier has fewer questions than the profile asks for.
     """
     sizes = {"evaluation": profile.pool_per_tier, "predictor": profile.predictor_per_tier}
     if split not in sizes:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(sizes)}")
-    return validate(pd.concat([tasks.questions(split, tier, n) for tier, n in sizes[split].items()]))
+    if profile.questions == "generated":
+        return validate(pd.concat([tasks.questions(split, tier, n) for tier, n in sizes[split].items()]))
+    questions = benchmarks.study(profile.questions, profile.questions_folder)[split]
+    if split == "evaluation" and "easy" in profile.pool_per_tier:
+        easy = benchmarks.load("GSM8K", "test", profile.questions_folder).assign(split=split)
+        questions = pd.concat([easy, questions], ignore_index=True)
+    drawn = []
+    for tier, n in sizes[split].items():
+        there = np.flatnonzero(questions["tier"] == tier)
+        if n > there.size:
+            raise ValueError(f"profile {profile.name!r} asks for {n} {tier} {split} questions; the sets have {there.size}")
+        drawn.append(np.sort(np.random.default_rng(profile.seed).permutation(there)[:n]))
+    return questions.iloc[np.concatenate(drawn)].reset_index(drop=True)
 
 
 def requests(profile: Profile, kind: str) -> pd.DataFrame:
@@ -114,7 +129,7 @@ def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[
     missing = wanted[[key not in recorded for key in wanted[list(KEY)].itertuples(index=False, name=None)]]
     if missing.empty:
         return 0
-    if kind == "predictor":
+    if kind == "predictor" and profile.questions != "paper":  # there it is the point that they are not
         assert_disjoint(predictor=wanted, evaluation=questions_of(profile, "evaluation"))
     writer = engine() if engine else engines.start(profile)
     stream = writer.stream(list(missing["prompt"]), list(missing["cap"]), float(missing["temperature"].iloc[0]),

@@ -1,5 +1,6 @@
 """Recording a profile: everything it asks for, once, in spite of being killed; and serving against replay."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clear_lib import engines, profiles, recording, serving
+from clear_lib import benchmarks, engines, profiles, recording, serving
 from clear_lib.cli import main
 from clear_lib.rollouts import KEY, replay
 
@@ -33,6 +34,44 @@ def artifacts(profile, engine, tmp_path_factory):
     for kind in recording.KINDS:
         assert recording.record(profile, kind, folder, lambda: engine) == len(recording.requests(profile, kind))
     return folder
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A folder with all public question sets in their sizes: made up, but for what they are known to share."""
+    folder = tmp_path_factory.mktemp("sets")
+    asked = {
+        (name, part): [f"{name} {part}: what is {n} + 1?" for n in range(rows)]
+        for name, known in benchmarks.SETS.items() for part, rows in known.rows.items()
+    }  # fmt: skip
+    for (name, part), questions in asked.items():
+        repeated = benchmarks.SETS[name].repeated.get(part, 0)
+        questions[len(questions) - repeated :] = questions[:repeated]
+    asked["MATH 500", "test"] = asked["MATH", "test"][1000:1500]
+    asked["OlympiadBench", "test"][:3] = asked["MATH", "train"][10:13]
+    for (name, part), questions in asked.items():
+        lines = (json.dumps({"question": question, "answer": "1"}) for question in questions)
+        (folder / f"{benchmarks.SETS[name].stems[0]}_{part}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["laptop", "paper-7b", "paper-7b-printed"])
+def test_questions_of_the_public_sets(sets, name):
+    profile = profiles.load(name, questions_folder=str(sets))
+    for split, sizes in (("evaluation", profile.pool_per_tier), ("predictor", profile.predictor_per_tier)):
+        questions = recording.questions_of(profile, split)
+        assert questions.groupby("tier").size().to_dict() == dict(sizes)
+        assert questions.equals(recording.questions_of(profile, split)) and questions.question_id.is_unique
+    wanted = recording.requests(profile, "evaluation")
+    assert wanted.prompt.str.startswith("<|im_start|>system").all() and (wanted.cap == profile.cap).all()
+    shared = wanted.question.isin(set(recording.questions_of(profile, "predictor").question))
+    assert shared.sum() == (503 if profile.questions == "paper" else 0)  # MATH-500, and three of OlympiadBench
+
+
+def test_a_tier_that_is_too_small_is_named(sets):
+    profile = profiles.load("laptop", questions_folder=str(sets), pool_per_tier={"easy": 2000, "moderate": 1})
+    with pytest.raises(ValueError, match="'laptop' asks for 2000 easy evaluation questions; the sets have 1319"):
+        recording.questions_of(profile, "evaluation")
 
 
 def test_a_second_recording_starts_no_engine_and_adds_nothing(profile, artifacts):
