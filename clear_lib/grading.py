@@ -39,18 +39,22 @@ def extract_answer(completion: str) -> str | None:
     one does. Takes time in proportion to the text, whatever it says.
     """
     answer = None
-    opened: list[tuple[int, int]] = []  # where the content of each open brace starts, and how many boxes were complete
-    complete = 0
-    for brace in _BRACE.finditer(completion):
-        if brace[0].endswith("{") and brace[0] != r"\{":
-            opened.append((brace.end() if len(brace[0]) > 1 else -1, complete))
-        elif brace[0] == "}" and opened:
-            start, before = opened.pop()
-            if start >= 0:
+    boxes: list[tuple[int, int, int]] = []  # of each open box: start of its content, braces outside, complete before
+    depth = complete = 0
+    first = completion.find(r"\boxed")
+    for brace in _BRACE.finditer(completion, first) if first >= 0 else ():
+        if brace[0] == "}":
+            depth = max(depth - 1, 0)
+            if boxes and depth == boxes[-1][1]:
+                start, _, before = boxes.pop()
                 if complete == before:  # no box inside
-                    answer = (start, brace.start())
+                    answer = slice(start, brace.start())
                 complete += 1
-    return None if answer is None else completion[slice(*answer)].strip()
+        elif brace[0] == "{" or brace[0].startswith(r"\boxed"):
+            if brace[0] != "{":
+                boxes.append((brace.end(), depth, complete))
+            depth += 1
+    return None if answer is None else completion[answer].strip()
 
 
 def gold_answer(gold: str) -> str:
@@ -167,7 +171,7 @@ _SPELLINGS = [(re.compile(pattern), plain) for pattern, plain in (
 )]  # fmt: skip
 _UNIT = re.compile(r"(?:(?:[\s/~]|\\cdot|\\[,;: ])*\\(?:text|textnormal|textrm|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?-?\d\}?)?)+$")
 _NUMBER = re.compile(
-    r"(?P<digits>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?)(?:\s*\\(?:times|cdot)\s*10\^\{?(?P<power>[+-]?\d+)\}?)?"
+    r"(?P<digits>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?)(?:\s*\\(?:times|cdot)\s*10\^\{?(?P<power>[+-]?\d{1,4})\}?)?"
 )
 _MARGIN = 5e-7  # of numbers that count as equal: half a sixth decimal
 _BASE = re.compile(r"-?[\d.]+_\{?(\d+)\}?")
@@ -255,12 +259,17 @@ def _parsed(text: str, units: bool) -> Any:
     from dataclasses import replace
 
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+    from sympy import Derivative, Symbol
 
     latex = LatexExtractionConfig()
     latex = replace(latex, normalization_config=replace(latex.normalization_config, units=units))
     found = parse(f"\\boxed{{{text}}}", [latex, ExprExtractionConfig()], "no_fallback", parsing_timeout=None,
                   raise_on_error=True)
-    return found[0] if found else None
+    if not found:
+        return None
+    # dv/dt is an unknown of a differential equation; sympy would say that it is 0, for v names no function of t.
+    rates = {rate: Symbol(str(rate)) for rate in found[0].atoms(Derivative) if rate.expr.is_Symbol}
+    return found[0].xreplace(rates) if rates else found[0]
 
 
 def _verdict(gold: str, answer: str) -> str:
@@ -271,10 +280,11 @@ def _verdict(gold: str, answer: str) -> str:
     def equal(found: Any) -> bool:
         if found is None:
             return False
-        if isinstance(right, Expr) and isinstance(found, Expr) and not right.free_symbols | found.free_symbols:
+        if isinstance(right, Expr) and isinstance(found, Expr) and not right.free_symbols:
             size = abs(right.doit().evalf())
-            if size.is_Float and 0 < size < 0.01:  # math-verify compares six decimals, which are few of this number
-                return bool(abs(((found - right) / right).doit().evalf()) < _MARGIN)
+            change = ((found - right) / right).doit().evalf() if size.is_Float and 0 < size < 0.01 else None
+            if change is not None and change.is_comparable:  # six decimals, as math-verify has it, are few of this number
+                return bool(abs(change) < _MARGIN)
         return verify(right, found, timeout_seconds=None, raise_on_error=True)
 
     try:
