@@ -124,11 +124,13 @@ def budgets(profile: Profile, reference: float) -> pd.DataFrame:
     DataFrame
         Columns ``what, fraction, paper, ours``; tokens (per query). The paper's ``ε`` is unknown: NaN.
     """
-    rows = [("budget", s, float(paper.budget_of(s)), float(budget_per_query(s, reference))) for s in profile.scarcities]
+    study = paper.study_of(profile.model)
+    theirs = study.budgets_of(profile.scarcities)
+    rows = [("budget", s, float(theirs[s]), float(budget_per_query(s, reference))) for s in profile.scarcities]
     rows += [
         ("floor", profile.floor_fraction, float(paper.FLOOR), profile.floor_fraction * reference),
         ("ε", profile.epsilon_fraction, np.nan, profile.epsilon_fraction * reference),
-        ("cap", profile.cap / reference, float(paper.TABLE_5.max_new_tokens_7b), float(profile.cap)),
+        ("cap", profile.cap / reference, float(study.cap), float(profile.cap)),
     ]
     return pd.DataFrame(rows, columns=["what", "fraction", "paper", "ours"])
 

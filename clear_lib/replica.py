@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import expit, log_softmax, logit, ndtr, ndtri
 
-from . import experiments, paper, profiles, rollouts
+from . import comparison, experiments, importing, paper, profiles, rollouts
 from .forecasts import Array
 from .profiles import Profile
 from .streams import STREAMS, TIERS
@@ -28,25 +29,8 @@ from .streams import STREAMS, TIERS
 TIERS_OF = {2: ("moderate", "hard"), 3: ("moderate", "hard", "very hard")}
 
 
-class Source(NamedTuple):
-    """What a replica is fitted to: the model's name, its tables of accuracies and of data sets, its longest solution."""
-
-    model: str
-    table: paper.Cells
-    sets: Sequence[paper.DataSet]
-    cap: int
-
-    @property
-    def budgets(self) -> list[int]:
-        """Tokens per query of the table."""
-        return list(next(iter(self.table["uniform"].values())))
-
-
-#: The two studies of the paper that have a replica.
-SOURCES = {
-    "replica-7b": Source("Qwen2.5-Math-7B-Instruct", paper.TABLE_1, paper.TABLE_6, paper.TABLE_5.max_new_tokens_7b),
-    "replica-30b": Source("Qwen3-30B-A3B-Instruct", paper.TABLE_4, paper.TABLE_7, paper.TABLE_5.max_new_tokens_30b),
-}
+#: The replicas, by name: the studies of the paper that they are fitted to. Each can be a profile (:func:`adopt`).
+SOURCES = {f"replica-{size}": study for size, study in paper.STUDIES.items()}
 
 #: Nodes and weights for means over a standard normal variable.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(48)
@@ -241,9 +225,12 @@ def fit(
     shrink, mean_length
         See :func:`fit_forecaster`; ``mean_length`` is the training mean of the source if omitted.
     shares : mapping, optional
-        See :func:`fit_lengths`.
+        See :func:`fit_lengths`. The streams of Table 4 have the names of those of Table 1, and too few cells to tell
+        their shares: those of the 7B replica are taken if omitted.
     """
     source = SOURCES[name]
+    if shares is None and name == "replica-30b":
+        shares = fit("replica-7b", tiers=tiers)[0].shares
     lengths = fit_lengths(source.table["uniform"], pass_rates(source.sets, tiers), shares=shares)
     trained = training_mean(source.sets) if mean_length is None else mean_length
     return lengths, fit_forecaster(source.table["predictor"], lengths, trained, shrink)
@@ -343,7 +330,7 @@ def make_rollouts(lengths: Lengths, model: str, cap: int, per_tier: int = 2000, 
     same = {
         "dataset": "simulated", "split": "evaluation", "question": "", "gold": "", "prompt": "", "rung": "free",
         "sample": 0, "seed": seed, "temperature": 0.0, "cap": cap, "completion": None, "answer": None,
-        "model": f"replica of {model}", "revision": "simulated", "dtype": "none", "engine": "replica",
+        "model": f"replica of {model} (simulated)", "revision": "simulated", "dtype": "none", "engine": "replica",
         "engine_version": "1",
     }  # fmt: skip
     return pd.concat(parts, ignore_index=True).assign(**same)[rollouts.SCHEMA.names]
@@ -378,92 +365,94 @@ def make_forecasts(
     })  # fmt: skip
 
 
-def make_profile(
-    name: str, model: str, lengths: Lengths, pool: pd.DataFrame, budgets: Sequence[int], cap: int, seeds: int
-) -> Profile:
-    """A profile for a replica's pool: the paper's stream size, budgets and floor in tokens, and the fitted shares.
+def make_profile(name: str, lengths: Lengths, recorded: pd.DataFrame, seeds: int) -> Profile:
+    """A profile for a replica's rollouts: the paper's stream size, budgets and floor in tokens, and the fitted shares.
 
     ``ε`` is 32 tokens, the floor: chosen before any row of CLEAR was looked at.
     """
-    reference = experiments.reference_length(pool)
-    tiers = TIERS_OF[len(lengths.medians)]
+    source, reference, tiers = SOURCES[name], experiments.reference_length(recorded), TIERS_OF[len(lengths.medians)]
     shares = {
         stream: tuple(float(share[tiers.index(tier)]) if tier in tiers else 0.0 for tier in TIERS)
         for stream, share in lengths.shares.items()
     }
-    tiny = profiles.load("tiny")
+    sizes = {tier: int((recorded["tier"] == tier).sum()) for tier in tiers}
+    simulated = f"simulated forecasts: shrinkage and noise, fitted to the Predictor row of Table {source.number}"
+    seer = profiles.Forecaster("constant", simulated, tiers, "all", {})
     return replace(
-        tiny,
+        profiles.load("tiny"),
         name=name,
-        model=f"replica of {model}",
+        model=recorded["model"].iloc[0],
         revision="simulated",
-        cap=cap,
+        model_parameters=importing.weights_of(source.model),
+        engine="none",
+        prompts={"free": "{question}"},
+        rungs={"free": 1.0},
+        cap=source.cap,
         tiers=tiers,
-        pool_per_tier=len(pool) // len(tiers),
+        pool_per_tier=sizes,
+        predictor_per_tier=sizes,
+        sampled_per_tier=0,
         stream_size=paper.STREAM_SIZE,
         stream_seeds=seeds,
         stream_shares=shares,
-        scarcities=tuple(budget / reference for budget in budgets),
+        scarcities=tuple(budget / reference for budget in source.budgets),
         floor_fraction=paper.FLOOR / reference,
         epsilon_fraction=paper.FLOOR / reference,
+        predictor=seer,
+        teacher=replace(seer, label="stand-in for a teacher, the simulated forecast itself, and no instruction"),
     )
+
+
+def _made(
+    name: str, lengths: Lengths, forecaster: Forecaster, seeds: int, per_tier: int, seed: int
+) -> tuple[Profile, pd.DataFrame, pd.DataFrame]:
+    """Profile, rollouts and forecasts of a replica."""
+    source = SOURCES[name]
+    recorded = make_rollouts(lengths, source.model, source.cap, per_tier, seed)
+    rows = [row for row in source.sets if row.use == "evaluation"]
+    counts = np.array([sum(row.total for row in rows if row.tier == tier) for tier in TIERS_OF[3]], dtype=float)
+    if len(lengths.medians) == 2:
+        counts = np.array([counts[0], counts[1:].sum()])
+    foretold = make_forecasts(recorded, lengths, forecaster, counts / counts.sum(), seed)
+    return make_profile(name, lengths, recorded, seeds), recorded, foretold
 
 
 def study(
     name: str, lengths: Lengths, forecaster: Forecaster, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0
 ) -> tuple[Profile, pd.DataFrame]:
     """Profile and pool of a replica of :data:`SOURCES`, for :func:`clear_lib.experiments.run`."""
-    source = SOURCES[name]
-    model, cap = source.model, source.cap
-    recorded = make_rollouts(lengths, model, cap, per_tier, seed)
-    rows = [row for row in source.sets if row.use == "evaluation"]
-    counts = np.array([sum(row.total for row in rows if row.tier == tier) for tier in TIERS_OF[3]], dtype=float)
-    if len(lengths.medians) == 2:
-        counts = np.array([counts[0], counts[1:].sum()])
-    foretold = make_forecasts(recorded, lengths, forecaster, counts / counts.sum(), seed)
-    pool = experiments.make_pool(recorded, recorded, foretold)
-    return make_profile(name, model, lengths, pool, source.budgets, cap, seeds), pool
+    profile, recorded, foretold = _made(name, lengths, forecaster, seeds, per_tier, seed)
+    return profile, experiments.make_pool(recorded, recorded, foretold)
 
 
-def residuals(results: pd.DataFrame, table: paper.Cells, rows: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """A replica's results beside a printed table, cell by cell.
+def adopt(name: str, artifacts: str | Path, *, seeds: int = 12, per_tier: int = 2000) -> Path:
+    """Fit a replica and make it a profile with rollouts and forecasts of its own, in place of an earlier one.
 
     Parameters
     ----------
-    results : DataFrame
-        Of :func:`clear_lib.experiments.run`.
-    table : mapping
-        Table 1 or 4.
-    rows : mapping, optional
-        The printed row of each policy; its own, and the Oracle for both oracles, if omitted.
+    name : str
+        Of :data:`SOURCES`; also that of the profile.
+    artifacts : path
+        Folder of all profiles' artifacts.
+    seeds, per_tier : int
+        Streams of each kind, and questions of each tier.
 
     Returns
     -------
-    DataFrame
-        ``stream, budget, policy, paper, ours, low, high, error``; per cent, with the central 95% over streams.
-        ``paper`` is NaN where the paper has no such row. Then ``n`` (queries of a stream), ``seeds`` (streams) and a
-        ``verdict``: whether the paper's number is inside the interval.
+    Path
+        The profile's own file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such replica.
     """
-    found = experiments.interval(results, ["accuracy"], by=("stream", "budget_per_query", "policy"))
-    rows = {"oracle-paper": "oracle"} if rows is None else rows
-    paper_row = [
-        table[rows.get(policy, policy)][stream][budget] if rows.get(policy, policy) in table else np.nan
-        for policy, stream, budget in zip(found["policy"], found["stream"], found["budget_per_query"], strict=True)
-    ]
-    shown = pd.DataFrame({
-        "stream": found["stream"], "budget": found["budget_per_query"], "policy": found["policy"], "paper": paper_row,
-        "ours": 100 * found["accuracy"], "low": 100 * found["accuracy_low"], "high": 100 * found["accuracy_high"],
-    })  # fmt: skip
-    shown = shown.assign(error=shown["ours"] - shown["paper"], n=int(results["n"].iloc[0]), seeds=found["seeds"])
-    sides = [shown["paper"].isna(), shown["paper"] > shown["high"] + 1e-9, shown["paper"] < shown["low"] - 1e-9]
-    shown["verdict"] = np.select(sides, ["no such row", "paper higher", "paper lower"], default="inside")
-    return shown
-
-
-def mean_errors(results: pd.DataFrame, table: paper.Cells) -> pd.Series:
-    """Mean absolute error of each policy over all cells, in points (:func:`residuals`)."""
-    cells = residuals(results, table)
-    return cells["error"].abs().groupby(cells["policy"], sort=False).mean()
+    if name not in SOURCES:
+        raise ValueError(f"no replica {name!r}; known: {', '.join(SOURCES)}")
+    importing.clear_out(Path(artifacts) / name)
+    profile, recorded, foretold = _made(name, *fit(name), seeds, per_tier, 0)
+    file, _ = importing.leave(asdict(profile), {"evaluation": recorded}, foretold, Path(artifacts))
+    return file
 
 
 def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3, **variant: Any) -> dict[str, float]:
@@ -491,6 +480,7 @@ def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3
     profile, pool = study(name, lengths, forecaster, seeds=seeds)
     runs = [experiments.run(profile, pool, policies=["oracle", "oracle-paper", "clear-heuristic"])]
     runs.append(experiments.run(profile, pool, policies=["clear-auction", "clear"], fallback=fallback))
+    cells = comparison.compare(pd.concat(runs, ignore_index=True), source, at_scale=True)
     tiers = len(lengths.medians)
     uniform = row_errors(uniform_row(lengths, source.budgets), source.table["uniform"])
     predictor = row_errors(predictor_row(lengths, forecaster, source.budgets), source.table["predictor"])
@@ -499,11 +489,11 @@ def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3
         "uniform": uniform.abs().to_numpy().mean(),
         "predictor": predictor.abs().to_numpy().mean(),
     }
-    return fitted | mean_errors(pd.concat(runs, ignore_index=True), source.table).to_dict()
+    return fitted | summary(cells).set_index("policy")["mean"].to_dict()
 
 
 def summary(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of :func:`residuals` that the paper has, policy by policy.
+    """A replica's results (:func:`clear_lib.comparison.compare`) where the paper has a number, policy by policy.
 
     Returns
     -------
@@ -513,23 +503,11 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     """
     groups = cells.dropna(subset="paper").groupby("policy", sort=False)
     return pd.DataFrame({
-        "mean": groups["error"].agg(lambda error: error.abs().mean()),
-        "worst": groups["error"].agg(lambda error: error.abs().max()),
-        "bias": groups["error"].mean(),
-        "inside": groups["verdict"].agg(lambda verdict: 100 * (verdict == "inside").mean()),
+        "mean": groups["difference"].agg(lambda error: error.abs().mean()),
+        "worst": groups["difference"].agg(lambda error: error.abs().max()),
+        "bias": groups["difference"].mean(),
+        "inside": groups["verdict"].agg(lambda verdict: 100 * (verdict == comparison.INSIDE).mean()),
     }).reset_index()  # fmt: skip
-
-
-def table_3(profile: Profile, pool: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """Table 3 in a replica, at ``budget`` tokens per query: accuracy in per cent, a row a shape, a column a stream."""
-    profile = replace(profile, scarcities=(budget / experiments.reference_length(pool),))
-    only, rows = list(paper.TABLE_3["uniform"]), {}
-    for name in paper.TABLE_3:
-        shape = {"utility": name} if name in ("triangular", "quadratic") else {}
-        policy = "clear" if shape else name
-        results = experiments.run(profile, pool, policies=[policy], only=only, **shape)
-        rows[name] = 100 * results.groupby("stream", sort=False)["accuracy"].mean()
-    return pd.DataFrame(rows).T
 
 
 def training_mean(sets: Sequence[paper.DataSet]) -> float:
