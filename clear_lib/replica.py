@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import expit, log_softmax, logit, ndtr, ndtri
 
-from . import comparison, experiments, importing, paper, profiles, rollouts
+from . import comparison, experiments, importing, paper, profiles, rollouts, sensitivity
 from .forecasts import Array
 from .profiles import Profile
 from .streams import STREAMS, TIERS
@@ -267,6 +267,55 @@ def bootstrap(
         again = fit_lengths(rows["uniform"], rates, starts=2)
         fits.append(parameters(again, fit_forecaster(rows["predictor"], again, mean_length)))
     return pd.DataFrame(fits)
+
+
+def readings(
+    name: str, lengths: Lengths, forecaster: Forecaster, drawn: pd.DataFrame, *, seeds: int
+) -> list[sensitivity.Reading]:
+    """What the fit of a replica with two tiers leaves open: groups of parameters at both ends of their intervals.
+
+    Parameters
+    ----------
+    name, lengths, forecaster
+        A replica.
+    drawn : DataFrame
+        Of :func:`bootstrap`; the ends are its 2.5% and 97.5%.
+    seeds : int
+        Streams of each kind.
+    """
+    fitted, found = parameters(lengths, forecaster), []
+    for end, row in drawn.quantile([0.025, 0.975]).iterrows():
+        shares = {stream: row[f"{label}, {TIERS_OF[2][0]}"] for stream, label in STREAMS.items()}
+        shares = {stream: np.array([share, 1 - share]) for stream, share in shares.items()}
+        medians = np.array([lengths.medians[0], row["median, hard"]])
+        changed = {
+            "fitted shares of the first tier": (replace(lengths, shares=shares), forecaster, "uniform clear"),
+            "median, hard": (replace(lengths, medians=medians), forecaster, "uniform clear"),
+            "slope of the forecasts": (lengths, replace(forecaster, slope=row["slope of the forecasts"]), "predictor clear"),
+            "noise of the forecasts": (lengths, replace(forecaster, noise=row["noise of the forecasts"]), "predictor clear"),
+        }
+        for item, (other, seer, policies) in changed.items():
+            profile, pool = study(name, other, seer, seeds=seeds)
+            said = f"{end:.1%} of the bootstrap" if item not in fitted else f"{row[item]:.3g}"
+            ours = "as fitted" if item not in fitted else f"{fitted[item]:.3g}"
+            for policy in policies.split():
+                first = {"policies": [policy]}
+                second = first | {"profile": profile, "pool": pool}
+                found.append(sensitivity.Reading(item, ours, said, first, second))
+    return found
+
+
+def clear_errors(
+    name: str, profile: Profile, pool: pd.DataFrame, factors: Sequence[float], slacks: Sequence[float]
+) -> pd.DataFrame:
+    """Mean absolute error of the CLEAR row in points, by level of the forecasts (rows: factors) and ``ε`` (columns)."""
+    errors = {}
+    for slack in slacks:
+        runs = experiments.run_distorted(profile, pool, {each: each for each in factors}, policies=["clear"], epsilon=slack)
+        for factor, rows in runs.groupby("value"):
+            cells = comparison.compare(rows, SOURCES[name], at_scale=True)
+            errors[factor, slack] = cells["difference"].abs().mean()
+    return pd.Series(errors).unstack().rename_axis(index="level", columns="ε")
 
 
 def parameters(lengths: Lengths, forecaster: Forecaster | None = None) -> dict[str, float]:

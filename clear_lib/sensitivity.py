@@ -113,8 +113,8 @@ def sensitivity(profile: Profile, pool: pd.DataFrame, readings: Iterable[Reading
     for item, ours, other, first, second in readings:
         base, rows = served(first), served(second)
         change = rows["accuracy"].to_numpy() - base["accuracy"].to_numpy()
-        kept = rows[["stream", "stream_seed", "scarcity", "n", "accuracy"]]
-        parts.append(kept.assign(item=item, ours=ours, other=other, policy=base["policy"], change=change))
+        cells = base[["stream", "stream_seed", "scarcity", "n", "policy"]]
+        parts.append(cells.assign(item=item, ours=ours, other=other, accuracy=rows["accuracy"], change=change))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -135,3 +135,9 @@ def movement(changes: pd.DataFrame) -> pd.DataFrame:
     worst = cells.loc[cells["change"].abs().groupby([cells[name] for name in by], sort=False).idxmax()]
     worst = worst.rename(columns=lambda name: name.replace("change", "worst"))
     return table.merge(worst, on=by).assign(n=int(changes["n"].iloc[0]))
+
+
+def widest(moved: pd.DataFrame) -> pd.DataFrame:
+    """Of :func:`movement`, for each item and policy the reading whose mean moves most."""
+    groups = [moved["item"], moved["policy"]]
+    return moved.loc[moved["change"].abs().groupby(groups, sort=False).idxmax()]
