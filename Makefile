@@ -71,7 +71,8 @@ readme: $(INSTALLED) ## the README's table of claims, from the results of the la
 	$(PY) -m clear_lib.verdicts README.md artifacts/tiny/results
 
 clean: ## remove the book and the executed chapters; .venv and the recorded rollouts stay
-	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/predictor artifacts/*/results
+	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/results artifacts/replica-* \
+	  $(filter-out artifacts/imported/%,$(wildcard artifacts/*/predictor))
 
 # ---- install ------------------------------------------------------------------------------------------------
 .venv/installed: pyproject.toml constraints.txt
@@ -87,7 +88,7 @@ clear_lib/profiles/%.yaml:
 
 # `recorded` only says when the recording was last complete: recording again keeps every rollout it finds.
 ifneq ($(REPLICA),)
-$(SETTINGS): $(MODULES) | $(INSTALLED)
+$(SETTINGS): $(MODULES) clear_lib/profiles/tiny.yaml | $(INSTALLED)
 	$(PY) -m clear_lib replicate $(PROFILE)
 $(RECORDED): $(SETTINGS)
 	@touch $@

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from clear_lib import comparison, experiments, paper, profiles, replica, rollouts
+from clear_lib.cli import main
 from clear_lib.policies import OF_THE_PAPER
 
 SOURCE = paper.STUDIES["7b"]
@@ -143,6 +145,32 @@ def test_a_replica_is_a_profile_of_its_own(name, tmp_path):
     again = profiles.load(replica.adopt(name, tmp_path, seeds=1, per_tier=500))
     results = experiments.run(again, experiments.read_pool(again, tmp_path), policies=[*OF_THE_PAPER, "clear-sequential"])
     assert results["accuracy"].tolist() == first
+
+
+def test_the_command_says_what_to_do_next(tmp_path, capsys):
+    assert main(["replicate", "replica-30b", "--artifacts", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "(simulated)" in said and "make book PROFILE=replica-30b" in said
+
+
+def test_readings_move_one_group_of_parameters(lengths, forecaster):
+    drawn = pd.DataFrame([replica.parameters(lengths, forecaster)] * 2)
+    moved = replica.readings("replica-7b", lengths, forecaster, drawn, seeds=1)
+    assert len(moved) == 2 * 4 * 2 and {r.first["policies"][0] for r in moved} == {"uniform", "predictor", "clear"}
+    profile, pool = replica.study("replica-7b", lengths, forecaster, seeds=1)
+    base = experiments.run(profile, pool, policies=["clear"], only=["balanced"])
+    for reading in moved:
+        again = experiments.run(**reading.second | {"policies": ["clear"], "only": ["balanced"]})
+        assert again["accuracy"].tolist() == base["accuracy"].tolist(), "the ends are the fit itself here"
+
+
+def test_errors_of_clear_by_level_and_slack(made):
+    profile, pool = made
+    errors = replica.clear_errors("replica-7b", replace(profile, stream_seeds=1), pool, (1.0, 1.5), (32, 128))
+    assert errors.shape == (2, 2) and (errors > 0).all(axis=None)
+    runs = experiments.run(replace(profile, stream_seeds=1), pool, policies=["clear"], epsilon=128)
+    cells = comparison.compare(runs, SOURCE, at_scale=True)
+    assert errors.loc[1.0, 128] == pytest.approx(cells["difference"].abs().mean())
 
 
 def test_an_unknown_replica_is_named(tmp_path):
