@@ -111,9 +111,9 @@ def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
     return pool.assign(**changed)
 
 
-def reference_length(pool: pd.DataFrame) -> float:
-    """Mean length of the pool's free rollouts, tokens: the unit of budgets, floor and ``ε``."""
-    return float(pool["length"].mean())
+def reference_length(profile: Profile, pool: pd.DataFrame) -> float:
+    """The unit of budgets, floor and ``ε``, tokens: the profile's, or the mean length of the pool's free rollouts."""
+    return profile.reference_length or float(pool["length"].mean())
 
 
 def budgets(profile: Profile, reference: float) -> pd.DataFrame:
@@ -240,7 +240,7 @@ def served_streams(
     ``sweep`` names one setting and its values: a policy that has the setting is served with each of them.
     ``settings`` go to all policies, and to :func:`serve`.
     """
-    reference = reference_length(pool)
+    reference = reference_length(profile, pool)
     if sweep and len(sweep) != 1:
         raise ValueError(f"a sweep has one setting, got {', '.join(sweep)}")
     ((axis, values),) = sweep.items() if sweep else [(None, [])]
@@ -460,7 +460,7 @@ def arrivals(profile: Profile, pool: pd.DataFrame, rate: float, scarcities: Iter
             accounting="refunds", cap=profile.cap,
         )  # fmt: skip
 
-    tokens = {scarcity: budget_per_query(scarcity, reference_length(pool)) for scarcity in scarcities}
+    tokens = {scarcity: budget_per_query(scarcity, reference_length(profile, pool)) for scarcity in scarcities}
     start = {scarcity: batch(pool, each * len(pool)).price for scarcity, each in tokens.items()}
     rows = []
     for stream in profile.stream_shares:

@@ -419,7 +419,7 @@ def make_profile(name: str, lengths: Lengths, recorded: pd.DataFrame, seeds: int
 
     ``ε`` is 32 tokens, the floor: chosen before any row of CLEAR was looked at.
     """
-    source, reference, tiers = SOURCES[name], experiments.reference_length(recorded), TIERS_OF[len(lengths.medians)]
+    source, reference, tiers = SOURCES[name], float(recorded["length"].mean()), TIERS_OF[len(lengths.medians)]
     shares = {
         stream: tuple(float(share[tiers.index(tier)]) if tier in tiers else 0.0 for tier in TIERS)
         for stream, share in lengths.shares.items()

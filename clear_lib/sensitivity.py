@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
 def open_items(profile: Profile, pool: pd.DataFrame) -> list[Reading]:
     """What the paper leaves open, each as our choice and others over the range that we find plausible."""
-    reference, log = reference_length(pool), np.log(pool["threshold"])
+    reference, log = reference_length(profile, pool), np.log(pool["threshold"])
     epsilon, floor = (part * reference for part in (profile.epsilon_fraction, profile.floor_fraction))
     found: list[Reading] = []
 

@@ -86,7 +86,7 @@ def test_rollouts_have_the_schema_and_the_rates(lengths):
 
 def test_the_profile_has_the_papers_budgets_and_floor(made):
     profile, pool = made
-    reference = experiments.reference_length(pool)
+    reference = experiments.reference_length(profile, pool)
     assert [experiments.budget_per_query(s, reference) for s in profile.scarcities] == list(paper.BUDGETS)
     assert experiments.settings_of(profile, reference, "clear")["epsilon"] == pytest.approx(32)
     assert all(sum(shares) == pytest.approx(1) for shares in profile.stream_shares.values())
