@@ -130,7 +130,8 @@ def data(rollouts: pd.DataFrame, sets: Sequence[paper.DataSet], use: str) -> pd.
             (tier, "mean length (tokens)", sum(row.total * row.mean_length for row in theirs) / total, mean,
              mean - error, mean + error, n),
         ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["tier", "what", "paper", "ours", "low", "high", "n"])
+    # As objects: counts stay whole numbers.
+    table = pd.DataFrame(rows, columns=["tier", "what", "paper", "ours", "low", "high", "n"], dtype=object)
     table["difference"] = table["ours"] - table["paper"]
     counted = table["what"] == "questions"
     table["verdict"] = np.where(counted | table["ours"].isna(), "", _inside(table))

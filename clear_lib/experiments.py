@@ -214,7 +214,8 @@ def serve(
         settings |= {"lengths": lengths, "correct": correct, "estimates": estimates}
         if "estimates" in POLICIES[policy].needs:
             caps = allocate(forecasts, budget, policy, cap=profile.cap, **settings).tokens
-            rungs = serving.choose_rungs(caps, estimates, profile.rungs)
+            units = estimates if profile.rung_unit == "free length" else np.ones(len(queries))
+            rungs = serving.choose_rungs(caps, units, profile.rungs)
             for rung in profile.rungs:
                 lengths = np.where(rungs == rung, queries[f"length@{rung}"], lengths)
                 correct = np.where(rungs == rung, queries[f"correct@{rung}"], correct)

@@ -296,8 +296,9 @@ def readings(
         }
         for item, (other, seer, policies) in changed.items():
             profile, pool = study(name, other, seer, seeds=seeds)
-            said = f"{end:.1%} of the bootstrap" if item not in fitted else f"{row[item]:.3g}"
-            ours = "as fitted" if item not in fitted else f"{fitted[item]:.3g}"
+            ours, said = "as fitted", f"{end:.1%} of the bootstrap"
+            if item in fitted:
+                ours, said = (f"{value:,.0f} tokens" if value > 1 else f"{value:.2f}" for value in (fitted[item], row[item]))
             for policy in policies.split():
                 first = {"policies": [policy]}
                 second = first | {"profile": profile, "pool": pool}

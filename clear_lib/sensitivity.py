@@ -82,12 +82,12 @@ def open_items(profile: Profile, pool: pd.DataFrame) -> list[Reading]:
     add("shares of the streams", "the profile's", "uniform clear", fit)
     level = {name: {"pool": distorted(pool, factor)} for name, factor in (("half", 0.5), ("twice", 2.0))}
     add("level of the forecasts", "as predicted", "clear", level)
-    bent = {f"τ̂ to the power {a:g}": {"pool": distorted(pool, np.exp((a - 1) * (log - log.mean())))} for a in (0.5, 2.0)}
+    bent = {f"τ̂ to the power {a:g}": {"pool": distorted(pool, np.exp((a - 1) * (log - log.mean())))} for a in (0.5, 1.5)}
     add("shrinkage of the forecasts", "as predicted", "predictor clear", bent)
     if not np.array_equal(pool["estimate"], pool["threshold"]):
         add("teacher of TALE-EP", "a stand-in", "tale-ep", {"the predictor": {"pool": pool.assign(estimate=pool["threshold"])}})
     if (context := round(CONTEXT * reference)) < profile.cap:
-        add("longest solution", f"{profile.cap:,} tokens", "uniform clear",
+        add("longest solution", f"{profile.cap:,} tokens", "oracle clear",
             {f"{context:,}": {"profile": replace(profile, cap=context)}})  # fmt: skip
     return found
 

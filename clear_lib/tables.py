@@ -40,7 +40,7 @@ def _number(value: Any, sign: str = "") -> str:
     if isinstance(value, str) or pd.isna(value):
         return value if isinstance(value, str) else ""
     whole = isinstance(value, (int, np.integer)) or abs(value) >= 1000
-    return f"{value:{sign},.0f}" if whole else f"{value:{sign}.1f}"
+    return f"{value:{sign},.0f}" if whole else f"{round(value, 1) + 0.0:{sign}.1f}"
 
 
 def _interval(low: Any, high: Any, sign: str = "") -> str:
@@ -65,7 +65,7 @@ def against(table: pd.DataFrame, caption: str) -> Styler:
 
     known = {"difference", "low", "high", "seeds", "scarcity", "tokens", "paper_tokens", *SHAPE}
     rest = [name for name in table if name not in known and "gain" not in name]
-    shown = pd.DataFrame({name: table[name].map(label) for name in rest})
+    shown = pd.DataFrame({name: table[name].map(label) if name in ("stream", "policy") else table[name] for name in rest})
     if "tokens" in table:
         shown["budget"] = both("tokens", "paper_tokens")
         if table["gain"].notna().any():
@@ -117,7 +117,7 @@ def code() -> pd.DataFrame:
 
 
 def movements(table: pd.DataFrame, caption: str) -> Styler:
-    """How far results move with what the paper leaves open, for display.
+    """How far results move with what the paper leaves open, for display, with the interval in brackets.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def movements(table: pd.DataFrame, caption: str) -> Styler:
             "n": table["seeds"].map(str) + " × " + table["n"].map(str),
         }
     )
-    return captioned(shown, caption).hide()
+    return captioned(shown, f"{caption} In brackets: the central 95% over the streams that were drawn.").hide()
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:

@@ -120,6 +120,14 @@ def test_tale_ep_is_replayed_on_the_rung_it_chose(profile, pool):
     assert set(others["rung"]) == {"free"}
 
 
+def test_a_ladder_in_tokens_is_chosen_by_the_cap_alone(profile, pool):
+    ladder = dataclasses.replace(profile, rung_unit="tokens", rungs={"quick": 10, "normal": 30, "careful": 100})
+    queries = experiments.draw_stream(profile, pool, "balanced", 0)
+    served = experiments.serve(ladder, queries, "tale-ep", 0.78, experiments.reference_length(profile, pool)).queries
+    for rung, low, high in (("quick", 0, 30), ("normal", 30, 100), ("careful", 100, np.inf)):
+        assert served.loc[served["rung"] == rung, "granted"].between(low, high, inclusive="left").all()
+
+
 def test_policies_are_paired_by_seed_and_a_seed_is_a_stream(profile, pool):
     one = experiments.draw_stream(profile, pool, "balanced", 1)
     assert one.equals(experiments.draw_stream(profile, pool, "balanced", 1))
