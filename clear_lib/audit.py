@@ -100,11 +100,6 @@ def sizes_that_fit(values: Iterable[float], most: int = 1000) -> list[int]:
     return [n for n in range(1, most + 1) if all(fits(value, n) for value in values)]
 
 
-def chance_of_even_digits(values: Sequence[float]) -> float:
-    """Chance that the last digit of every value is even although any digit was as likely: ``2^-k``."""
-    return 0.5 ** len(values)
-
-
 def runs_needed(value: float, tasks: int, most: int = 100) -> int | None:
     """Fewest runs of ``tasks`` tasks whose mean accuracy can be the printed one; None if more than ``most``."""
     return next((runs for runs in range(1, most + 1) if fits(value, runs * tasks)), None)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-TITLE = "The Shadow Price of Reasoning: Economic Perspective on Optimal Budget Allocation for LLMs"
-
 #: Tokens per query of Table 1 and Table 4.
 BUDGETS = (256, 512, 1024, 2048)
 BUDGETS_30B = (1024, 4096)

@@ -60,6 +60,13 @@ def test_settings_stand_beside_table_5():
     assert large.loc["most new tokens", "paper"] == "16,384" and large.loc["decoding", "ours"] == "as recorded"
 
 
+def test_data_show_whole_counts():
+    rollouts = pd.DataFrame({"tier": ["easy", "hard"] * 30, "verdict": ["correct", "wrong"] * 30, "length": 20})
+    shown = tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c").data.set_index(["tier", "what"])
+    assert shown.loc[("all", "questions"), ["paper", "ours", "difference", "n"]].tolist() == ["1,547", "60", "-1,487", "60"]
+    assert shown.loc[("hard", "Pass@1 (%)"), ["paper", "ours"]].tolist() == ["15.0", "0.0"]
+
+
 def test_table_2_is_marked_as_not_run():
     shown = tables.against(tables.code(), "c").data
     assert len(shown) == 6 and set(shown["verdict"]) == {"not yet run"} and set(shown["ours"]) == {""}
