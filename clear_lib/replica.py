@@ -158,17 +158,13 @@ def fit_lengths(
         model = build(x)
         return np.concatenate([(uniform_row(model, budgets) - wanted).ravel(), 100 * (model.rates - rates) / SOFT])
 
-    rng, first = np.random.default_rng(seed), math.log(2 * budgets[0])
-    found = []
+    rng, first, found = np.random.default_rng(seed), math.log(2 * budgets[0]), []
+    top = [] if shares else logit(np.clip(wanted.max(axis=1) / 100 / rates[0], 0.05, 0.9))
+    guess = np.pad(np.reshape(top, (-1, 1)), ((0, 0), (0, tiers - 2))).ravel()
     for _ in range(starts):
-        share = [] if shares is None else None
-        if share is not None:
-            top = np.clip(wanted.max(axis=1) / 100 / rates[0], 0.05, 0.9)
-            share = np.concatenate([[logit(each)] + [0.0] * (tiers - 2) for each in top])
-            share = share + 0.2 * rng.normal(size=share.size)
+        share = guess + 0.2 * rng.normal(size=guess.size)
         start = np.concatenate([
-            [first + 0.3 * rng.normal()], 0.3 * rng.normal(size=tiers - 1), [-0.7 + 0.2 * rng.normal()],
-            logit(rates), [] if share is None else share,
+            [first + 0.3 * rng.normal()], 0.3 * rng.normal(size=tiers - 1), [-0.7 + 0.2 * rng.normal()], logit(rates), share,
         ])  # fmt: skip
         found.append(least_squares(residuals, start))
     return build(min(found, key=lambda fit: fit.cost).x)

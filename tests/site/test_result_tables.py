@@ -79,3 +79,17 @@ def test_listings_show_accuracy_and_interval_of_the_results(pages, results):
             ), (caption, row)
             shown.add((stream, budget, policies[cells["policy"]]))
     assert shown == set(results.index)
+
+
+def test_every_table_of_results_ends_in_the_same_columns(pages):
+    found = {}
+    for name, page in pages.items():
+        for table in page.select("article table"):
+            header = [cell.get_text(" ", strip=True) for cell in table.find("tr").find_all(["th", "td"])]
+            if {"paper", "verdict"} <= set(header):
+                found.setdefault(name.rsplit("/", 1)[-1], []).append(header[-6:])
+    assert set(found) >= {
+        "08_table_1.html", "09_variants.html", "15_replica.html", "16_verdict.html"
+    }  # fmt: skip
+    for name, headers in found.items():
+        assert all(header == ["paper", "ours", "difference", "95% interval", "n", "verdict"] for header in headers), name
