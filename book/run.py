@@ -3,8 +3,8 @@
 The executed notebook is moved into place only when every cell has run, so a failure leaves the result of the
 last good run; it exits with status 1 and says which notebook, which cell and what error.
 
-A profile that was imported or simulated has a file of its own, `profile.yaml` beside its chapters, and not all that a study has.
-Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
+A profile that was imported or simulated has a file of its own, `profile.yaml` beside its chapters, and not all that a
+study has. Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
 becomes a page that says so.
 
 How a page was made (profile, versions, seed, machine, time) stands in a box at its end, and beside the chapter as JSON.
@@ -41,7 +41,7 @@ GLUED = re.compile(r"\{glue:text\}`([\w-]+)(?::[^`]*)?`")
 
 
 def lacking(made):
-    """What the imported or simulated profile whose artifacts are in `made` cannot give to a notebook: names of NEEDS."""
+    """What the made profile whose artifacts are in `made` cannot give to a notebook: names of NEEDS."""
     kinds = {"samples": "sampled", "lessons": "predictor"}
     return set(NEEDS) - {need for need, kind in kinds.items() if (made / "rollouts" / kind).is_dir()}
 
@@ -65,7 +65,8 @@ def told(notebook, profile):
              for cell in notebook.cells for output in cell.get("outputs", [])}  # fmt: skip
     title, *_ = notebook.cells
     head, _, rest = title.source.partition("\n")
-    kind, source = ("Simulated", "chapters/15_replica.ipynb") if profile.get("revision") == "simulated" else ("Imported", "your_rollouts.md")
+    simulated = profile.get("revision") == "simulated"
+    kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
     said = (f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
             f"**{profile['model']}** ([](../{source})). Its words were written for the default book: where it says "
             f"*our* or *embedded* model, read {profile['model']}.\n:::\n")  # fmt: skip

@@ -16,7 +16,7 @@ from .streams import TIERS
 #: The paper's row that a policy is compared with, where it has another name: the paper reports one oracle.
 PAPER_ROW = {"oracle-paper": "oracle"}
 
-#: Verdicts of :func:`compare`: on the gain over Uniform; at the paper's scale, and of :func:`data`, on the number itself.
+#: Verdicts of :func:`compare`: on the gain over Uniform; at the paper's scale (and of :func:`data`) on the number.
 SAME, OPPOSITE, UNDECIDED, BASELINE = "same sign", "opposite sign", "undecided", "baseline"
 INSIDE, HIGHER, LOWER = "inside", "paper higher", "paper lower"
 #: Of both, where the paper has no number.
@@ -24,7 +24,11 @@ ABSENT = "not in the paper"
 
 
 def compare(
-    results: pd.DataFrame, study: paper.Study, printed: Mapping[str, Mapping[str, Any]] | None = None, *, at_scale: bool = False
+    results: pd.DataFrame,
+    study: paper.Study,
+    printed: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    at_scale: bool = False,
 ) -> pd.DataFrame:
     """Results beside a table of accuracies of the paper, cell by cell.
 
@@ -35,8 +39,8 @@ def compare(
     Parameters
     ----------
     results : DataFrame
-        Of :func:`clear_lib.experiments.run`; without the policy ``uniform`` there are no gains. Rows of a sweep over ``utility`` count as
-        rows of Table 3.
+        Of :func:`clear_lib.experiments.run`; without the policy ``uniform`` there are no gains. CLEAR with another
+        ``utility`` counts as a policy of that name (Table 3).
     study : Study
         Says which printed budget each of ours stands for, and which table is meant.
     printed : mapping, optional
@@ -54,8 +58,9 @@ def compare(
         ``paper`` is NaN where the paper has no such row.
     """
     printed = study.table if printed is None else printed
-    shapes = (results["policy"] == "clear") & results.get("value", results["policy"]).isin(["triangular", "quadratic"])
-    rows = results.assign(policy=results["value"].where(shapes, results["policy"]) if shapes.any() else results["policy"])
+    rows, value = results.copy(), results.get("value", results["policy"])
+    shapes = (rows["policy"] == "clear") & value.isin(["triangular", "quadratic"])
+    rows.loc[shapes, "policy"] = value[shapes]
     rows = gains(rows) if (rows["policy"] == "uniform").any() else rows.assign(gain=np.nan)
     by = ["stream", "scarcity", "policy"]
     table = interval(rows, ["accuracy", "gain"], by)
@@ -77,9 +82,8 @@ def compare(
     table = table.rename(columns=names)
     unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
     same = np.sign(table["gain"]) == np.sign(table["paper_gain"])
-    on_gain = np.select(
-        [table["policy"] == "uniform", table["paper"].isna(), unclear, same], [BASELINE, ABSENT, UNDECIDED, SAME], OPPOSITE
-    )
+    cases = [table["policy"] == "uniform", table["paper"].isna(), unclear, same]
+    on_gain = np.select(cases, [BASELINE, ABSENT, UNDECIDED, SAME], OPPOSITE)
     table = table.assign(difference=table["ours"] - table["paper"], verdict=_inside(table) if at_scale else on_gain)
     columns = [
         "stream", "scarcity", "policy", "tokens", "paper_tokens", "paper", "ours", "difference", "low", "high",

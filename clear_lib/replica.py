@@ -164,7 +164,8 @@ def fit_lengths(
     for _ in range(starts):
         share = guess + 0.2 * rng.normal(size=guess.size)
         start = np.concatenate([
-            [first + 0.3 * rng.normal()], 0.3 * rng.normal(size=tiers - 1), [-0.7 + 0.2 * rng.normal()], logit(rates), share,
+            [first + 0.3 * rng.normal()], 0.3 * rng.normal(size=tiers - 1), [-0.7 + 0.2 * rng.normal()],
+            logit(rates), share,
         ])  # fmt: skip
         found.append(least_squares(residuals, start))
     return build(min(found, key=lambda fit: fit.cost).x)
@@ -284,18 +285,19 @@ def readings(
         shares = {stream: row[f"{label}, {TIERS_OF[2][0]}"] for stream, label in STREAMS.items()}
         shares = {stream: np.array([share, 1 - share]) for stream, share in shares.items()}
         medians = np.array([lengths.medians[0], row["median, hard"]])
+        slope, noise = row["slope of the forecasts"], row["noise of the forecasts"]
         changed = {
-            "fitted shares of the first tier": (replace(lengths, shares=shares), forecaster, "uniform clear"),
-            "median, hard": (replace(lengths, medians=medians), forecaster, "uniform clear"),
-            "slope of the forecasts": (lengths, replace(forecaster, slope=row["slope of the forecasts"]), "predictor clear"),
-            "noise of the forecasts": (lengths, replace(forecaster, noise=row["noise of the forecasts"]), "predictor clear"),
+            "fitted shares of the first tier": (replace(lengths, shares=shares), forecaster, "uniform"),
+            "median, hard": (replace(lengths, medians=medians), forecaster, "uniform"),
+            "slope of the forecasts": (lengths, replace(forecaster, slope=slope), "predictor"),
+            "noise of the forecasts": (lengths, replace(forecaster, noise=noise), "predictor"),
         }
-        for item, (other, seer, policies) in changed.items():
+        for item, (other, seer, baseline) in changed.items():
             profile, pool = study(name, other, seer, seeds=seeds)
             ours, said = "as fitted", f"{end:.1%} of the bootstrap"
             if item in fitted:
-                ours, said = (f"{value:,.0f} tokens" if value > 1 else f"{value:.2f}" for value in (fitted[item], row[item]))
-            for policy in policies.split():
+                ours, said = (f"{x:,.0f} tokens" if x > 1 else f"{x:.2f}" for x in (fitted[item], row[item]))
+            for policy in (baseline, "clear"):
                 first = {"policies": [policy]}
                 second = first | {"profile": profile, "pool": pool}
                 found.append(sensitivity.Reading(item, ours, said, first, second))
@@ -306,9 +308,9 @@ def clear_errors(
     name: str, profile: Profile, pool: pd.DataFrame, factors: Sequence[float], slacks: Sequence[float]
 ) -> pd.DataFrame:
     """Mean absolute error of the CLEAR row in points, by level of the forecasts (rows: factors) and ``ε`` (columns)."""
-    errors = {}
+    errors, level = {}, {factor: factor for factor in factors}
     for slack in slacks:
-        runs = experiments.run_distorted(profile, pool, {each: each for each in factors}, policies=["clear"], epsilon=slack)
+        runs = experiments.run_distorted(profile, pool, level, policies=["clear"], epsilon=slack)
         for factor, rows in runs.groupby("value"):
             cells = comparison.compare(rows, SOURCES[name], at_scale=True)
             errors[factor, slack] = cells["difference"].abs().mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,9 +18,10 @@ CONTEXT = 4096 / paper.REFERENCE_LENGTH
 
 
 class Reading(NamedTuple):
-    """Two readings of something that the paper leaves open: what each is called, and how :func:`clear_lib.experiments.run` is called for it.
+    """Two readings of something that the paper leaves open: what each is called, and how it is run.
 
-    ``first`` and ``second`` hold ``policies`` and settings, and a ``profile`` or a ``pool`` in place of the study's.
+    ``first`` and ``second`` are arguments of :func:`clear_lib.experiments.run`: ``policies`` and settings, and a
+    ``profile`` or a ``pool`` in place of the study's.
     """
 
     item: str
@@ -28,6 +29,28 @@ class Reading(NamedTuple):
     other: str
     first: Mapping[str, Any]
     second: Mapping[str, Any]
+
+
+def _other_shares(profile: Profile, pool: pd.DataFrame) -> dict[str, dict[str, Profile]]:
+    """The profile with other stream shares of the tiers in play, as far as the pool can fill the streams."""
+    there, found = np.isin(streams.TIERS, profile.tiers), {}
+    sizes = [int((pool["tier"] == tier).sum()) for tier in streams.TIERS]
+    changes = {
+        "first tier - 0.05": lambda first, rest: (first - 0.05, rest),
+        "first tier + 0.05": lambda first, rest: (first + 0.05, rest),
+        "rest in equal parts": lambda first, rest: (first, np.ones(rest.size)),
+    }
+    for name, change in changes.items() if there.sum() > 1 else ():
+        moved = {}
+        for stream, given in profile.stream_shares.items():
+            first, rest = change(*np.split(np.array(given)[there], [1]))
+            first, shares = first.clip(0, 1), np.zeros(there.size)
+            shares[there] = np.append(first, (1 - first) * rest / rest.sum())
+            moved[stream] = tuple(map(float, shares))
+        fits = all((streams.tier_counts(each, profile.stream_size) <= sizes).all() for each in moved.values())
+        if fits and not np.allclose(list(moved.values()), list(profile.stream_shares.values())):
+            found[name] = {"profile": replace(profile, stream_shares=moved)}
+    return found
 
 
 def open_items(profile: Profile, pool: pd.DataFrame) -> list[Reading]:
@@ -42,22 +65,6 @@ def open_items(profile: Profile, pool: pd.DataFrame) -> list[Reading]:
             first = {"policies": [policy], **base}
             found.extend(Reading(item, ours, name, first, first | dict(change)) for name, change in others.items())
 
-    def shares(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
-        """The profile with other stream shares of the tiers in play."""
-        there = np.isin(streams.TIERS, profile.tiers)
-        moved = {}
-        for stream, given in profile.stream_shares.items():
-            moved[stream] = np.zeros(len(streams.TIERS))
-            moved[stream][there] = change(np.array(given)[there])
-        return {"profile": replace(profile, stream_shares={name: tuple(part) for name, part in moved.items()})}
-
-    def lead(by: float) -> Callable[[np.ndarray], np.ndarray]:
-        """The first tier's share changed, the others in proportion."""
-        def change(part: np.ndarray) -> np.ndarray:
-            first = np.clip(part[0] + by, 0.0, 1.0)
-            return np.append(first, part[1:] * (1 - first) / part[1:].sum())
-        return change
-
     slack = {f"{k} × as much": {"epsilon": k * epsilon} for k in (4, 16)}
     add("ε of eq. 16", f"{epsilon:.3g} tokens", "clear", slack)
     static = {f"static, 1/β = {part:g} of the mean length": {"decay": 1 / (part * reference)} for part in (0.1, 0.4)}
@@ -69,26 +76,24 @@ def open_items(profile: Profile, pool: pd.DataFrame) -> list[Reading]:
     add("initial velocity v0", "1", "clear", {"100": {"velocity": 100.0}})
     add("tolerance of the bisection", "40 halvings", "clear", {"20 halvings": {"iterations": 20}})
     add("branch for ample budgets", "none", "clear clear-auction", {"proportional": {"fallback": True}})
-    add("affine rule of eq. 25", "α·(τ̂ + mean)", "clear-heuristic clear-auction", {"τ̂ + α·mean": {"affine": "shift"}})
+    shift = {"τ̂ + α·mean": {"affine": "shift"}}
+    add("affine rule of eq. 25", "α·(τ̂ + mean)", "clear-heuristic clear-auction", shift)
     add("cutoff κ of Heuristic", "1", "clear-heuristic", {"0.5": {"kappa": 0.5}, "2": {"kappa": 2.0}})
-    add("floor of eq. 20", f"{floor:.3g} tokens", "predictor tale-ep", {"0": {"floor": 0.0}, "4 × as much": {"floor": 4 * floor}})
+    least = {"0": {"floor": 0.0}, "4 × as much": {"floor": 4 * floor}}
+    add("floor of eq. 20", f"{floor:.3g} tokens", "predictor tale-ep", least)
     add("queries that the oracle sorts", "the solvable", "oracle", {"all": {"policies": ["oracle-paper"]}})
-    others = {"first tier - 0.05": shares(lead(-0.05)), "first tier + 0.05": shares(lead(0.05)),
-              "rest in equal parts": shares(lambda part: np.append(part[0], np.full(part.size - 1, (1 - part[0]) / (part.size - 1))))}
-    sizes = [int((pool["tier"] == tier).sum()) for tier in streams.TIERS]
-    fit = {name: other for name, other in others.items() if other["profile"].stream_shares != profile.stream_shares
-           and all((streams.tier_counts(each, profile.stream_size) <= sizes).all()
-                   for each in other["profile"].stream_shares.values())}  # fmt: skip
-    add("shares of the streams", "the profile's", "uniform clear", fit)
+    add("shares of the streams", "the profile's", "uniform clear", _other_shares(profile, pool))
     level = {name: {"pool": distorted(pool, factor)} for name, factor in (("half", 0.5), ("twice", 2.0))}
     add("level of the forecasts", "as predicted", "clear", level)
-    bent = {f"τ̂ to the power {a:g}": {"pool": distorted(pool, np.exp((a - 1) * (log - log.mean())))} for a in (0.5, 1.5)}
+    bends = {a: np.exp((a - 1) * (log - log.mean())) for a in (0.5, 1.5)}
+    bent = {f"τ̂ to the power {a:g}": {"pool": distorted(pool, bend)} for a, bend in bends.items()}
     add("shrinkage of the forecasts", "as predicted", "predictor clear", bent)
     if not np.array_equal(pool["estimate"], pool["threshold"]):
-        add("teacher of TALE-EP", "a stand-in", "tale-ep", {"the predictor": {"pool": pool.assign(estimate=pool["threshold"])}})
+        taught = {"the predictor": {"pool": pool.assign(estimate=pool["threshold"])}}
+        add("teacher of TALE-EP", "a stand-in", "tale-ep", taught)
     if (context := round(CONTEXT * reference)) < profile.cap:
-        add("longest solution", f"{profile.cap:,} tokens", "oracle clear",
-            {f"{context:,}": {"profile": replace(profile, cap=context)}})  # fmt: skip
+        capped = {f"{context:,}": {"profile": replace(profile, cap=context)}}
+        add("longest solution", f"{profile.cap:,} tokens", "oracle clear", capped)
     return found
 
 
@@ -98,8 +103,8 @@ def sensitivity(profile: Profile, pool: pd.DataFrame, readings: Iterable[Reading
     Returns
     -------
     DataFrame
-        A row for each reading, stream, seed and budget: ``item, ours, other, policy`` (of our choice), the keys of
-        :func:`clear_lib.experiments.run`, ``accuracy`` under the other reading and ``change``, the difference from ours, paired.
+        A row for each reading, stream, seed and budget (``stream, stream_seed, scarcity, n``): ``item, ours, other,
+        policy`` (of our choice), ``accuracy`` under the other reading and ``change``, its difference from ours, paired.
     """
     known: dict[str, pd.DataFrame] = {}
 
@@ -125,8 +130,8 @@ def movement(changes: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         ``item, ours, other, policy``; ``change`` of the mean over all cells of stream and budget, with ``change_low``
-        and ``change_high`` as of :func:`clear_lib.experiments.interval`; the cell with the largest change, ``stream, scarcity``, and
-        ``worst, worst_low, worst_high``; ``n`` (queries of a stream), ``seeds``.
+        and ``change_high`` as of :func:`clear_lib.experiments.interval`; the cell with the largest change, ``stream,
+        scarcity``, and ``worst, worst_low, worst_high``; ``n`` (queries of a stream), ``seeds``.
     """
     by = ["item", "ours", "other", "policy"]
     means = changes.groupby([*by, "stream_seed"], sort=False)["change"].mean().reset_index()

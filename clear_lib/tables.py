@@ -60,12 +60,14 @@ def against(table: pd.DataFrame, caption: str) -> Styler:
     """
 
     def both(column: str, other: str, sign: str = "") -> list[str]:
-        pairs = zip(table[column], table[other], strict=True)
-        return [_number(ours, sign) + (f" ({_number(theirs, sign)})" if pd.notna(theirs) else "") for ours, theirs in pairs]
+        pairs = zip(*([_number(value, sign) for value in table[name]] for name in (column, other)), strict=True)
+        return [f"{ours} ({theirs})" if theirs else ours for ours, theirs in pairs]
 
     known = {"difference", "low", "high", "seeds", "scarcity", "tokens", "paper_tokens", *SHAPE}
     rest = [name for name in table if name not in known and "gain" not in name]
-    shown = pd.DataFrame({name: table[name].map(label) if name in ("stream", "policy") else table[name] for name in rest})
+    shown = table[rest].copy()
+    for name in {"stream", "policy"} & set(rest):
+        shown[name] = table[name].map(label)
     if "tokens" in table:
         shown["budget"] = both("tokens", "paper_tokens")
         if table["gain"].notna().any():
@@ -97,7 +99,7 @@ def settings(profile: Profile) -> pd.DataFrame:
         "epochs": (five.epochs, options.get("epochs")),
         "halvings of the bisection": (five.bisection_iterations, POLICIES["clear"].settings["iterations"]),
         "queries of a stream": (paper.STREAM_SIZE, profile.stream_size),
-        "evaluation": (five.evaluation, f"{sum(profile.pool_per_tier.values()):,} questions in {len(profile.tiers)} tiers"),
+        "evaluation": (five.evaluation, f"{sum(profile.pool_per_tier.values()):,} questions, {len(profile.tiers)} tiers"),
     }
 
     def text(value: Any) -> str:
