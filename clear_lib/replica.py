@@ -32,6 +32,9 @@ TIERS_OF = {2: ("moderate", "hard"), 3: ("moderate", "hard", "very hard")}
 #: The replicas, by name: the studies of the paper that they are fitted to. Each can be a profile (:func:`adopt`).
 SOURCES = {f"replica-{size}": study for size, study in paper.STUDIES.items()}
 
+#: Whose streams a replica takes that has too few cells to tell their shares: those of Table 4 have the same names.
+BORROWED = {"replica-30b": "replica-7b"}
+
 #: Nodes and weights for means over a standard normal variable.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(48)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -222,12 +225,11 @@ def fit(
     shrink, mean_length
         See :func:`fit_forecaster`; ``mean_length`` is the training mean of the source if omitted.
     shares : mapping, optional
-        See :func:`fit_lengths`. The streams of Table 4 have the names of those of Table 1, and too few cells to tell
-        their shares: those of the 7B replica are taken if omitted.
+        See :func:`fit_lengths`; if omitted, those of another replica in some cases (:data:`BORROWED`).
     """
     source = SOURCES[name]
-    if shares is None and name == "replica-30b":
-        shares = fit("replica-7b", tiers=tiers)[0].shares
+    if shares is None and name in BORROWED:
+        shares = fit(BORROWED[name], tiers=tiers)[0].shares
     lengths = fit_lengths(source.table["uniform"], pass_rates(source.sets, tiers), shares=shares)
     trained = training_mean(source.sets) if mean_length is None else mean_length
     return lengths, fit_forecaster(source.table["predictor"], lengths, trained, shrink)
@@ -250,6 +252,7 @@ def bootstrap(
     """
     rng, source, fits = np.random.default_rng(seed), SOURCES[name], []
     rates, mean_length, budgets = pass_rates(source.sets, 2), training_mean(source.sets), source.budgets
+    shares = lengths.shares if name in BORROWED else None
     for _ in range(times):
         rows: dict[str, dict] = {"uniform": {}, "predictor": {}}
         for stream, share in lengths.shares.items():
@@ -261,7 +264,7 @@ def bootstrap(
             length = np.exp(log_length)
             rows["uniform"][stream] = {b: 100 * np.mean(correct & (length <= b)) for b in budgets}
             rows["predictor"][stream] = {b: 100 * np.mean(correct & (length <= granted[b])) for b in budgets}
-        again = fit_lengths(rows["uniform"], rates, starts=2)
+        again = fit_lengths(rows["uniform"], rates, shares=shares, starts=2)
         fits.append(parameters(again, fit_forecaster(rows["predictor"], again, mean_length)))
     return pd.DataFrame(fits)
 

@@ -129,8 +129,10 @@ def test_variants_report_what_was_fitted_and_what_was_not():
 
 
 def test_the_large_replica_has_the_streams_of_the_small_one(lengths):
-    large, _ = replica.fit("replica-30b")
+    large, foresight = replica.fit("replica-30b")
     assert large.mix == pytest.approx(lengths.mix)
+    drawn = replica.bootstrap("replica-30b", large, foresight, times=2)
+    assert drawn["Balanced, moderate"].nunique() == 1 and drawn["median, moderate"].nunique() == 2
 
 
 @pytest.mark.parametrize("name", replica.SOURCES)
