@@ -31,15 +31,18 @@ RECORDED := $(MADE)/rollouts/recorded
 CHAPTERS := $(patsubst notebooks/%,$(MADE)/chapters/%,$(sort $(wildcard notebooks/*.ipynb)))
 chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPTERS))
 
-# An imported profile is made, and stands with its rollouts.
-SETTINGS := $(if $(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/profiles/$(PROFILE).yaml)
-LIBRARY  := $(shell find clear_lib -name '*.py') $(SETTINGS) $(wildcard clear_lib/reasoner/checkpoint/*)
+# An imported or simulated profile is made, and stands with its rollouts.
+REPLICA  := $(filter replica-%,$(PROFILE))
+SETTINGS := $(if $(REPLICA)$(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/profiles/$(PROFILE).yaml)
+MODULES  := $(shell find clear_lib -name '*.py')
+LIBRARY  := $(MODULES) $(SETTINGS) $(wildcard clear_lib/reasoner/checkpoint/*)
 PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chapters/*' -not -name '*.py')
 
 help: ## what can be made (this list)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, two minutes)"
+	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, two minutes),"
+	@echo "                    replica-7b or replica-30b (the paper's own scale, simulated from its tables)"
 	@echo "  ROLLOUTS=PATH     with PROFILE=imported: logs of your own to make the book of; IMPORT='…' for options"
 	@echo "  CARD=A100         the card to plan for; an unknown one lists those that are known"
 	@echo "  TORCH_INDEX=URL   where pip also looks for torch; https://download.pytorch.org/whl/cpu saves"
@@ -68,7 +71,8 @@ readme: $(INSTALLED) ## the README's table of claims, from the results of the la
 	$(PY) -m clear_lib.verdicts README.md artifacts/tiny/results
 
 clean: ## remove the book and the executed chapters; .venv and the recorded rollouts stay
-	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/predictor artifacts/*/results
+	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/results artifacts/replica-* \
+	  $(filter-out artifacts/imported/%,$(wildcard artifacts/*/predictor))
 
 # ---- install ------------------------------------------------------------------------------------------------
 .venv/installed: pyproject.toml constraints.txt
@@ -83,7 +87,12 @@ clear_lib/profiles/%.yaml:
 	@echo "there is no profile \`$*\`; clear_lib/profiles/ has: $(sort $(basename $(notdir $(wildcard $(@D)/*.yaml))))" >&2; exit 1
 
 # `recorded` only says when the recording was last complete: recording again keeps every rollout it finds.
-ifneq ($(PROFILE),imported)
+ifneq ($(REPLICA),)
+$(SETTINGS): $(MODULES) clear_lib/profiles/tiny.yaml | $(INSTALLED)
+	$(PY) -m clear_lib replicate $(PROFILE)
+$(RECORDED): $(SETTINGS)
+	@touch $@
+else ifneq ($(PROFILE),imported)
 $(RECORDED): $(LIBRARY) | $(INSTALLED)
 	$(PY) -m clear_lib record --profile $(PROFILE)
 	@touch $@

@@ -3,8 +3,8 @@
 The executed notebook is moved into place only when every cell has run, so a failure leaves the result of the
 last good run; it exits with status 1 and says which notebook, which cell and what error.
 
-A profile that was imported has a file of its own, `profile.yaml` beside its chapters, and not all that a study has.
-Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
+A profile that was imported or simulated has a file of its own, `profile.yaml` beside its chapters, and not all that a
+study has. Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
 becomes a page that says so.
 
 How a page was made (profile, versions, seed, machine, time) stands in a box at its end, and beside the chapter as JSON.
@@ -41,7 +41,7 @@ GLUED = re.compile(r"\{glue:text\}`([\w-]+)(?::[^`]*)?`")
 
 
 def lacking(made):
-    """What the imported profile whose artifacts are in `made` cannot give to a notebook: names of NEEDS."""
+    """What the made profile whose artifacts are in `made` cannot give to a notebook: names of NEEDS."""
     kinds = {"samples": "sampled", "lessons": "predictor"}
     return set(NEEDS) - {need for need, kind in kinds.items() if (made / "rollouts" / kind).is_dir()}
 
@@ -53,20 +53,22 @@ def adapted(notebook, missing):
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     if lacks[parameters.id]:
         title = notebook.cells[0].source.splitlines()[0]
-        note = f"This chapter needs {NEEDS[lacks[parameters.id][0]]}. These rollouts were imported without."
+        note = f"This chapter needs {NEEDS[lacks[parameters.id][0]]}. These rollouts come without."
         notebook.cells = [nbformat.v4.new_markdown_cell(f"{title}\n\n{note}", id="left-out")]
     notebook.cells = [cell for cell in notebook.cells if not lacks.get(cell.id)]
     return notebook
 
 
 def told(notebook, profile):
-    """The executed notebook, its text fit for an imported profile: whose model it is, and what was not run."""
+    """The executed notebook, its text fit for a profile that was made: whose model it is, and what was not run."""
     glued = {output.get("metadata", {}).get("scrapbook", {}).get("name")
              for cell in notebook.cells for output in cell.get("outputs", [])}  # fmt: skip
     title, *_ = notebook.cells
     head, _, rest = title.source.partition("\n")
-    said = (f":::{{admonition}} Imported rollouts\n:class: important\n\nThis page was made of rollouts of "
-            f"**{profile['model']}** ([](../your_rollouts.md)). Its words were written for the default book: where it says "
+    simulated = profile.get("revision") == "simulated"
+    kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
+    said = (f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
+            f"**{profile['model']}** ([](../{source})). Its words were written for the default book: where it says "
             f"*our* or *embedded* model, read {profile['model']}.\n:::\n")  # fmt: skip
     if any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells):
         title.source = f"{head}\n\n{said}{rest}"

@@ -6,47 +6,23 @@ each docstring names the assumptions.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
 from . import paper
+from .benchmarks import SETS
+from .questions import same_text
 
 #: Rows that see no true lengths.
 PRACTICAL = tuple(name for name in paper.TABLE_1 if name != "oracle")
 
 
-class Published(NamedTuple):
-    """Size of a public question set: tasks in all, and where the number is from."""
-
-    name: str
-    split: str
-    tasks: int
-    source: str
-
-
-#: Sizes of the public sets that the paper names.
-PUBLISHED = (
-    Published("GSM8K", "train", 7473, "Cobbe et al. 2021"),
-    Published("GSM8K", "test", 1319, "Cobbe et al. 2021"),
-    Published("MATH", "train", 7500, "Hendrycks et al. 2021"),
-    Published("MATH", "test", 5000, "Hendrycks et al. 2021"),
-    Published("MATH 500", "test", 500, "Lightman et al. 2023, drawn from the 5,000 of MATH's test"),
-    Published("OlympiadBench", "test", 675, "He et al. 2024, text-only, English, mathematics"),
-    Published("AMC-23", "test", 40, "Qwen2.5-Math's evaluation"),
-    Published("AIME 2024", "test", 30, "two contests of 15"),
-    Published("AIME 2025", "test", 30, "two contests of 15"),
-    Published("Minerva", "test", 272, "Lewkowycz et al. 2022"),
-    Published("HumanEval+", "test", 164, "Liu et al. 2023"),
-    Published("MBPP+", "test", 378, "Liu et al. 2023, version 0.2"),
-    Published("BigCodeBench", "test", 1140, "Zhuo et al. 2024"),
-)
+#: Tasks of the public sets of Table 2: Liu et al. 2023 (version 0.2 of MBPP+), Zhuo et al. 2024.
+CODE_TASKS = {"HumanEval+": 164, "MBPP+": 378, "BigCodeBench": 1140}
 
 #: Context length of Qwen2.5-Math-7B-Instruct, tokens (``max_position_embeddings`` of its configuration).
 CONTEXT_7B = 4096
@@ -57,14 +33,6 @@ REPORTED_7B = {
     "GSM8K": 95.2, "MATH": 83.6, "Minerva": 37.1, "OlympiadBench": 41.6, "AMC-23": 100 * 25 / 40,
     "AIME 2024": 100 * 5 / 30,
 }  # fmt: skip
-
-
-def size_of(name: str, split: str = "test") -> int:
-    """Tasks of a public set (:data:`PUBLISHED`)."""
-    for row in PUBLISHED:
-        if (row.name, row.split) == (name, split):
-            return row.tasks
-    raise ValueError(f"no published size of {name!r}, split {split!r}")
 
 
 def cells(table: paper.Cells) -> Iterator[tuple[str, str, int, float]]:
@@ -98,11 +66,6 @@ def sizes_that_fit(values: Iterable[float], most: int = 1000) -> list[int]:
     """
     values = sorted(set(values))
     return [n for n in range(1, most + 1) if all(fits(value, n) for value in values)]
-
-
-def chance_of_even_digits(values: Sequence[float]) -> float:
-    """Chance that the last digit of every value is even although any digit was as likely: ``2^-k``."""
-    return 0.5 ** len(values)
 
 
 def runs_needed(value: float, tasks: int, most: int = 100) -> int | None:
@@ -236,7 +199,7 @@ def split_sizes(rows: Sequence[paper.DataSet]) -> pd.DataFrame:
     found = []
     for row in rows:
         if row.split == "train":
-            train, test = size_of(row.name, "train"), size_of(row.name, "test")
+            train, test = (SETS[row.name].rows[part] for part in ("train", "test"))
             known = {"train": train, "test": test, "train and test": train + test, "80% of test": int(0.8 * test)}
             match = [what for what, size in known.items() if size == row.total]
             found.append((row.name, row.total, train, test, ", ".join(match) or "none of these"))
@@ -296,29 +259,20 @@ def against_the_models_report(rows: Sequence[paper.DataSet] = paper.TABLE_6) -> 
     return pd.DataFrame(found, columns=["set", "total", "printed", "reported", "difference", "errors"])
 
 
-def read_questions(path: str | Path) -> list[str]:
-    """The questions of a file of JSON lines with a field ``problem`` or ``question``.
+def overlap(evaluation: pd.DataFrame, predictor: pd.DataFrame) -> pd.DataFrame:
+    """How many questions of each evaluation set are among those that the predictor learns from.
 
-    Raises
-    ------
-    ValueError
-        If a line is no JSON object or has neither field; names the file and the line.
+    Parameters
+    ----------
+    evaluation, predictor : DataFrame
+        Of :func:`clear_lib.benchmarks.study`.
+
+    Returns
+    -------
+    DataFrame
+        ``set, questions, shared``, and ``share`` in per cent; case, spacing and punctuation aside.
     """
-    texts = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            texts.append(row["problem"] if "problem" in row else row["question"])
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise ValueError(f"{path}, line {number}: no JSON object with `problem` or `question`: {line[:80]!r}") from None
-    return texts
-
-
-def shared_questions(left: Iterable[str], right: Iterable[str]) -> int:
-    """How many questions of ``left`` stand in ``right``, case and spacing aside."""
-
-    def plain(text: str) -> str:
-        return "".join(text.casefold().split())
-
-    known = set(map(plain, right))
-    return sum(plain(text) in known for text in left)
+    shared = same_text(evaluation["question"]).isin(same_text(predictor["question"]))
+    table = shared.groupby(evaluation["dataset"], sort=False).agg(["size", "sum"]).reset_index()
+    table.columns = ["set", "questions", "shared"]
+    return table.assign(share=100 * table["shared"] / table["questions"])

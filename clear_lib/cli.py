@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clear_lib import engines, importing, logs, profiles, recording
+from clear_lib import engines, importing, logs, profiles, recording, replica
 
 
 def record(arguments: argparse.Namespace) -> None:
@@ -53,6 +53,12 @@ def import_(arguments: argparse.Namespace) -> None:
     made.file.with_name("import.txt").write_text("\n".join([*said, "", str(made), *loud]) + "\n", encoding="utf-8")
 
 
+def replicate(arguments: argparse.Namespace) -> None:
+    """Simulate a study of the paper from its tables, as a profile of its own."""
+    file = replica.adopt(arguments.name, arguments.artifacts)
+    print(f"{profiles.load(file).model}: {file} is ready: make book PROFILE={arguments.name}")
+
+
 def _pairs(given: Sequence[str]) -> Mapping[str, str]:
     """``name=value`` arguments as a mapping; ``ValueError`` names one that is none."""
     for pair in given:
@@ -81,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--profile", default="tiny", help="name of a profile (default: tiny)")
     command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
     command.set_defaults(run=record)
+    command = commands.add_parser("replicate", help="make a profile that simulates a study of the paper from its tables")
+    command.add_argument("name", choices=replica.SOURCES)
+    command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
+    command.set_defaults(run=replicate)
     command = commands.add_parser("import", help="make a profile of rollouts that other programs recorded")
     command.add_argument("files", nargs="+", metavar="FILE", help=".jsonl, LightEval's .parquet, or a folder of them")
     command.add_argument("--layout", choices=logs.LAYOUTS, help="how they are written (default: by their first line)")

@@ -111,9 +111,9 @@ def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
     return pool.assign(**changed)
 
 
-def reference_length(pool: pd.DataFrame) -> float:
-    """Mean length of the pool's free rollouts, tokens: the unit of budgets, floor and ``ε``."""
-    return float(pool["length"].mean())
+def reference_length(profile: Profile, pool: pd.DataFrame) -> float:
+    """The unit of budgets, floor and ``ε``, tokens: the profile's, or the mean length of the pool's free rollouts."""
+    return profile.reference_length or float(pool["length"].mean())
 
 
 def budgets(profile: Profile, reference: float) -> pd.DataFrame:
@@ -124,11 +124,13 @@ def budgets(profile: Profile, reference: float) -> pd.DataFrame:
     DataFrame
         Columns ``what, fraction, paper, ours``; tokens (per query). The paper's ``ε`` is unknown: NaN.
     """
-    rows = [("budget", s, float(paper.budget_of(s)), float(budget_per_query(s, reference))) for s in profile.scarcities]
+    study = paper.study_of(profile.model)
+    theirs = study.budgets_of(profile.scarcities)
+    rows = [("budget", s, float(theirs[s]), float(budget_per_query(s, reference))) for s in profile.scarcities]
     rows += [
         ("floor", profile.floor_fraction, float(paper.FLOOR), profile.floor_fraction * reference),
         ("ε", profile.epsilon_fraction, np.nan, profile.epsilon_fraction * reference),
-        ("cap", profile.cap / reference, float(paper.TABLE_5.max_new_tokens_7b), float(profile.cap)),
+        ("cap", profile.cap / reference, float(study.cap), float(profile.cap)),
     ]
     return pd.DataFrame(rows, columns=["what", "fraction", "paper", "ours"])
 
@@ -212,7 +214,8 @@ def serve(
         settings |= {"lengths": lengths, "correct": correct, "estimates": estimates}
         if "estimates" in POLICIES[policy].needs:
             caps = allocate(forecasts, budget, policy, cap=profile.cap, **settings).tokens
-            rungs = serving.choose_rungs(caps, estimates, profile.rungs)
+            units = estimates if profile.rung_unit == "free length" else np.ones(len(queries))
+            rungs = serving.choose_rungs(caps, units, profile.rungs)
             for rung in profile.rungs:
                 lengths = np.where(rungs == rung, queries[f"length@{rung}"], lengths)
                 correct = np.where(rungs == rung, queries[f"correct@{rung}"], correct)
@@ -238,7 +241,7 @@ def served_streams(
     ``sweep`` names one setting and its values: a policy that has the setting is served with each of them.
     ``settings`` go to all policies, and to :func:`serve`.
     """
-    reference = reference_length(pool)
+    reference = reference_length(profile, pool)
     if sweep and len(sweep) != 1:
         raise ValueError(f"a sweep has one setting, got {', '.join(sweep)}")
     ((axis, values),) = sweep.items() if sweep else [(None, [])]
@@ -458,7 +461,7 @@ def arrivals(profile: Profile, pool: pd.DataFrame, rate: float, scarcities: Iter
             accounting="refunds", cap=profile.cap,
         )  # fmt: skip
 
-    tokens = {scarcity: budget_per_query(scarcity, reference_length(pool)) for scarcity in scarcities}
+    tokens = {scarcity: budget_per_query(scarcity, reference_length(profile, pool)) for scarcity in scarcities}
     start = {scarcity: batch(pool, each * len(pool)).price for scarcity, each in tokens.items()}
     rows = []
     for stream in profile.stream_shares:

@@ -237,7 +237,7 @@ def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of :func:`clear_lib.tables.compare`; points of accuracy.
+        Of :func:`clear_lib.comparison.compare`; points of accuracy.
     policies : sequence of str
         Which to draw.
     """
@@ -567,7 +567,7 @@ def replica(table: pd.DataFrame, policies: Mapping[str, str]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Of :func:`clear_lib.replica.residuals`.
+        Of :func:`clear_lib.comparison.compare`.
     policies : mapping
         What each panel is called, by its policy.
     """

@@ -252,6 +252,12 @@ def largest_stream(shares: Mapping[str, Sequence[float]], pool: Mapping[str, int
     return next(fits, 0)
 
 
+def weights_of(model: str) -> int | None:
+    """Weights of a model whose name tells (7B)."""
+    size = re.search(r"(\d+(?:\.\d+)?)b\b", model.lower())
+    return round(float(size[1]) * 1e9) if size else None
+
+
 def adopt(
     rollouts: pd.DataFrame,
     artifacts: str | Path,
@@ -317,13 +323,11 @@ def adopt(
     if len(models) > 1:
         raise ValueError(f"these rollouts are of several models; import one of them at a time: {', '.join(models)}")
     if parameters is None:
-        size = re.search(r"(\d+(?:\.\d+)?)b\b", models[0].lower())
-        parameters = round(float(size[1]) * 1e9) if size else PARAMETERS
-        notes.append(f"{parameters:,} weights ({'by the name' if size else 'a guess'}): turns costs of forecasts into tokens")
+        named = weights_of(models[0])
+        parameters = named or PARAMETERS
+        notes.append(f"{parameters:,} weights ({'by the name' if named else 'a guess'}): turns costs of forecasts into tokens")
 
-    folder = Path(artifacts) / NAME
-    for made in ("rollouts", "predictor", "results"):
-        shutil.rmtree(folder / made, ignore_errors=True)
+    folder = clear_out(Path(artifacts) / NAME)
     forecaster = Forecaster("ridge", f"ridge regression, cross-fitted in {folds} parts", streams.TIERS, "all", {})
     if lessons is None:
         forecasts = cross_fitted(evaluation, forecaster, parameters, folds)
@@ -368,16 +372,23 @@ def adopt(
     if lessons is not None:
         learned, _ = tiers_of(lessons, cross_fitted(lessons, forecaster, parameters, folds)["threshold"])
         kinds["predictor"] = lessons.assign(tier=[nearest(tier, present) for tier in learned], split="predictor")
-    file, profile = _write(settings, kinds, forecasts, Path(artifacts))
+    file, profile = leave(settings, kinds, forecasts, Path(artifacts))
     pool = evaluation.assign(correct=evaluation["verdict"].eq("correct")).merge(forecasts, on="question_id")
     return Imported(profile, file, pool, tuple(notes))
 
 
-def _write(
+def clear_out(folder: Path) -> Path:
+    """The folder of a made profile, without what an earlier one left in it."""
+    for made in ("rollouts", "predictor", "results"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    return folder
+
+
+def leave(
     settings: Mapping[str, Any], kinds: Mapping[str, pd.DataFrame], forecasts: pd.DataFrame, artifacts: Path
 ) -> tuple[Path, Profile]:
-    """Leave profile, rollouts and forecasts where the chapters look for them."""
-    file = artifacts / NAME / "profile.yaml"
+    """Leave a made profile (its fields), its rollouts by kind and its forecasts where the chapters look for them."""
+    file = artifacts / settings["name"] / "profile.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
     profile = profiles.load(file)

@@ -5,10 +5,8 @@ Accuracies are percentages, lengths and budgets tokens. Policies and streams hav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-
-TITLE = "The Shadow Price of Reasoning: Economic Perspective on Optimal Budget Allocation for LLMs"
 
 #: Tokens per query of Table 1 and Table 4.
 BUDGETS = (256, 512, 1024, 2048)
@@ -96,6 +94,10 @@ class Settings(NamedTuple):
     batch_size: int = 32
     epochs: int = 10
     bisection_iterations: int = 40
+    decoding: str = "greedy"
+    predictor: str = "DeBERTa-v3-base"
+    training: str = "GSM8K, MATH"
+    evaluation: str = "MATH-500, OlympiadBench, AIME 24 and 25, AMC-23, Minerva"
 
 
 TABLE_5 = Settings()
@@ -139,15 +141,54 @@ TABLE_7 = (
 )
 
 
-def _reference_length(table: tuple[DataSet, ...]) -> float:
-    rows = [row for row in table if row.use == "evaluation"]
-    return sum(row.total * row.mean_length for row in rows) / sum(row.total for row in rows)
+class Study(NamedTuple):
+    """The paper's experiment with one model.
+
+    ``table`` is number ``number``, ``sets`` the one with its data sets; ``cap`` is its longest solution, tokens.
+    """
+
+    model: str
+    number: int
+    table: Cells
+    sets: tuple[DataSet, ...]
+    cap: int
+
+    @property
+    def budgets(self) -> list[int]:
+        """Tokens per query of the table."""
+        return list(next(iter(self.table["uniform"].values())))
+
+    @property
+    def reference(self) -> float:
+        """Mean solution length of the evaluation sets, tokens (derived; weighted by questions)."""
+        rows = [row for row in self.sets if row.use == "evaluation"]
+        return sum(row.total * row.mean_length for row in rows) / sum(row.total for row in rows)
+
+    def budgets_of(self, scarcities: Iterable[float]) -> dict[float, int]:
+        """The printed budget that each of a study's budgets stands for.
+
+        Parameters
+        ----------
+        scarcities : iterable of float
+            Budgets as fractions of the study's own mean length. If there are as many as printed ones they are those in
+            order, else each is the one whose fraction of :attr:`reference` is nearest.
+        """
+        found = sorted(set(scarcities))
+        if len(found) == len(self.budgets):
+            return dict(zip(found, self.budgets, strict=True))
+        return {each: min(self.budgets, key=lambda tokens: abs(tokens / self.reference - each)) for each in found}
 
 
-#: Mean solution length of the evaluation pool of Table 6, tokens (derived; weighted by questions).
-REFERENCE_LENGTH = _reference_length(TABLE_6)
+#: The two experiments of the paper, by the size of their model.
+STUDIES = {
+    "7b": Study("Qwen2.5-Math-7B-Instruct", 1, TABLE_1, TABLE_6, TABLE_5.max_new_tokens_7b),
+    "30b": Study("Qwen3-30B-A3B-Instruct", 4, TABLE_4, TABLE_7, TABLE_5.max_new_tokens_30b),
+}
+
+#: Mean solution length of the evaluation pool of Table 6, tokens.
+REFERENCE_LENGTH = STUDIES["7b"].reference
 
 
-def budget_of(scarcity: float) -> int:
-    """The budget of Table 1 (tokens per query) whose fraction of :data:`REFERENCE_LENGTH` is nearest."""
-    return min(BUDGETS, key=lambda budget: abs(budget / REFERENCE_LENGTH - scarcity))
+def study_of(model: str) -> Study:
+    """The study that a model's results are set beside: that of the 30B model where the name says so, else the other."""
+    return STUDIES["30b" if "30b" in model.casefold() else "7b"]

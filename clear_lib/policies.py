@@ -258,11 +258,13 @@ SHAPES: dict[str, Callable[[Surge], Utility]] = {
 }
 
 
-def _curve(request: Request, velocity: float, decay: float | None, epsilon: float, utility: str) -> tuple[float, Utility]:
+def _curve(
+    request: Request, velocity: float, decay: float | None, epsilon: float, utility: str, stretch: float = 1.0
+) -> tuple[float, Utility]:
     """The decay rate, adaptive if it is None, and the utility of that shape."""
     if decay is None:
         mean = math.fsum(request.forecasts.threshold) / request.forecasts.n
-        decay = adaptive_decay(request.budget / request.forecasts.n, mean, epsilon)
+        decay = adaptive_decay(request.budget / request.forecasts.n, mean, epsilon) / stretch
     return decay, SHAPES[utility](Surge(velocity, decay))
 
 
@@ -275,17 +277,19 @@ def clear(
     fallback: bool = False,
     floor: float = 32.0,
     utility: str = "surge",
+    stretch: float = 1.0,
 ) -> Grant:
     """The Lambert W policy at the price found by Algorithm 1 (eqs. 5, 14 and 16).
 
     ``decay=None`` takes the adaptive rate with slack ``epsilon`` tokens; ``velocity`` only scales the price.
     With ``fallback`` a budget that fits all thresholds is shared by :func:`predictor` (inferred from equal
     rows in Table 1; open). ``utility`` is the shape of the curve: ``"surge"``, or ``"triangular"`` and
-    ``"quadratic"`` with the same peak (section 7.4; their widths are ours).
+    ``"quadratic"`` with the same peak (section 7.4; their widths are ours). ``stretch`` multiplies the adaptive ``1/β``
+    and with it the widths of all shapes: the constants of eqs. 16 to 18 are open.
     """
     if fallback and _ample(request):
         return predictor(request, floor)
-    decay, curve = _curve(request, velocity, decay, epsilon, utility)
+    decay, curve = _curve(request, velocity, decay, epsilon, utility, stretch)
     threshold, budget = request.forecasts.threshold, request.budget
     price, tokens = clear_market(threshold, budget, curve, cap=request.cap, iterations=iterations)
     bound = dual_bound(price, threshold, budget, curve, cap=request.cap)
@@ -418,6 +422,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "velocity": lambda name, value: _number(name, value, low=0, above=True),
     "decay": lambda name, value: value if value is None else _number(name, value, low=0, above=True),
     "epsilon": lambda name, value: _number(name, value, low=0, above=True),
+    "stretch": lambda name, value: _number(name, value, low=0, above=True),
     "iterations": lambda name, value: int(_number(name, value, low=1, whole=True)),
     "floor": lambda name, value: _number(name, value, low=0),
     "kappa": lambda name, value: _number(name, value, low=0),

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import expit, log_softmax, logit, ndtr, ndtri
 
-from . import experiments, paper, profiles, rollouts
+from . import comparison, experiments, importing, paper, profiles, rollouts, sensitivity
 from .forecasts import Array
 from .profiles import Profile
 from .streams import STREAMS, TIERS
@@ -28,25 +29,11 @@ from .streams import STREAMS, TIERS
 TIERS_OF = {2: ("moderate", "hard"), 3: ("moderate", "hard", "very hard")}
 
 
-class Source(NamedTuple):
-    """What a replica is fitted to: the model's name, its tables of accuracies and of data sets, its longest solution."""
+#: The replicas, by name: the studies of the paper that they are fitted to. Each can be a profile (:func:`adopt`).
+SOURCES = {f"replica-{size}": study for size, study in paper.STUDIES.items()}
 
-    model: str
-    table: paper.Cells
-    sets: Sequence[paper.DataSet]
-    cap: int
-
-    @property
-    def budgets(self) -> list[int]:
-        """Tokens per query of the table."""
-        return list(next(iter(self.table["uniform"].values())))
-
-
-#: The two studies of the paper that have a replica.
-SOURCES = {
-    "replica-7b": Source("Qwen2.5-Math-7B-Instruct", paper.TABLE_1, paper.TABLE_6, paper.TABLE_5.max_new_tokens_7b),
-    "replica-30b": Source("Qwen3-30B-A3B-Instruct", paper.TABLE_4, paper.TABLE_7, paper.TABLE_5.max_new_tokens_30b),
-}
+#: Whose streams a replica takes that has too few cells to tell their shares: those of Table 4 have the same names.
+BORROWED = {"replica-30b": "replica-7b"}
 
 #: Nodes and weights for means over a standard normal variable.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(48)
@@ -174,17 +161,14 @@ def fit_lengths(
         model = build(x)
         return np.concatenate([(uniform_row(model, budgets) - wanted).ravel(), 100 * (model.rates - rates) / SOFT])
 
-    rng, first = np.random.default_rng(seed), math.log(2 * budgets[0])
-    found = []
+    rng, first, found = np.random.default_rng(seed), math.log(2 * budgets[0]), []
+    top = [] if shares else logit(np.clip(wanted.max(axis=1) / 100 / rates[0], 0.05, 0.9))
+    guess = np.pad(np.reshape(top, (-1, 1)), ((0, 0), (0, tiers - 2))).ravel()
     for _ in range(starts):
-        share = [] if shares is None else None
-        if share is not None:
-            top = np.clip(wanted.max(axis=1) / 100 / rates[0], 0.05, 0.9)
-            share = np.concatenate([[logit(each)] + [0.0] * (tiers - 2) for each in top])
-            share = share + 0.2 * rng.normal(size=share.size)
+        share = guess + 0.2 * rng.normal(size=guess.size)
         start = np.concatenate([
             [first + 0.3 * rng.normal()], 0.3 * rng.normal(size=tiers - 1), [-0.7 + 0.2 * rng.normal()],
-            logit(rates), [] if share is None else share,
+            logit(rates), share,
         ])  # fmt: skip
         found.append(least_squares(residuals, start))
     return build(min(found, key=lambda fit: fit.cost).x)
@@ -241,9 +225,11 @@ def fit(
     shrink, mean_length
         See :func:`fit_forecaster`; ``mean_length`` is the training mean of the source if omitted.
     shares : mapping, optional
-        See :func:`fit_lengths`.
+        See :func:`fit_lengths`; if omitted, those of another replica in some cases (:data:`BORROWED`).
     """
     source = SOURCES[name]
+    if shares is None and name in BORROWED:
+        shares = fit(BORROWED[name], tiers=tiers)[0].shares
     lengths = fit_lengths(source.table["uniform"], pass_rates(source.sets, tiers), shares=shares)
     trained = training_mean(source.sets) if mean_length is None else mean_length
     return lengths, fit_forecaster(source.table["predictor"], lengths, trained, shrink)
@@ -266,6 +252,7 @@ def bootstrap(
     """
     rng, source, fits = np.random.default_rng(seed), SOURCES[name], []
     rates, mean_length, budgets = pass_rates(source.sets, 2), training_mean(source.sets), source.budgets
+    shares = lengths.shares if name in BORROWED else None
     for _ in range(times):
         rows: dict[str, dict] = {"uniform": {}, "predictor": {}}
         for stream, share in lengths.shares.items():
@@ -277,9 +264,60 @@ def bootstrap(
             length = np.exp(log_length)
             rows["uniform"][stream] = {b: 100 * np.mean(correct & (length <= b)) for b in budgets}
             rows["predictor"][stream] = {b: 100 * np.mean(correct & (length <= granted[b])) for b in budgets}
-        again = fit_lengths(rows["uniform"], rates, starts=2)
+        again = fit_lengths(rows["uniform"], rates, shares=shares, starts=2)
         fits.append(parameters(again, fit_forecaster(rows["predictor"], again, mean_length)))
     return pd.DataFrame(fits)
+
+
+def readings(
+    name: str, lengths: Lengths, forecaster: Forecaster, drawn: pd.DataFrame, *, seeds: int
+) -> list[sensitivity.Reading]:
+    """What the fit of a replica with two tiers leaves open: groups of parameters at both ends of their intervals.
+
+    Parameters
+    ----------
+    name, lengths, forecaster
+        A replica.
+    drawn : DataFrame
+        Of :func:`bootstrap`; the ends are its 2.5% and 97.5%.
+    seeds : int
+        Streams of each kind.
+    """
+    fitted, found = parameters(lengths, forecaster), []
+    for end, row in drawn.quantile([0.025, 0.975]).iterrows():
+        shares = {stream: row[f"{label}, {TIERS_OF[2][0]}"] for stream, label in STREAMS.items()}
+        shares = {stream: np.array([share, 1 - share]) for stream, share in shares.items()}
+        medians = np.array([lengths.medians[0], row["median, hard"]])
+        slope, noise = row["slope of the forecasts"], row["noise of the forecasts"]
+        changed = {
+            "fitted shares of the first tier": (replace(lengths, shares=shares), forecaster, "uniform"),
+            "median, hard": (replace(lengths, medians=medians), forecaster, "uniform"),
+            "slope of the forecasts": (lengths, replace(forecaster, slope=slope), "predictor"),
+            "noise of the forecasts": (lengths, replace(forecaster, noise=noise), "predictor"),
+        }
+        for item, (other, seer, baseline) in changed.items():
+            profile, pool = study(name, other, seer, seeds=seeds)
+            ours, said = "as fitted", f"{end:.1%} of the bootstrap"
+            if item in fitted:
+                ours, said = (f"{x:,.0f} tokens" if x > 1 else f"{x:.2f}" for x in (fitted[item], row[item]))
+            for policy in (baseline, "clear"):
+                first = {"policies": [policy]}
+                second = first | {"profile": profile, "pool": pool}
+                found.append(sensitivity.Reading(item, ours, said, first, second))
+    return found
+
+
+def clear_errors(
+    name: str, profile: Profile, pool: pd.DataFrame, factors: Sequence[float], slacks: Sequence[float]
+) -> pd.DataFrame:
+    """Mean absolute error of the CLEAR row in points, by level of the forecasts (rows: factors) and ``ε`` (columns)."""
+    errors, level = {}, {factor: factor for factor in factors}
+    for slack in slacks:
+        runs = experiments.run_distorted(profile, pool, level, policies=["clear"], epsilon=slack)
+        for factor, rows in runs.groupby("value"):
+            cells = comparison.compare(rows, SOURCES[name], at_scale=True)
+            errors[factor, slack] = cells["difference"].abs().mean()
+    return pd.Series(errors).unstack().rename_axis(index="level", columns="ε")
 
 
 def parameters(lengths: Lengths, forecaster: Forecaster | None = None) -> dict[str, float]:
@@ -343,7 +381,7 @@ def make_rollouts(lengths: Lengths, model: str, cap: int, per_tier: int = 2000, 
     same = {
         "dataset": "simulated", "split": "evaluation", "question": "", "gold": "", "prompt": "", "rung": "free",
         "sample": 0, "seed": seed, "temperature": 0.0, "cap": cap, "completion": None, "answer": None,
-        "model": f"replica of {model}", "revision": "simulated", "dtype": "none", "engine": "replica",
+        "model": f"replica of {model} (simulated)", "revision": "simulated", "dtype": "none", "engine": "replica",
         "engine_version": "1",
     }  # fmt: skip
     return pd.concat(parts, ignore_index=True).assign(**same)[rollouts.SCHEMA.names]
@@ -378,92 +416,94 @@ def make_forecasts(
     })  # fmt: skip
 
 
-def make_profile(
-    name: str, model: str, lengths: Lengths, pool: pd.DataFrame, budgets: Sequence[int], cap: int, seeds: int
-) -> Profile:
-    """A profile for a replica's pool: the paper's stream size, budgets and floor in tokens, and the fitted shares.
+def make_profile(name: str, lengths: Lengths, recorded: pd.DataFrame, seeds: int) -> Profile:
+    """A profile for a replica's rollouts: the paper's stream size, budgets and floor in tokens, and the fitted shares.
 
     ``ε`` is 32 tokens, the floor: chosen before any row of CLEAR was looked at.
     """
-    reference = experiments.reference_length(pool)
-    tiers = TIERS_OF[len(lengths.medians)]
+    source, reference, tiers = SOURCES[name], float(recorded["length"].mean()), TIERS_OF[len(lengths.medians)]
     shares = {
         stream: tuple(float(share[tiers.index(tier)]) if tier in tiers else 0.0 for tier in TIERS)
         for stream, share in lengths.shares.items()
     }
-    tiny = profiles.load("tiny")
+    sizes = {tier: int((recorded["tier"] == tier).sum()) for tier in tiers}
+    simulated = f"simulated forecasts: shrinkage and noise, fitted to the Predictor row of Table {source.number}"
+    seer = profiles.Forecaster("constant", simulated, tiers, "all", {})
     return replace(
-        tiny,
+        profiles.load("tiny"),
         name=name,
-        model=f"replica of {model}",
+        model=recorded["model"].iloc[0],
         revision="simulated",
-        cap=cap,
+        model_parameters=importing.weights_of(source.model),
+        engine="none",
+        prompts={"free": "{question}"},
+        rungs={"free": 1.0},
+        cap=source.cap,
         tiers=tiers,
-        pool_per_tier=len(pool) // len(tiers),
+        pool_per_tier=sizes,
+        predictor_per_tier=sizes,
+        sampled_per_tier=0,
         stream_size=paper.STREAM_SIZE,
         stream_seeds=seeds,
         stream_shares=shares,
-        scarcities=tuple(budget / reference for budget in budgets),
+        scarcities=tuple(budget / reference for budget in source.budgets),
         floor_fraction=paper.FLOOR / reference,
         epsilon_fraction=paper.FLOOR / reference,
+        predictor=seer,
+        teacher=replace(seer, label="stand-in for a teacher, the simulated forecast itself, and no instruction"),
     )
+
+
+def _made(
+    name: str, lengths: Lengths, forecaster: Forecaster, seeds: int, per_tier: int, seed: int
+) -> tuple[Profile, pd.DataFrame, pd.DataFrame]:
+    """Profile, rollouts and forecasts of a replica."""
+    source = SOURCES[name]
+    recorded = make_rollouts(lengths, source.model, source.cap, per_tier, seed)
+    rows = [row for row in source.sets if row.use == "evaluation"]
+    counts = np.array([sum(row.total for row in rows if row.tier == tier) for tier in TIERS_OF[3]], dtype=float)
+    if len(lengths.medians) == 2:
+        counts = np.array([counts[0], counts[1:].sum()])
+    foretold = make_forecasts(recorded, lengths, forecaster, counts / counts.sum(), seed)
+    return make_profile(name, lengths, recorded, seeds), recorded, foretold
 
 
 def study(
     name: str, lengths: Lengths, forecaster: Forecaster, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0
 ) -> tuple[Profile, pd.DataFrame]:
     """Profile and pool of a replica of :data:`SOURCES`, for :func:`clear_lib.experiments.run`."""
-    source = SOURCES[name]
-    model, cap = source.model, source.cap
-    recorded = make_rollouts(lengths, model, cap, per_tier, seed)
-    rows = [row for row in source.sets if row.use == "evaluation"]
-    counts = np.array([sum(row.total for row in rows if row.tier == tier) for tier in TIERS_OF[3]], dtype=float)
-    if len(lengths.medians) == 2:
-        counts = np.array([counts[0], counts[1:].sum()])
-    foretold = make_forecasts(recorded, lengths, forecaster, counts / counts.sum(), seed)
-    pool = experiments.make_pool(recorded, recorded, foretold)
-    return make_profile(name, model, lengths, pool, source.budgets, cap, seeds), pool
+    profile, recorded, foretold = _made(name, lengths, forecaster, seeds, per_tier, seed)
+    return profile, experiments.make_pool(recorded, recorded, foretold)
 
 
-def residuals(results: pd.DataFrame, table: paper.Cells, rows: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """A replica's results beside a printed table, cell by cell.
+def adopt(name: str, artifacts: str | Path, *, seeds: int = 12, per_tier: int = 2000) -> Path:
+    """Fit a replica and make it a profile with rollouts and forecasts of its own, in place of an earlier one.
 
     Parameters
     ----------
-    results : DataFrame
-        Of :func:`clear_lib.experiments.run`.
-    table : mapping
-        Table 1 or 4.
-    rows : mapping, optional
-        The printed row of each policy; its own, and the Oracle for both oracles, if omitted.
+    name : str
+        Of :data:`SOURCES`; also that of the profile.
+    artifacts : path
+        Folder of all profiles' artifacts.
+    seeds, per_tier : int
+        Streams of each kind, and questions of each tier.
 
     Returns
     -------
-    DataFrame
-        ``stream, budget, policy, paper, ours, low, high, error``; per cent, with the central 95% over streams.
-        ``paper`` is NaN where the paper has no such row. Then ``n`` (queries of a stream), ``seeds`` (streams) and a
-        ``verdict``: whether the paper's number is inside the interval.
+    Path
+        The profile's own file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such replica.
     """
-    found = experiments.interval(results, ["accuracy"], by=("stream", "budget_per_query", "policy"))
-    rows = {"oracle-paper": "oracle"} if rows is None else rows
-    paper_row = [
-        table[rows.get(policy, policy)][stream][budget] if rows.get(policy, policy) in table else np.nan
-        for policy, stream, budget in zip(found["policy"], found["stream"], found["budget_per_query"], strict=True)
-    ]
-    shown = pd.DataFrame({
-        "stream": found["stream"], "budget": found["budget_per_query"], "policy": found["policy"], "paper": paper_row,
-        "ours": 100 * found["accuracy"], "low": 100 * found["accuracy_low"], "high": 100 * found["accuracy_high"],
-    })  # fmt: skip
-    shown = shown.assign(error=shown["ours"] - shown["paper"], n=int(results["n"].iloc[0]), seeds=found["seeds"])
-    sides = [shown["paper"].isna(), shown["paper"] > shown["high"] + 1e-9, shown["paper"] < shown["low"] - 1e-9]
-    shown["verdict"] = np.select(sides, ["no such row", "paper higher", "paper lower"], default="inside")
-    return shown
-
-
-def mean_errors(results: pd.DataFrame, table: paper.Cells) -> pd.Series:
-    """Mean absolute error of each policy over all cells, in points (:func:`residuals`)."""
-    cells = residuals(results, table)
-    return cells["error"].abs().groupby(cells["policy"], sort=False).mean()
+    if name not in SOURCES:
+        raise ValueError(f"no replica {name!r}; known: {', '.join(SOURCES)}")
+    importing.clear_out(Path(artifacts) / name)
+    profile, recorded, foretold = _made(name, *fit(name), seeds, per_tier, 0)
+    file, _ = importing.leave(asdict(profile), {"evaluation": recorded}, foretold, Path(artifacts))
+    return file
 
 
 def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3, **variant: Any) -> dict[str, float]:
@@ -491,6 +531,7 @@ def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3
     profile, pool = study(name, lengths, forecaster, seeds=seeds)
     runs = [experiments.run(profile, pool, policies=["oracle", "oracle-paper", "clear-heuristic"])]
     runs.append(experiments.run(profile, pool, policies=["clear-auction", "clear"], fallback=fallback))
+    cells = comparison.compare(pd.concat(runs, ignore_index=True), source, at_scale=True)
     tiers = len(lengths.medians)
     uniform = row_errors(uniform_row(lengths, source.budgets), source.table["uniform"])
     predictor = row_errors(predictor_row(lengths, forecaster, source.budgets), source.table["predictor"])
@@ -499,11 +540,11 @@ def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3
         "uniform": uniform.abs().to_numpy().mean(),
         "predictor": predictor.abs().to_numpy().mean(),
     }
-    return fitted | mean_errors(pd.concat(runs, ignore_index=True), source.table).to_dict()
+    return fitted | summary(cells).set_index("policy")["mean"].to_dict()
 
 
 def summary(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of :func:`residuals` that the paper has, policy by policy.
+    """A replica's results (:func:`clear_lib.comparison.compare`) where the paper has a number, policy by policy.
 
     Returns
     -------
@@ -513,23 +554,11 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     """
     groups = cells.dropna(subset="paper").groupby("policy", sort=False)
     return pd.DataFrame({
-        "mean": groups["error"].agg(lambda error: error.abs().mean()),
-        "worst": groups["error"].agg(lambda error: error.abs().max()),
-        "bias": groups["error"].mean(),
-        "inside": groups["verdict"].agg(lambda verdict: 100 * (verdict == "inside").mean()),
+        "mean": groups["difference"].agg(lambda error: error.abs().mean()),
+        "worst": groups["difference"].agg(lambda error: error.abs().max()),
+        "bias": groups["difference"].mean(),
+        "inside": groups["verdict"].agg(lambda verdict: 100 * (verdict == comparison.INSIDE).mean()),
     }).reset_index()  # fmt: skip
-
-
-def table_3(profile: Profile, pool: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """Table 3 in a replica, at ``budget`` tokens per query: accuracy in per cent, a row a shape, a column a stream."""
-    profile = replace(profile, scarcities=(budget / experiments.reference_length(pool),))
-    only, rows = list(paper.TABLE_3["uniform"]), {}
-    for name in paper.TABLE_3:
-        shape = {"utility": name} if name in ("triangular", "quadratic") else {}
-        policy = "clear" if shape else name
-        results = experiments.run(profile, pool, policies=[policy], only=only, **shape)
-        rows[name] = 100 * results.groupby("stream", sort=False)["accuracy"].mean()
-    return pd.DataFrame(rows).T
 
 
 def training_mean(sets: Sequence[paper.DataSet]) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from . import paper
-from .experiments import gains, interval, tally
+from . import paper, predictor
+from .experiments import tally
 from .policies import POLICIES
 from .profiles import Profile
 from .streams import STREAMS
@@ -17,71 +17,134 @@ from .streams import STREAMS
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-#: The paper's row that each policy is compared with: it reports one oracle, we run two readings of it.
-PAPER_ROW = {name: name for name in paper.TABLE_1} | {"oracle-paper": "oracle"}
+#: The last columns of every table of results.
+SHAPE = ("paper", "ours", "difference", "95% interval", "n", "verdict")
 
-#: Verdicts of :func:`compare`.
-SAME, OPPOSITE, UNDECIDED, BASELINE = "same sign", "opposite sign", "undecided", "baseline"
-#: That of :func:`variants` where the paper has no number.
-ABSENT = "not in the paper"
+#: Rows of Table 3 that are no policies of their own.
+VARIANTS = {"triangular": "Triangular (Lambert)", "quadratic": "Quadratic (Lambert)"}
+
+#: What the paper calls policies, streams and variants.
+LABELS = {name: policy.label for name, policy in POLICIES.items()} | STREAMS | VARIANTS
+
+#: A verdict of :func:`code` and two of :func:`settings`.
+NOT_RUN, SAME, OTHER = "not yet run", "same", "differs"
 
 
 def label(name: str) -> str:
-    """What the paper calls a policy or a stream."""
-    return POLICIES[name].label if name in POLICIES else STREAMS[name]
+    """What the paper calls a policy, a variant of CLEAR or a stream; any other text is left as it is."""
+    return LABELS.get(name, name)
 
 
-def compare(results: pd.DataFrame) -> pd.DataFrame:
-    """Table 1, cell by cell.
+def _number(value: Any, sign: str = "") -> str:
+    """Text as it is, nothing for NaN, whole numbers and those from 1,000 without decimals, others with one."""
+    if isinstance(value, str) or pd.isna(value):
+        return value if isinstance(value, str) else ""
+    whole = isinstance(value, (int, np.integer)) or abs(value) >= 1000
+    return f"{value:{sign},.0f}" if whole else f"{round(value, 1) + 0.0:{sign}.1f}"
 
-    Accuracies of different models on different questions cannot agree, so the verdict is about the *gain over
-    Uniform*: whether it has the sign that it has in the paper, or the interval of the paired gain has zero
-    inside (or at its edge).
+
+def _interval(low: Any, high: Any, sign: str = "") -> str:
+    return "" if pd.isna(low) else f"{_number(low, sign)} to {_number(high, sign)}"
+
+
+def against(table: pd.DataFrame, caption: str) -> Styler:
+    """Results beside the paper's, for display: what a row is about, then the columns of :data:`SHAPE`.
 
     Parameters
     ----------
-    results : DataFrame
-        Of :func:`clear_lib.experiments.run`, with the policy ``uniform`` among its policies.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``stream, scarcity, policy`` (names), ``tokens`` (ours, per query), ``paper_tokens``, then
-        accuracy in per cent: ``paper, ours, difference, low, high``, the paired gain over Uniform in points:
-        ``paper_gain, gain, gain_low, gain_high``, ``n`` (queries of a stream), ``seeds`` (streams), ``verdict``.
+    table : DataFrame
+        With ``paper, ours, difference, low, high, n, verdict``, and ``seeds`` if there are several streams of ``n``.
+        Of :func:`clear_lib.comparison.compare` it shows stream, policy, budget and gain, ours and the paper's in
+        brackets; of any other table all other columns, as they are.
+    caption : str
     """
-    gained = gains(results)
-    table = _in_points(interval(gained, ["accuracy", "gain"]))
-    first = gained.groupby(["stream", "scarcity", "policy"], sort=False)[["budget_per_query", "n"]].first()
-    table = table.merge(first.reset_index(), on=["stream", "scarcity", "policy"])
-    table["paper_tokens"] = table["scarcity"].map(paper.budget_of)
-    cells = list(zip(table["policy"], table["stream"], table["paper_tokens"], strict=True))
-    table["paper"] = [paper.TABLE_1[PAPER_ROW[policy]][stream][tokens] for policy, stream, tokens in cells]
-    base = [paper.TABLE_1["uniform"][stream][tokens] for _, stream, tokens in cells]
-    table["paper_gain"] = (table["paper"] - base).round(1)
-    table = _judged(table, table["policy"] == "uniform")
-    columns = [
-        "stream", "scarcity", "policy", "tokens", "paper_tokens", "paper", "ours", "difference", "low", "high",
-        "paper_gain", "gain", "gain_low", "gain_high", "n", "seeds", "verdict",
-    ]  # fmt: skip
-    return table.rename(columns={"budget_per_query": "tokens"})[columns]
+
+    def both(column: str, other: str, sign: str = "") -> list[str]:
+        pairs = zip(*([_number(value, sign) for value in table[name]] for name in (column, other)), strict=True)
+        return [f"{ours} ({theirs})" if theirs else ours for ours, theirs in pairs]
+
+    known = {"difference", "low", "high", "seeds", "scarcity", "tokens", "paper_tokens", *SHAPE}
+    rest = [name for name in table if name not in known and "gain" not in name]
+    shown = table[rest].copy()
+    for name in {"stream", "policy"} & set(rest):
+        shown[name] = table[name].map(label)
+    if "tokens" in table:
+        shown["budget"] = both("tokens", "paper_tokens")
+        if table["gain"].notna().any():
+            shown["gain (paper)"] = both("gain", "paper_gain", "+")
+    shown["paper"], shown["ours"] = table["paper"].map(_number), table["ours"].map(_number)
+    shown["difference"] = [_number(value, "+") for value in table["difference"]]
+    shown["95% interval"] = [_interval(*ends) for ends in zip(table["low"], table["high"], strict=True)]
+    shown["n"] = table["n"].map(_number)
+    if "seeds" in table:
+        shown["n"] = table["seeds"].map(str) + " × " + shown["n"]
+    return captioned(shown.assign(verdict=table["verdict"]), caption).hide()
 
 
-def _in_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Of :func:`clear_lib.experiments.interval`: accuracy in per cent as ``ours, low, high``, gains in points."""
-    shares = [name for name in table if name.startswith(("accuracy", "gain"))]
-    table[shares] *= 100
-    return table.rename(columns={"accuracy": "ours", "accuracy_low": "low", "accuracy_high": "high"})
+def settings(profile: Profile) -> pd.DataFrame:
+    """Table 5, the paper's settings beside a profile's, for :func:`against`."""
+    study, five = paper.study_of(profile.model), paper.TABLE_5
+    options = getattr(predictor.build(profile.predictor), "options", {})
+    greedy = five.decoding if profile.engine != "none" else "as recorded"
+    rows = {
+        "model": (study.model, profile.model),
+        "most new tokens": (study.cap, profile.cap),
+        "decoding": (five.decoding, greedy),
+        "predictor": (f"{five.predictor}, {five.predictor_parameters:,} parameters", profile.predictor.label),
+        "it learns from": (five.training, f"tiers {', '.join(profile.predictor.tiers)}"),
+        "most tokens of a question": (five.predictor_context, options.get("context")),
+        "learning rate": (five.learning_rate, options.get("learning_rate")),
+        "weight decay": (five.weight_decay, options.get("weight_decay")),
+        "batch size": (five.batch_size, options.get("batch_size")),
+        "epochs": (five.epochs, options.get("epochs")),
+        "halvings of the bisection": (five.bisection_iterations, POLICIES["clear"].settings["iterations"]),
+        "queries of a stream": (paper.STREAM_SIZE, profile.stream_size),
+        "evaluation": (five.evaluation, f"{sum(profile.pool_per_tier.values()):,} questions, {len(profile.tiers)} tiers"),
+    }
+
+    def text(value: Any) -> str:
+        return "none" if value is None else value if isinstance(value, str) else f"{value:,.6g}"
+
+    table = pd.DataFrame([(what, text(theirs), text(ours)) for what, (theirs, ours) in rows.items()],
+                         columns=["setting", "paper", "ours"])  # fmt: skip
+    verdict = np.where(table["paper"] == table["ours"], SAME, OTHER)
+    return table.assign(difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=verdict)
 
 
-def _judged(table: pd.DataFrame, baseline: pd.Series) -> pd.DataFrame:
-    """The table with ``difference`` and ``verdict``; a row whose ``paper`` is NaN has none to be compared with."""
-    unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
-    same = np.sign(table["gain"]) == np.sign(table["paper_gain"])
-    verdict = np.select(
-        [baseline, table["paper"].isna(), unclear, same], [BASELINE, ABSENT, UNDECIDED, SAME], default=OPPOSITE
+def code() -> pd.DataFrame:
+    """Table 2, which no model of ours has run, for :func:`against`."""
+    rows = [(task, policy, value) for policy, row in paper.TABLE_2.items() for task, value in row.items()]
+    table = pd.DataFrame(rows, columns=["benchmark", "policy", "paper"])
+    return table.assign(ours=np.nan, difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=NOT_RUN)
+
+
+def movements(table: pd.DataFrame, caption: str) -> Styler:
+    """How far results move with what the paper leaves open, for display, with the interval in brackets.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`clear_lib.sensitivity.movement`.
+    caption : str
+    """
+
+    def points(name: str) -> list[str]:
+        rows = 100 * table[[name, f"{name}_low", f"{name}_high"]]
+        return [f"{_number(x, '+')} ({_interval(low, high, '+')})" for x, low, high in rows.itertuples(index=False)]
+
+    shown = pd.DataFrame(
+        {
+            "open": table["item"],
+            "policy": table["policy"].map(label),
+            "our choice": table["ours"],
+            "another": table["other"],
+            "mean change": points("change"),
+            "worst cell": points("worst"),
+            "where": table["stream"].map(label) + table["scarcity"].map(" {:.2f}".format),
+            "n": table["seeds"].map(str) + " × " + table["n"].map(str),
+        }
     )
-    return table.assign(difference=table["ours"] - table["paper"], verdict=verdict)
+    return captioned(shown, f"{caption} In brackets: the central 95% over the streams that were drawn.").hide()
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +153,7 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        Of :func:`compare`.
+        Of :func:`clear_lib.comparison.compare`.
     """
     shown = pd.DataFrame(
         {
@@ -106,29 +169,6 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     wide = shown.pivot(index="policy", columns=["stream", "budget"], values="cell")
     wide = wide.loc[shown["policy"].unique(), list(dict.fromkeys(zip(shown["stream"], shown["budget"], strict=True)))]
     return wide.rename_axis(index=None, columns=[None, None])
-
-
-def listing(table: pd.DataFrame, stream: str, profile: Profile) -> Styler:
-    """One stream of :func:`compare`, for display, in the columns of every table of results: paper · ours ·
-    difference · interval · n · verdict."""
-    table = table[table["stream"] == stream]
-    shown = pd.DataFrame(
-        {
-            "policy": table["policy"].map(label),
-            "budget": [f"{ours} ({theirs:,})" for ours, theirs in zip(table["tokens"], table["paper_tokens"], strict=True)],
-            "paper": table["paper"].map("{:.1f}".format),
-            "ours": table["ours"].map("{:.1f}".format),
-            "difference": table["difference"].map("{:+.1f}".format),
-            "interval": [f"{low:.1f} to {high:.1f}" for low, high in zip(table["low"], table["high"], strict=True)],
-            "n": [f"{seeds} × {n}" for seeds, n in zip(table["seeds"], table["n"], strict=True)],
-            "gain (paper)": [
-                f"{ours:+.1f} ({theirs:+.1f})" for ours, theirs in zip(table["gain"], table["paper_gain"], strict=True)
-            ],
-            "verdict": table["verdict"],
-        }
-    )
-    caption = f"{label(stream)} stream, accuracy in %. Budgets and gains: ours (paper's). {provenance(profile)}"
-    return captioned(shown, caption).hide()
 
 
 def by_accounting(results: pd.DataFrame, caption: str) -> Styler:
@@ -156,8 +196,7 @@ def gaps(table: pd.DataFrame, caption: str) -> Styler:
             "budget / mean length": table["scarcity"].map("{:.2f}".format),
             "gain (points)": (100 * table["gain"]).map("{:+.1f}".format),
             "interval": [
-                f"{low:+.1f} to {high:+.1f}"
-                for low, high in zip(100 * table["gain_low"], 100 * table["gain_high"], strict=True)
+                _interval(*ends, "+") for ends in zip(100 * table["gain_low"], 100 * table["gain_high"], strict=True)
             ],
             "gap to the oracle": (100 * table["gap"]).map("{:.1f}".format),
             "closed": ["no gap" if np.isnan(share) else f"{100 * share:.0f}%" for share in table["closed"]],
@@ -190,9 +229,9 @@ def tallies(closed: Mapping[str, pd.DataFrame], caption: str) -> Styler:
 def provenance(profile: Profile, intervals: bool = True) -> str:
     """What a caption must say of results: model, data, who stands in for whom, and what intervals cover."""
     pool = sum(profile.pool_per_tier.values())
+    recorded = "simulated" if profile.revision == "simulated" else "imported" if profile.engine == "none" else "greedy"
     parts = [
-        f"Model: {profile.model}, {'greedy' if profile.engine != 'none' else 'imported rollouts'}, at most {profile.cap} "
-        f"tokens; {pool:,} evaluation questions.",
+        f"Model: {profile.model}, {recorded} rollouts, at most {profile.cap} tokens; {pool:,} evaluation questions.",
         f"TALE-EP has a {profile.teacher.label}.",
     ]
     if intervals:
@@ -213,90 +252,3 @@ def listed(frame: pd.DataFrame, caption: str, decimals: int = 1) -> Styler:
     names = [name for name in ("stream", "policy", "first", "second") if name in frame]
     shown = frame.assign(**{name: frame[name].map(label) for name in names})
     return captioned(shown, caption).hide().format(precision=decimals, na_rep="")
-
-
-#: Rows of Table 3 that are no policies of their own.
-VARIANTS = {"triangular": "Triangular (Lambert)", "quadratic": "Quadratic (Lambert)"}
-
-
-def variants(results: pd.DataFrame) -> pd.DataFrame:
-    """Table 3: CLEAR on other curves at the scarcest budget, the paper's numbers beside ours.
-
-    The verdict is about the gain over Uniform, as in :func:`compare`.
-
-    Parameters
-    ----------
-    results : DataFrame
-        Of :func:`clear_lib.experiments.run` with ``uniform``, and ``clear`` swept over ``utility``; other policies
-        have no number of the paper.
-
-    Returns
-    -------
-    DataFrame
-        One row a stream and variant: accuracy in per cent, ``paper, ours, difference, low, high``; the paired gain
-        over Uniform in points, ``paper_gain, gain, gain_low, gain_high``; ``n``, ``seeds``, ``verdict``.
-    """
-    gained = gains(results)
-    scarce = gained[gained["scarcity"] == gained["scarcity"].min()]
-    swept = (scarce["policy"] == "clear") & (scarce["value"] != "surge")
-    scarce = scarce.assign(variant=scarce["value"].where(swept, scarce["policy"]))
-    table = _in_points(interval(scarce, ["accuracy", "gain"], by=("stream", "variant")))
-    printed = [
-        (paper.TABLE_3.get(variant, {}).get(stream, np.nan), paper.TABLE_3["uniform"].get(stream, np.nan))
-        for stream, variant in zip(table["stream"], table["variant"], strict=True)
-    ]
-    table["paper"], base = np.array(printed).T
-    table["paper_gain"] = (table["paper"] - base).round(1)
-    table["n"] = int(results["n"].iloc[0])
-    table = _judged(table, table["variant"] == "uniform")
-    columns = [
-        "stream", "variant", "paper", "ours", "difference", "low", "high", "paper_gain", "gain", "gain_low", "gain_high",
-        "n", "seeds", "verdict",
-    ]  # fmt: skip
-    return table[columns]
-
-
-def variant_listing(table: pd.DataFrame, profile: Profile) -> Styler:
-    """The table of :func:`variants`, for display, in the columns of every table of results."""
-
-    def number(column: str, form: str) -> list[str]:
-        return ["" if np.isnan(value) else form.format(value) for value in table[column]]
-
-    gains_shown = [
-        f"{ours} ({theirs})" if theirs else ours
-        for ours, theirs in zip(number("gain", "{:+.1f}"), number("paper_gain", "{:+.1f}"), strict=True)
-    ]
-    shown = pd.DataFrame(
-        {
-            "stream": table["stream"].map(label),
-            "variant": [VARIANTS.get(name) or label(name) for name in table["variant"]],
-            "paper": number("paper", "{:.1f}"),
-            "ours": number("ours", "{:.1f}"),
-            "difference": number("difference", "{:+.1f}"),
-            "interval": [f"{low:.1f} to {high:.1f}" for low, high in zip(table["low"], table["high"], strict=True)],
-            "n": [f"{seeds} × {n}" for seeds, n in zip(table["seeds"], table["n"], strict=True)],
-            "gain (paper)": gains_shown,
-            "verdict": table["verdict"],
-        }
-    )
-    caption = f"Accuracy in % at the scarcest budget. Gains over Uniform: ours (paper's). {provenance(profile)}"
-    return captioned(shown, caption).hide()
-
-
-def against(table: pd.DataFrame, caption: str) -> Styler:
-    """Cells of :func:`clear_lib.replica.residuals`, for display, in the columns of every table of results: paper ·
-    ours · difference · interval · n · verdict."""
-    shown = pd.DataFrame(
-        {
-            "policy": table["policy"],
-            "stream": table["stream"],
-            "budget": table["budget"],
-            "paper": table["paper"],
-            "ours": table["ours"],
-            "difference": table["error"].map("{:+.1f}".format).replace("+nan", ""),
-            "interval": [f"{low:.1f} to {high:.1f}" for low, high in zip(table["low"], table["high"], strict=True)],
-            "n": [f"{seeds} × {n}" for seeds, n in zip(table["seeds"], table["n"], strict=True)],
-            "verdict": table["verdict"],
-        }
-    )
-    return listed(shown, caption)

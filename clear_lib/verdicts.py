@@ -84,9 +84,13 @@ def _cells(true: Iterable[bool], what: str) -> Count:
 def _gains(results: pd.DataFrame, policy: str, baseline: str) -> Count:
     """Cells in which a policy's paired gain over a baseline is above or below zero, its interval included."""
     gained = experiments.gains(results, baseline=baseline)
-    table = experiments.interval(gained[gained["policy"] == policy], ["gain"])
-    true, false = int((table["gain_low"] > 0).sum()), int((table["gain_high"] < 0).sum())
-    return Count(true, false, len(table) - true - false, "cells of stream and budget")
+    return _sides(experiments.interval(gained[gained["policy"] == policy], ["gain"]), "cells of stream and budget")
+
+
+def _sides(table: pd.DataFrame, what: str, level: float = 0.0) -> Count:
+    """Gains (of :func:`clear_lib.experiments.interval`) whose interval is above or below a level."""
+    true, false = int((table["gain_low"] > level).sum()), int((table["gain_high"] < level).sum())
+    return Count(true, false, len(table) - true - false, what)
 
 
 def _ratio(results: pd.DataFrame) -> Count:
@@ -139,8 +143,7 @@ def _adaptive_is_near_the_best(results: pd.DataFrame) -> Count:
     """The adaptive rule is not a point or more behind the fixed rate that is best in the cell, with hindsight."""
     adaptive, static = (results[results["setting"] == name] for name in ("epsilon", "decay"))
     behind = experiments.interval(experiments.gains(adaptive, baseline=experiments.best_in_each(static)), ["gain"])
-    true, false = int((behind["gain_low"] > -0.01).sum()), int((behind["gain_high"] < -0.01).sum())
-    return Count(true, false, len(behind) - true - false, "cells of stream and budget")
+    return _sides(behind, "cells of stream and budget", level=-0.01)
 
 
 def _velocity_only_scales(results: pd.DataFrame) -> Count:
@@ -170,8 +173,7 @@ def _shapes_are_above(results: pd.DataFrame) -> Count:
     base = scarce[scarce["policy"] == "uniform"].drop_duplicates(["stream", "stream_seed"])
     rows = scarce[(scarce["policy"] == "clear") & scarce["value"].isin(["triangular", "quadratic"])]
     table = experiments.interval(experiments.gains(rows, baseline=base), ["gain"], by=["stream", "value"])
-    true, false = int((table["gain_low"] > 0).sum()), int((table["gain_high"] < 0).sum())
-    return Count(true, false, len(table) - true - false, "shapes and streams")
+    return _sides(table, "shapes and streams")
 
 
 def _steep(capped: pd.DataFrame) -> bool:

@@ -1,6 +1,7 @@
 """The audit: its arithmetic on small cases, its bound against real oracles, and its findings on the paper's tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,10 +122,7 @@ def test_the_30b_mean_lengths_leave_too_few_short_solutions():
     assert audit.luck(46.6, most, paper.STREAM_SIZE) < 0.05
 
 
-def test_questions_from_files(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"problem": "What is  1 + 1?"}\n{"question": "And 2?"}\n')
-    assert audit.shared_questions(audit.read_questions(path), ["what is 1+1?", "and 3?"]) == 1
-    path.write_text('{"problem": "x"}\n{"text": 1}\n')
-    with pytest.raises(ValueError, match="line 2"):
-        audit.read_questions(path)
+def test_the_overlap_is_counted_set_by_set():
+    evaluation = pd.DataFrame({"dataset": ["a", "a", "b"], "question": ["What is  1 + 1?", "And 2?", "x"]})
+    found = audit.overlap(evaluation, pd.DataFrame({"question": ["what is 1+1?", "y"]}))
+    assert found.to_dict("list") == {"set": ["a", "b"], "questions": [2, 1], "shared": [1, 0], "share": [50.0, 0.0]}

@@ -111,13 +111,21 @@ def test_a_row_is_what_counting_by_hand_gives(profile, pool, results):
 
 def test_tale_ep_is_replayed_on_the_rung_it_chose(profile, pool):
     queries = experiments.draw_stream(profile, pool, "balanced", 0)
-    served = experiments.serve(profile, queries, "tale-ep", 0.78, experiments.reference_length(pool)).queries
+    served = experiments.serve(profile, queries, "tale-ep", 0.78, experiments.reference_length(profile, pool)).queries
     assert set(served["rung"]) <= set(profile.rungs) and "free" not in set(served["rung"])
     for _, row in served.iterrows():
         assert row["used"] == min(row[f"length@{row['rung']}"], row["granted"])
         assert row["solved"] == (row[f"correct@{row['rung']}"] and row[f"length@{row['rung']}"] <= row["granted"])
-    others = experiments.serve(profile, queries, "clear", 0.78, experiments.reference_length(pool)).queries
+    others = experiments.serve(profile, queries, "clear", 0.78, experiments.reference_length(profile, pool)).queries
     assert set(others["rung"]) == {"free"}
+
+
+def test_a_ladder_in_tokens_is_chosen_by_the_cap_alone(profile, pool):
+    ladder = dataclasses.replace(profile, rung_unit="tokens", rungs={"quick": 10, "normal": 30, "careful": 100})
+    queries = experiments.draw_stream(profile, pool, "balanced", 0)
+    served = experiments.serve(ladder, queries, "tale-ep", 0.78, experiments.reference_length(profile, pool)).queries
+    for rung, low, high in (("quick", 0, 30), ("normal", 30, 100), ("careful", 100, np.inf)):
+        assert served.loc[served["rung"] == rung, "granted"].between(low, high, inclusive="left").all()
 
 
 def test_policies_are_paired_by_seed_and_a_seed_is_a_stream(profile, pool):
@@ -128,8 +136,15 @@ def test_policies_are_paired_by_seed_and_a_seed_is_a_stream(profile, pool):
     assert not one["question_id"].equals(experiments.draw_stream(another, pool, "balanced", 1)["question_id"])
 
 
+def test_the_unit_of_budgets_is_the_profiles_or_the_pools_mean_length(profile, pool):
+    assert experiments.reference_length(profile, pool) == pool["length"].mean()
+    own = dataclasses.replace(profile, reference_length=1000.0, scarcities=(0.25,))
+    assert experiments.reference_length(own, pool) == 1000
+    assert experiments.run(own, pool, policies=["uniform"])["budget_per_query"].unique().tolist() == [250]
+
+
 def test_settings_reach_the_policies_that_know_them(profile, pool):
-    reference = experiments.reference_length(pool)
+    reference = experiments.reference_length(profile, pool)
     assert experiments.settings_of(profile, reference, "uniform") == {}
     assert set(experiments.settings_of(profile, reference, "clear")) == {"floor", "epsilon"}
     queries = experiments.draw_stream(profile, pool, "balanced", 0)
@@ -259,7 +274,7 @@ def test_arrivals_are_the_same_queries_in_three_orders(profile, uncertain):
     assert (table.groupby(["stream", "stream_seed"])["batch"].nunique() == 1).all()
     one = experiments.serve(
         profile, experiments.draw_stream(profile, uncertain, "balanced", 0), "clear-sequential", 0.39,
-        experiments.reference_length(uncertain),
+        experiments.reference_length(profile, uncertain),
     )  # fmt: skip
     assert table["batch"].iloc[0] == one.queries["solved"].mean()
     assert table[["batch", "controller", "fair share"]].stack().between(0, 1).all()

@@ -17,6 +17,7 @@ LAYERS = [
     {"verdicts"},
     {"claims", "audit"},
     {"replica"},
+    {"comparison", "sensitivity"},
     {"experiments", "phases", "importing"},
     {"predictor"},
     {"plan", "provenance"},

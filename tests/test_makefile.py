@@ -21,6 +21,7 @@ case "$1 $2 $3" in
   "-m clear_lib record"*)  echo "record $5" >> log; mkdir -p "artifacts/$5/rollouts" ;;
   "-m clear_lib import"*)  echo "import $4 $5 $6" >> log
                            mkdir -p artifacts/imported/rollouts && echo made > artifacts/imported/profile.yaml ;;
+  "-m clear_lib replicate"*) echo "replicate $4" >> log; mkdir -p "artifacts/$4/rollouts" && echo made > "artifacts/$4/profile.yaml" ;;
   "-m jupyter book"*)      echo pages >> log; mkdir -p _build/new/_build/html
                            cat book/chapters/* > _build/new/_build/html/index.html ;;
   *)                       echo "unexpected: $*" >&2; exit 1 ;;
@@ -117,6 +118,16 @@ def test_an_import_is_made_when_the_logs_or_the_question_change(project):
     assert make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model y")[0] == "import logs --model y"
     edit(project / "logs" / "a.jsonl")
     assert make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model y")[0] == "import logs --model y"
+
+
+def test_a_replica_is_made_anew_when_the_library_changes(project):
+    asked = make(project, "book", "PROFILE=replica-7b")
+    assert asked[0] == "replicate replica-7b" and sorted(asked[1:]) == sorted([*CHAPTERS, "pages"])
+    assert make(project, "book", "PROFILE=replica-7b") == []
+    edit(project / "clear_lib" / "market.py")
+    assert make(project, "book", "PROFILE=replica-7b")[0] == "replicate replica-7b"
+    make(project, "clean")
+    assert make(project, "book", "PROFILE=replica-7b")[0] == "replicate replica-7b"
 
 
 def test_nothing_imported_is_named(project):

@@ -36,5 +36,16 @@ def test_pass_rates_are_correct_over_total_but_for_the_one_row_the_paper_gets_wr
 
 def test_reference_length_and_the_budgets_as_fractions_of_it():
     assert paper.REFERENCE_LENGTH == pytest.approx(1311, abs=0.5)
-    assert [paper.budget_of(scarcity) for scarcity in (0.195, 0.39, 0.78, 1.56)] == list(paper.BUDGETS)
+    small, large = paper.STUDIES.values()
+    assert small.budgets_of((0.195, 0.39, 0.78, 1.56)) == dict(zip((0.195, 0.39, 0.78, 1.56), paper.BUDGETS, strict=True))
+    assert small.budgets_of([0.8, 0.2]) == {0.2: 256, 0.8: 1024}
+    assert large.budgets_of([2.0, 0.5]) == {0.5: 1024, 2.0: 4096}
+
+
+def test_a_model_has_its_study():
+    assert paper.study_of("replica of Qwen3-30B-A3B-Instruct (simulated)").number == 4
+    assert paper.study_of("embedded").number == 1
+
+
+def test_reference_and_floor():
     assert paper.FLOOR / paper.REFERENCE_LENGTH == pytest.approx(0.0244, abs=5e-5)

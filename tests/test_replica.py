@@ -3,10 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from clear_lib import experiments, paper, replica, rollouts
+from clear_lib import comparison, experiments, paper, profiles, replica, rollouts
+from clear_lib.cli import main
+from clear_lib.policies import OF_THE_PAPER
 
+SOURCE = paper.STUDIES["7b"]
 RATES = replica.pass_rates(paper.TABLE_6, 2)
 
 
@@ -40,8 +44,8 @@ def test_it_meets_the_uniform_and_the_predictor_row(lengths, forecaster):
 
 def test_closed_forms_are_what_the_policies_do(lengths, forecaster):
     profile, pool = replica.study("replica-7b", lengths, forecaster, seeds=12)
-    cells = replica.residuals(experiments.run(profile, pool, policies=["uniform", "predictor"]), paper.TABLE_1)
-    wide = cells.pivot(index=["policy", "stream"], columns="budget", values="ours")
+    cells = comparison.compare(experiments.run(profile, pool, policies=["uniform", "predictor"]), SOURCE, at_scale=True)
+    wide = cells.pivot(index=["policy", "stream"], columns="tokens", values="ours")
     for name, row in (
         ("uniform", replica.uniform_row(lengths, paper.BUDGETS)),
         ("predictor", replica.predictor_row(lengths, forecaster, paper.BUDGETS)),
@@ -82,7 +86,7 @@ def test_rollouts_have_the_schema_and_the_rates(lengths):
 
 def test_the_profile_has_the_papers_budgets_and_floor(made):
     profile, pool = made
-    reference = experiments.reference_length(pool)
+    reference = experiments.reference_length(profile, pool)
     assert [experiments.budget_per_query(s, reference) for s in profile.scarcities] == list(paper.BUDGETS)
     assert experiments.settings_of(profile, reference, "clear")["epsilon"] == pytest.approx(32)
     assert all(sum(shares) == pytest.approx(1) for shares in profile.stream_shares.values())
@@ -97,19 +101,13 @@ def test_chances_are_calibrated(made):
         assert np.average(rows["correct"], weights=w) == pytest.approx(np.average(rows["solvable"], weights=w), abs=0.05)
 
 
-def test_residuals_say_where_the_papers_number_is(made):
-    profile, pool = made
-    results = experiments.run(profile, pool, policies=["oracle-paper", "clear-exact"], only=["balanced"])
-    cells = replica.residuals(results, paper.TABLE_1).set_index(["policy", "budget"])
-    assert cells.loc[("oracle-paper", 256), "paper"] == 19.0
-    assert set(cells.loc["clear-exact", "verdict"]) == {"no such row"}
-    assert set(cells.loc["oracle-paper", "verdict"]) <= {"inside", "paper higher", "paper lower"}
-
-
 def test_the_numbered_steps_are_nearer_to_the_reported_oracle_than_the_prose(made):
     profile, pool = made
-    errors = replica.mean_errors(experiments.run(profile, pool, policies=["oracle", "oracle-paper"]), paper.TABLE_1)
-    assert errors["oracle-paper"] < errors["oracle"] / 2
+    results = experiments.run(profile, pool, policies=["oracle", "oracle-paper", "clear-exact"])
+    rows = replica.summary(comparison.compare(results, SOURCE, at_scale=True)).set_index("policy")
+    assert list(rows.index) == ["oracle", "oracle-paper"], "only what the paper has"
+    assert rows["mean"]["oracle-paper"] < rows["mean"]["oracle"] / 2
+    assert (rows["mean"] <= rows["worst"]).all() and (rows["bias"].abs() <= rows["mean"] + 1e-9).all()
 
 
 def test_bootstrap_and_leaving_streams_out(lengths, forecaster):
@@ -130,15 +128,53 @@ def test_variants_report_what_was_fitted_and_what_was_not():
     assert {"oracle", "oracle-paper", "clear-heuristic", "clear-auction", "clear"} <= set(found)
 
 
-def test_table_3_has_the_papers_rows(made):
-    table = replica.table_3(*made, budget=300)
-    assert list(table.index) == list(paper.TABLE_3) and list(table) == list(paper.TABLE_3["uniform"])
-    assert (table.loc["clear"] > table.loc["uniform"]).all()
+def test_the_large_replica_has_the_streams_of_the_small_one(lengths):
+    large, foresight = replica.fit("replica-30b")
+    assert large.mix == pytest.approx(lengths.mix)
+    drawn = replica.bootstrap("replica-30b", large, foresight, times=2)
+    assert drawn["Balanced, moderate"].nunique() == 1 and drawn["median, moderate"].nunique() == 2
 
 
-def test_summary(made):
+@pytest.mark.parametrize("name", replica.SOURCES)
+def test_a_replica_is_a_profile_of_its_own(name, tmp_path):
+    profile = profiles.load(replica.adopt(name, tmp_path, seeds=1, per_tier=500))
+    assert profile.name == name and "simulated" in profile.model and profile.artifacts(tmp_path).is_dir()
+    pool = experiments.read_pool(profile, tmp_path)
+    assert len(pool) == 1000
+    results = experiments.run(profile, pool, policies=[*OF_THE_PAPER, "clear-sequential"])
+    assert sorted(results["budget_per_query"].unique()) == paper.study_of(profile.model).budgets
+    first = results["accuracy"].tolist()
+    again = profiles.load(replica.adopt(name, tmp_path, seeds=1, per_tier=500))
+    results = experiments.run(again, experiments.read_pool(again, tmp_path), policies=[*OF_THE_PAPER, "clear-sequential"])
+    assert results["accuracy"].tolist() == first
+
+
+def test_the_command_says_what_to_do_next(tmp_path, capsys):
+    assert main(["replicate", "replica-30b", "--artifacts", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "(simulated)" in said and "make book PROFILE=replica-30b" in said
+
+
+def test_readings_move_one_group_of_parameters(lengths, forecaster):
+    drawn = pd.DataFrame([replica.parameters(lengths, forecaster)] * 2)
+    moved = replica.readings("replica-7b", lengths, forecaster, drawn, seeds=1)
+    assert len(moved) == 2 * 4 * 2 and {r.first["policies"][0] for r in moved} == {"uniform", "predictor", "clear"}
+    profile, pool = replica.study("replica-7b", lengths, forecaster, seeds=1)
+    base = experiments.run(profile, pool, policies=["clear"], only=["balanced"])
+    for reading in moved:
+        again = experiments.run(**reading.second | {"policies": ["clear"], "only": ["balanced"]})
+        assert again["accuracy"].tolist() == base["accuracy"].tolist(), "the ends are the fit itself here"
+
+
+def test_errors_of_clear_by_level_and_slack(made):
     profile, pool = made
-    results = experiments.run(profile, pool, policies=["uniform", "clear-exact"], only=["balanced"])
-    rows = replica.summary(replica.residuals(results, paper.TABLE_1))
-    assert rows["policy"].tolist() == ["uniform"]
-    assert 0 <= rows["mean"][0] <= rows["worst"][0] and abs(rows["bias"][0]) <= rows["mean"][0] + 1e-9
+    errors = replica.clear_errors("replica-7b", replace(profile, stream_seeds=1), pool, (1.0, 1.5), (32, 128))
+    assert errors.shape == (2, 2) and (errors > 0).all(axis=None)
+    runs = experiments.run(replace(profile, stream_seeds=1), pool, policies=["clear"], epsilon=128)
+    cells = comparison.compare(runs, SOURCE, at_scale=True)
+    assert errors.loc[1.0, 128] == pytest.approx(cells["difference"].abs().mean())
+
+
+def test_an_unknown_replica_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no replica 'replica-1b'; known: replica-7b, replica-30b"):
+        replica.adopt("replica-1b", tmp_path)

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import paper, profiles, tables
+from clear_lib import comparison, paper, profiles, tables
 from clear_lib.policies import OF_THE_PAPER, POLICIES
+
+STUDY = paper.STUDIES["7b"]
 
 
 def results(gain=0.1, spread=0.01):
@@ -20,48 +22,67 @@ def results(gain=0.1, spread=0.01):
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_the_papers_number_stands_beside_ours():
-    table = tables.compare(results()).set_index(["scarcity", "policy"])
-    row = table.loc[(0.195, "clear")]
-    assert (row["paper"], row["paper_tokens"], row["tokens"]) == (18.6, 256, 20)
-    assert row["ours"] == pytest.approx(40) and row["difference"] == pytest.approx(21.4)
-    assert row["paper_gain"] == pytest.approx(14.2) and row["gain"] == pytest.approx(10)
-    assert (row["n"], row["seeds"]) == (500, 2)
-    assert table.loc[(1.56, "oracle-paper"), "paper"] == paper.TABLE_1["oracle"]["u-shaped"][2048]
-
-
-@pytest.mark.parametrize(
-    "gain, spread, verdict",
-    [(0.1, 0.01, "same sign"), (-0.1, 0.01, "opposite sign"), (0.01, 0.1, "undecided"), (0.0, 0.0, "undecided")],
-)
-def test_the_verdict_is_about_the_paired_gain(gain, spread, verdict):
-    table = tables.compare(results(gain, spread)).set_index(["scarcity", "policy"])
-    assert table.loc[(0.195, "clear"), "verdict"] == verdict
-    assert table.loc[(0.195, "uniform"), "verdict"] == "baseline"
-
-
-def test_where_the_paper_has_no_gain_a_gain_is_not_the_same_sign():
-    frame = results()
-    frame["stream"] = "mostly-easy"
-    table = tables.compare(frame).set_index(["scarcity", "policy"])
-    assert table.loc[(1.56, "predictor"), ["paper_gain", "verdict"]].tolist() == [0, "opposite sign"]
-
-
 def test_the_wide_table_keeps_the_papers_order():
-    wide = tables.side_by_side(tables.compare(results()))
+    wide = tables.side_by_side(comparison.compare(results(), STUDY))
     assert wide.index.tolist() == [POLICIES[name].label for name in OF_THE_PAPER]
     assert wide.loc["CLEAR (Lambert)", ("U-Shaped", 256)] == "40.0 (18.6)"
 
 
-def test_the_listing_has_the_columns_of_every_results_table():
-    styler = tables.listing(tables.compare(results()), "u-shaped", profiles.load("smoke"))
-    shown = styler.data
-    assert [c for c in shown if c in ("paper", "ours", "difference", "interval", "n", "verdict")] == [
-        "paper", "ours", "difference", "interval", "n", "verdict"
+def test_every_table_of_results_ends_in_the_same_columns():
+    compared = comparison.compare(results(), STUDY)
+    rollouts = pd.DataFrame({"tier": ["easy", "hard"], "verdict": ["correct", "wrong"], "length": [10, 20]})
+    made = {
+        "accuracy": tables.against(compared, "c"),
+        "at scale": tables.against(comparison.compare(results(), STUDY, at_scale=True), "c"),
+        "data": tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c"),
+        "settings": tables.against(tables.settings(profiles.load("tiny")), "c"),
+        "code": tables.against(tables.code(), "c"),
+    }
+    for name, styler in made.items():
+        assert tuple(styler.data.columns[-6:]) == tables.SHAPE, name
+        assert "nan" not in styler.to_html(), name
+
+
+def test_accuracies_are_shown_with_budget_gain_and_interval():
+    shown = tables.against(comparison.compare(results(), STUDY), "caption").data.iloc[1]
+    assert shown.to_dict() == {
+        "stream": "U-Shaped", "policy": "Predictor", "budget": "20 (256)", "gain (paper)": "+10.0 (-3.6)", "paper": "0.8",
+        "ours": "40.0", "difference": "+39.2", "95% interval": "39.1 to 40.9", "n": "2 × 500", "verdict": "opposite sign",
+    }  # fmt: skip
+
+
+def test_settings_stand_beside_table_5():
+    shown = tables.settings(profiles.load("tiny")).set_index("setting")
+    assert shown.loc["most new tokens", ["paper", "ours", "verdict"]].tolist() == ["8,192", "768", "differs"]
+    assert shown.loc["halvings of the bisection", "verdict"] == shown.loc["queries of a stream", "verdict"] == "same"
+    assert shown.loc["most tokens of a question", "ours"] == "512" and shown.loc["epochs", "ours"] == "30"
+    large = tables.settings(profiles.load("tiny", model="Qwen3-30B-A3B", engine="none")).set_index("setting")
+    assert large.loc["most new tokens", "paper"] == "16,384" and large.loc["decoding", "ours"] == "as recorded"
+
+
+def test_data_show_whole_counts():
+    rollouts = pd.DataFrame({"tier": ["easy", "hard"] * 30, "verdict": ["correct", "wrong"] * 30, "length": 20})
+    shown = tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c").data.set_index(["tier", "what"])
+    assert shown.loc[("all", "questions"), ["paper", "ours", "difference", "n"]].tolist() == ["1,547", "60", "-1,487", "60"]
+    assert shown.loc[("hard", "Pass@1 (%)"), ["paper", "ours"]].tolist() == ["15.0", "0.0"]
+
+
+def test_table_2_is_marked_as_not_run():
+    shown = tables.against(tables.code(), "c").data
+    assert len(shown) == 6 and set(shown["verdict"]) == {"not yet run"} and set(shown["ours"]) == {""}
+    assert shown["paper"].tolist()[:2] == ["36.8", "39.4"]
+
+
+def test_movements_show_points_and_where():
+    table = pd.DataFrame([{
+        "item": "ε", "ours": "32 tokens", "other": "64 tokens", "policy": "clear", "change": 0.01, "change_low": -0.002,
+        "change_high": 0.02, "seeds": 5, "stream": "balanced", "scarcity": 0.195, "worst": -0.1, "worst_low": -0.11,
+        "worst_high": -0.09, "n": 500,
+    }])  # fmt: skip
+    assert tables.movements(table, "c").data.iloc[0].tolist() == [
+        "ε", "CLEAR (Lambert)", "32 tokens", "64 tokens", "+1.0 (-0.2 to +2.0)", "-10.0 (-11.0 to -9.0)", "Balanced 0.20",
+        "5 × 500",
     ]  # fmt: skip
-    assert shown.iloc[1][["paper", "ours", "n"]].tolist() == ["0.8", "40.0", "2 × 500"]
-    assert "stand-in teacher" in styler.caption and "U-Shaped" in styler.caption
-    assert tables.listing(tables.compare(results()), "balanced", profiles.load("smoke")).data.empty
 
 
 def test_a_caption_speaks_of_intervals_only_where_there_are_some():
@@ -69,6 +90,9 @@ def test_a_caption_speaks_of_intervals_only_where_there_are_some():
     assert "intervals" in tables.provenance(smoke)
     assert "intervals" not in tables.provenance(smoke, intervals=False)
     assert "stand-in teacher" in tables.provenance(smoke, intervals=False)
+    assert "greedy rollouts" in tables.provenance(smoke)
+    assert "imported rollouts" in tables.provenance(profiles.load("smoke", engine="none"))
+    assert "simulated rollouts" in tables.provenance(profiles.load("smoke", engine="none", revision="simulated"))
 
 
 def test_gaps_are_shown_in_points_and_shares():
@@ -89,26 +113,6 @@ def test_accuracies_stand_by_accounting_and_policy():
     assert shown.index[0] == ("caps", "Uniform") and len(shown) == 2 * len(OF_THE_PAPER)
     assert shown.columns.tolist() == [("U-Shaped", "0.20"), ("U-Shaped", "1.56")]
     assert shown.loc[("refunds", "CLEAR (Lambert)"), ("U-Shaped", "0.20")] == pytest.approx(40)
-
-
-def test_variants_are_set_beside_table_3():
-    rows = [
-        {"stream": "balanced", "stream_seed": seed, "scarcity": scarcity, "policy": policy, "value": value, "n": 500,
-         "accuracy": accuracy + 0.001 * seed}
-        for seed in range(3)
-        for scarcity in (0.2, 0.8)
-        for policy, value, accuracy in [
-            ("uniform", np.nan, 0.1), ("clear", "surge", 0.3), ("clear", "triangular", 0.1), ("clear-exact", np.nan, 0.3),
-        ]
-    ]  # fmt: skip
-    table = tables.variants(pd.DataFrame(rows)).set_index("variant")
-    assert list(table.index) == ["uniform", "clear", "triangular", "clear-exact"]
-    assert table["paper"].tolist()[:3] == [5.4, 19.4, 18.8] and np.isnan(table["paper"]["clear-exact"])
-    assert table["ours"]["clear"] == pytest.approx(30.1)
-    assert table["gain"]["clear"] == pytest.approx(20) and table["paper_gain"]["clear"] == 14
-    assert table["verdict"].tolist() == ["baseline", "same sign", "undecided", "not in the paper"]
-    shown = tables.variant_listing(table.reset_index(), profiles.load("tiny")).to_html()
-    assert "Triangular (Lambert)" in shown and "CLEAR (exact)" in shown and "nan" not in shown
 
 
 def test_tallies_count_cells_and_share_the_gap():

@@ -16,7 +16,7 @@ PAGE = "book/chapters/08_table_1.html"
 def results(project):
     """Accuracy in per cent by stream, paper budget and policy: mean and the central 95% over the stream seeds."""
     table = pd.read_parquet(project / "artifacts" / "smoke" / "results" / "table1.parquet")
-    table["budget"] = table["scarcity"].map(paper.budget_of)
+    table["budget"] = table["scarcity"].map(paper.STUDIES["7b"].budgets_of(table["scarcity"]))
     groups = table.groupby(["stream", "budget", "policy"])
     spread = (groups["accuracy"].quantile([0.025, 0.975]) * 100).unstack()
     return pd.DataFrame(
@@ -61,18 +61,35 @@ def test_table_1_shows_the_results_beside_the_paper(pages, results):
 
 def test_listings_show_accuracy_and_interval_of_the_results(pages, results):
     pattern = r"-?\d+\.\d to -?\d+\.\d"
-    policies = {POLICIES[name].label: name for name in POLICIES}
+    policies, streams = ({label: name for name, label in labels} for labels in (
+        [(name, POLICIES[name].label) for name in POLICIES], STREAMS.items()
+    ))  # fmt: skip
     shown = set()
     for caption, (header, *table) in tables(pages[PAGE], pattern):
-        (stream,) = [name for name, label in STREAMS.items() if label in caption]
+        assert header[-6:] == ["paper", "ours", "difference", "95% interval", "n", "verdict"], caption
         for row in table:
             cells = dict(zip(header, row, strict=True))
+            stream = streams[cells["stream"]]
             tokens, budget = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+", cells["budget"]))
             expected = results.loc[stream, budget, policies[cells["policy"]]]
-            low, high = map(float, cells["interval"].split(" to "))
+            low, high = map(float, cells["95% interval"].split(" to "))
             assert tokens == expected.tokens, (caption, row)
             assert [float(cells["ours"]), low, high] == pytest.approx(
                 expected[["ours", "low", "high"]].tolist(), abs=0.0501
             ), (caption, row)
             shown.add((stream, budget, policies[cells["policy"]]))
     assert shown == set(results.index)
+
+
+def test_every_table_of_results_ends_in_the_same_columns(pages):
+    found = {}
+    for name, page in pages.items():
+        for table in page.select("article table"):
+            header = [cell.get_text(" ", strip=True) for cell in table.find("tr").find_all(["th", "td"])]
+            if {"paper", "verdict"} <= set(header):
+                found.setdefault(name.rsplit("/", 1)[-1], []).append(header[-6:])
+    assert set(found) >= {
+        "08_table_1.html", "09_variants.html", "15_replica.html", "16_verdict.html"
+    }  # fmt: skip
+    for name, headers in found.items():
+        assert all(header == ["paper", "ours", "difference", "95% interval", "n", "verdict"] for header in headers), name
