@@ -192,23 +192,37 @@ def rank_correlation(frame: pd.DataFrame, parts: dict[str, Sequence[str]]) -> pd
     return pd.DataFrame(rows, columns=["part", "n", "spearman", "low", "high", "r2", "ratio"])
 
 
-def rank_lead(
-    lengths: Sequence[float], ours: Sequence[float], theirs: Sequence[float]
-) -> tuple[float, float, float]:
-    """By how much our forecasts rank the same questions better than others do.
+def rank_leads(frame: pd.DataFrame, thresholds: dict[str, Array], parts: dict[str, Sequence[str]]) -> pd.DataFrame:
+    """By how much the first of several forecasts ranks the same questions better than each of the others.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``tier`` and ``length`` (tokens).
+    thresholds : dict
+        Forecasts of the questions of ``frame``, in its order, by name. One that is constant is left out.
+    parts : dict
+        Tiers of each part, by its name.
 
     Returns
     -------
-    tuple
-        Difference of the two Spearman correlations with the lengths, and the bounds of its central 95% over 500
-        resamples of the questions.
+    DataFrame
+        Columns ``part, rival, lead, low, high``: difference of the two Spearman correlations with the lengths, and
+        the bounds of its central 95% over 500 resamples of the questions, the same for both.
     """
 
-    def lead(length: Array, mine: Array, other: Array) -> float:
-        return _spearman(length, mine) - _spearman(length, other)
+    def lead(length: Array, mine: Array, theirs: Array) -> float:
+        return _spearman(length, mine) - _spearman(length, theirs)
 
-    values = np.array([lengths, ours, theirs], dtype=float)
-    return lead(*values), *_resampled(lead, values)
+    rows = []
+    ours, *others = thresholds
+    for part, tiers in parts.items():
+        here = frame["tier"].isin(tiers).to_numpy()
+        for rival in others:
+            values = np.array([frame["length"], thresholds[ours], thresholds[rival]], dtype=float)[:, here]
+            if not np.isnan(found := lead(*values)):
+                rows.append((part, rival, found, *_resampled(lead, values)))
+    return pd.DataFrame(rows, columns=["part", "rival", "lead", "low", "high"])
 
 
 def _spearman(length: Array, threshold: Array) -> float:

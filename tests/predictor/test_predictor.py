@@ -144,11 +144,14 @@ def test_the_lead_of_better_ranks_is_above_zero_and_of_the_same_ranks_zero():
     rng = np.random.default_rng(0)
     length = rng.lognormal(4, 1, 300)
     good, bad = (length * rng.lognormal(0, noise, 300) for noise in (0.3, 1.5))
-    lead, low, high = predictor.rank_lead(length, good, bad)
-    assert lead == pytest.approx(spearmanr(length, good).statistic - spearmanr(length, bad).statistic)
-    assert 0 < low < lead < high < 1
-    assert predictor.rank_lead(length, good, 2 * good) == (0, 0, 0)
-    assert np.isnan(predictor.rank_lead(length, good, np.ones(300))).all()
+    frame = pd.DataFrame({"tier": ["easy"] * 250 + ["hard"] * 50, "length": length})
+    said = {"good": good, "bad": bad, "same": 2 * good, "constant": np.ones(300)}
+    table = predictor.rank_leads(frame, said, {"in": ["easy"]}).set_index(["part", "rival"])
+    assert table.index.tolist() == [("in", "bad"), ("in", "same")]
+    row = table.loc["in", "bad"]
+    expected = [spearmanr(length[:250], threshold[:250]).statistic for threshold in (good, bad)]
+    assert row["lead"] == pytest.approx(expected[0] - expected[1]) and 0 < row["low"] < row["lead"] < row["high"] < 1
+    assert table.loc["in", "same"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", ["encoder", "deberta", "ridge"])
