@@ -90,7 +90,8 @@ def _new(kind: str, options: dict[str, Any]) -> Any:
     elif kind == "doubting":
         from .doubting import Doubting as made
     else:
-        raise ValueError(f"unknown kind of predictor {kind!r}; known: deberta, encoder, sentence, ridge, constant, doubting")
+        known = "deberta, encoder, sentence, ridge, constant, doubting"
+        raise ValueError(f"unknown kind of predictor {kind!r}; known: {known}")
     try:
         return made(**options)
     except TypeError as error:
@@ -117,10 +118,10 @@ def log_lengths(texts: Sequence[str], lengths: Any) -> Array:
 def held_out(texts: Sequence[str], share: float, seed: int) -> Array:
     """Which questions to keep out: a bool array of about that share, one question at least unless it is 0.
 
-    A question that occurs twice is on one side.
+    A question that occurs twice is on one side, and one question at least is kept.
     """
     kinds, which = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
-    count = max(1, round(share * kinds.size)) if share else 0
+    count = min(max(1, round(share * kinds.size)), kinds.size - 1) if share else 0
     return np.isin(which, np.random.default_rng(seed).permutation(kinds.size)[:count])
 
 

@@ -116,7 +116,7 @@ class Deberta(Network):
 
 
 def _tokenizer(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
-    """Splits and marks as DeBERTa-v3's does. It is a BPE: unlike a unigram model, it is learnt the same every time."""
+    """Splits and marks as DeBERTa-v3's does. A BPE, because a unigram model is not learnt the same every time."""
     usual = transformers.DebertaV2Tokenizer().backend_tokenizer
     made = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = usual.normalizer, usual.pre_tokenizer

@@ -75,16 +75,16 @@ class Network:
         number of threads, it ends with the very weights that it would have had; on a GPU sums are not always added
         in the same order, so the last digits may differ.
         """
-        target, device = log_lengths(texts, lengths), _device()
+        target, device = log_lengths(texts, lengths), best_device()
         apart = held_out(texts, self.options["validation"], self.options["seed"])
         taught = [text for text, out in zip(texts, apart, strict=True) if not out]
         self._learn_tokens(taught)
         self.center, self.scale = float(target[~apart].mean()), float(target[~apart].std()) or 1.0
         goal = torch.tensor((target - self.center) / self.scale, dtype=torch.float32, device=device)
         rows = self._tokens(texts)
-        mark = json.dumps([self.kind, self.options, list(texts), target.tolist()])
-        path = self.checkpoints and Path(self.checkpoints) / f"{hashlib.sha256(mark.encode()).hexdigest()[:16]}.safetensors"
-        with torch.random.fork_rng():
+        mark = json.dumps([self.kind, self.options, list(texts), target.tolist()]).encode()
+        path = self.checkpoints and Path(self.checkpoints) / f"{hashlib.sha256(mark).hexdigest()[:16]}.safetensors"
+        with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
             torch.manual_seed(self.options["seed"])
             self.network = self._made().to(device)
             self._train(rows, goal, np.flatnonzero(~apart), np.flatnonzero(apart), path)
@@ -93,10 +93,10 @@ class Network:
             path.unlink(missing_ok=True)
         return self
 
-    def _train(self, rows: list[list[int]], goal: torch.Tensor, taught: Array, apart: Array, path: Path | None) -> None:
+    def _train(self, rows: list, goal: torch.Tensor, taught: Array, apart: Array, path: Path | None) -> None:
         o, device = self.options, goal.device
         rng = np.random.default_rng(o["seed"])
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=o["learning_rate"], weight_decay=o["weight_decay"])
+        optimizer = torch.optim.AdamW(self.network.parameters(), o["learning_rate"], weight_decay=o["weight_decay"])
         per_epoch = -(-len(taught) // o["batch_size"])
         steps, rise = o["epochs"] * per_epoch, max(1, o["epochs"] * per_epoch // 10)
         self.losses, self.validation_losses, best = [], [], {}
@@ -149,7 +149,8 @@ class Network:
         state = {"losses": self.losses, "validation_losses": self.validation_losses, "rng": rng.bit_generator.state}
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, {"state": json.dumps(state)})
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        save_file(tensors, unfinished, {"state": json.dumps(state)})
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -190,7 +191,7 @@ class Network:
         """See :class:`~clear_lib.predictor.Predictor`."""
         if self.network is None:
             raise RuntimeError("fit the predictor before it predicts")
-        device = _device()
+        device = best_device()
         self.network.to(device)
         answer = self._answers(self._tokens(texts), device)
         self.network.to("cpu")  # the GPU is for the reasoner
@@ -210,7 +211,8 @@ class Network:
         state |= {"center": self.center, "scale": self.scale}
         state |= {"losses": self.losses, "validation_losses": self.validation_losses}
         folder = write_state(folder, self.kind, self.options, **state)
-        save_file({name: value.contiguous() for name, value in self.network.state_dict().items()}, folder / "weights.safetensors")
+        weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        save_file(weights, folder / "weights.safetensors")
         return folder
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
@@ -220,7 +222,8 @@ class Network:
         self.network.load_state_dict(load_file(folder / "weights.safetensors"))
 
 
-def _device() -> torch.device:
+def best_device() -> torch.device:
+    """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

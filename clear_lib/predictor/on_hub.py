@@ -31,8 +31,8 @@ def load(kind: Any, model: str, revision: str | None, **settings: Any) -> Any:
         where = f"model {model!r}" + (f", revision {revision}" if revision else "")
         raise ValueError(
             f"{where} cannot be loaded: {str(error).strip().splitlines()[0]}\n"
-            "It takes the hub once (a gated model: a token in HF_TOKEN, too), or a folder as the option `model`. Weights "
-            "are read as model.safetensors only: a pickle has to be converted first, "
+            "It takes the hub once (and for a gated model a token in HF_TOKEN), or a folder as the option `model`. "
+            "Weights are read as model.safetensors only: a pickle has to be converted first, "
             "https://huggingface.co/spaces/safetensors/convert"
         ) from error
     finally:

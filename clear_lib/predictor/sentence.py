@@ -15,7 +15,7 @@ from torch import nn
 
 from ..forecasts import Array, Forecasts
 from . import log_lengths, on_hub, write_state
-from .network import batches, padded
+from .network import batches, best_device, padded
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
@@ -60,21 +60,25 @@ class Sentence:
             self.tokenizer = on_hub.load(transformers.AutoTokenizer, *where).backend_tokenizer
             self.tokenizer.no_padding()
             self.tokenizer.enable_truncation(self.options["context"], direction="left")
-            self.encoder = on_hub.load(transformers.AutoModel, *where, use_safetensors=True, dtype=torch.float32).eval()
+            exact = {"use_safetensors": True, "dtype": torch.float32}
+            self.encoder = on_hub.load(transformers.AutoModel, *where, **exact).eval()
 
     def _features(self, texts: Sequence[str]) -> Array:
         """Shape ``(n, width + 1)``."""
         self._load()
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        features = np.empty((len(tokens), self.encoder.config.hidden_size + 1))
+        features, device = np.empty((len(tokens), self.encoder.config.hidden_size + 1)), best_device()
+        self.encoder.to(device)
         with torch.inference_mode():
             for batch in batches([len(row) for row in tokens], 64):
                 ids, counts = padded([tokens[i] for i in batch], self.encoder.config.pad_token_id)
                 real = torch.arange(ids.shape[1]) < counts.unsqueeze(-1)
-                states = self.encoder(input_ids=ids, attention_mask=real.long()).last_hidden_state
+                said = self.encoder(input_ids=ids.to(device), attention_mask=real.long().to(device))
+                states = said.last_hidden_state.cpu()
                 mean = nn.functional.normalize((states * real.unsqueeze(-1)).sum(1), dim=1).double()
                 features[batch, :-1] = mean * np.sqrt(mean.shape[1])
                 features[batch, -1] = torch.log(counts)
+        self.encoder.to("cpu")
         return features
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:

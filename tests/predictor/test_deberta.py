@@ -25,7 +25,7 @@ def forecaster(**options):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A small pretrained model in the files of microsoft/deberta-v3-base: half precision, a SentencePiece tokenizer."""
+    """A small model in the files of microsoft/deberta-v3-base: half precision, a SentencePiece tokenizer."""
     folder = tmp_path_factory.mktemp("deberta")
     texts = questions(400, seed=9)[0]
     sentencepiece.SentencePieceTrainer.train(
@@ -120,7 +120,8 @@ def test_a_pickle_is_refused_and_never_opened(folder, tmp_path):
 
 def test_without_a_hub_it_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"'microsoft/deberta-v3-base', revision 82d8d18a\w+ cannot be loaded: (.|\n)*the hub once"):
+    said = r"'microsoft/deberta-v3-base', revision 82d8d18a\w+ cannot be loaded: (.|\n)*the hub once"
+    with pytest.raises(ValueError, match=said):
         predictor.build(forecaster()).fit(*questions(20, 0))
 
 

@@ -45,7 +45,8 @@ def training(forecaster, folder, name):
     paths = [folder / "questions.json", folder / f"{name}-checkpoints", folder / name]
     return subprocess.Popen(
         [sys.executable, "-c", TRAIN, forecaster.kind, json.dumps(forecaster.options), *map(str, paths)],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 

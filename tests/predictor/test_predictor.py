@@ -169,6 +169,7 @@ def test_questions_are_held_out_by_their_text():
     out = predictor.held_out(texts, 0.2, seed=0)
     assert out.sum() == 16 and (out.reshape(-1, 4).all(axis=1) == out.reshape(-1, 4).any(axis=1)).all()
     assert predictor.held_out(texts, 0.01, seed=0).sum() == 4 and predictor.held_out(texts, 0.0, seed=0).sum() == 0
+    assert predictor.held_out(["one"], 0.5, seed=0).tolist() == [False]
 
 
 def test_the_forecast_table_counts_costs_in_tokens_of_the_reasoner():

@@ -21,15 +21,16 @@ LENGTHS = [60] * 8 + [600] * 8
 def test_it_generalises_by_meaning():
     """None of the words that tell the two kinds apart were in the training questions."""
     made = predictor.build(FROZEN).fit(TEXTS, LENGTHS)
-    short, long = made.predict(["My sister bakes twelve cakes; what do they cost?", "Show every abelian ring is free."]).threshold
+    fresh = ["My sister bakes twelve cakes; what do they cost?", "Show every abelian ring is free."]
+    short, long = made.predict(fresh).threshold
     assert short < long
 
 
 def test_it_loads_without_a_network(tmp_path):
     predictor.build(FROZEN).fit(TEXTS, LENGTHS).save(tmp_path)
-    code = f"from clear_lib import predictor; print(predictor.load({str(tmp_path)!r}).predict(['How many loaves?']).threshold)"
+    code = "import sys; from clear_lib import predictor; print(predictor.load(sys.argv[1]).predict(['How many?']).threshold)"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and done.stdout.startswith("["), done.stderr
     assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".json"}
 
