@@ -7,7 +7,8 @@ threshold is the exponential of that. A solution that was stopped by the cap cou
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -38,18 +39,28 @@ class Predictor(Protocol):
         ...
 
 
-def build(forecaster: Forecaster, seed: int = 0) -> Predictor:
+def build(forecaster: Forecaster, seed: int = 0, checkpoints: str | Path | None = None) -> Predictor:
     """An unfitted predictor as a profile describes it.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        Its kind and options.
+    seed : int
+        Of the kinds that are trained by chance (``"encoder"``, ``"deberta"``).
+    checkpoints : path, optional
+        Folder in which the training of these leaves its checkpoints, so that it goes on where it was stopped.
 
     Raises
     ------
     ValueError
         If the kind is unknown or does not know an option.
     """
-    options = dict(forecaster.options)
-    if forecaster.kind == "encoder":
-        options["seed"] = seed
-    return _new(forecaster.kind, options)
+    trained = forecaster.kind in ("encoder", "deberta")
+    made = _new(forecaster.kind, dict(forecaster.options) | ({"seed": seed} if trained else {}))
+    if trained:
+        made.checkpoints = checkpoints
+    return made
 
 
 def load(folder: str | Path) -> Predictor:
@@ -66,6 +77,10 @@ def load(folder: str | Path) -> Predictor:
 def _new(kind: str, options: dict[str, Any]) -> Any:
     if kind == "encoder":
         from .encoder import Encoder as made
+    elif kind == "deberta":
+        from .deberta import Deberta as made
+    elif kind == "sentence":
+        from .sentence import Sentence as made
     elif kind == "ridge":
         from .baselines import Ridge as made
     elif kind == "constant":
@@ -75,7 +90,8 @@ def _new(kind: str, options: dict[str, Any]) -> Any:
     elif kind == "doubting":
         from .doubting import Doubting as made
     else:
-        raise ValueError(f"unknown kind of predictor {kind!r}; known: encoder, ridge, constant, doubting")
+        known = "deberta, encoder, sentence, ridge, constant, doubting"
+        raise ValueError(f"unknown kind of predictor {kind!r}; known: {known}")
     try:
         return made(**options)
     except TypeError as error:
@@ -97,6 +113,16 @@ def log_lengths(texts: Sequence[str], lengths: Any) -> Array:
     if (lengths == 0).any():
         raise ValueError(f"lengths[{int(np.argmax(lengths == 0))}] is 0: a solution has at least one token")
     return np.log(lengths)
+
+
+def held_out(texts: Sequence[str], share: float, seed: int) -> Array:
+    """Which questions to keep out: a bool array of about that share, one question at least unless it is 0.
+
+    A question that occurs twice is on one side, and one question at least is kept.
+    """
+    kinds, which = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
+    count = min(max(1, round(share * kinds.size)), kinds.size - 1) if share else 0
+    return np.isin(which, np.random.default_rng(seed).permutation(kinds.size)[:count])
 
 
 def training_rollouts(forecaster: Forecaster, rollouts: pd.DataFrame) -> pd.DataFrame:
@@ -122,8 +148,24 @@ def training_rollouts(forecaster: Forecaster, rollouts: pd.DataFrame) -> pd.Data
     return kept
 
 
+#: Options of those that stand beside a predictor (:func:`rivals`), by their kind. The DeBERTa has random weights.
+RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "constant": ("constant", {}),
+    "ridge": ("ridge on TF-IDF", {}),
+    "sentence": ("frozen sentence encoder + ridge", {}),
+    "encoder": ("small encoder, from scratch", {}),
+    "deberta": ("small DeBERTa, from scratch", {"width": 64, "learning_rate": 1e-3}),
+}
+
+
+def rivals(forecaster: Forecaster) -> list[Forecaster]:
+    """Who stands beside a predictor, fitted to the same rollouts: one of every other kind of :data:`RIVALS`."""
+    others = {kind: rival for kind, rival in RIVALS.items() if kind != forecaster.kind}
+    return [replace(forecaster, kind=kind, label=label, options=options) for kind, (label, options) in others.items()]
+
+
 def rank_correlation(frame: pd.DataFrame, parts: dict[str, Sequence[str]]) -> pd.DataFrame:
-    """Spearman's correlation of forecast and length in parts of a pool (section 7.1).
+    """How well forecasts rank (Spearman, section 7.1) and fit (R², Figures 4 and 10) lengths, in parts of a pool.
 
     Parameters
     ----------
@@ -135,25 +177,68 @@ def rank_correlation(frame: pd.DataFrame, parts: dict[str, Sequence[str]]) -> pd
     Returns
     -------
     DataFrame
-        Columns ``part, n, spearman, low, high, ratio``; ``low`` and ``high`` bound the central 95% of 500
-        resamples of the questions; NaN where all forecasts are the same. ``ratio`` is the median of threshold
-        over length.
+        Columns ``part, n, spearman, low, high, r2, ratio``; ``low`` and ``high`` bound the central 95% of 500
+        resamples of the questions; NaN where all forecasts are the same. ``r2`` is 1 less the squared error of the
+        log length over its variance: below 0 the mean length would have been the better forecast. ``ratio`` is the
+        median of threshold over length.
     """
-    from scipy.stats import rankdata
-
-    def spearman(pairs: Array) -> float:
-        """Of an array of shape ``(2, n)``."""
-        constant = (pairs == pairs[:, :1]).all(axis=1).any()
-        return np.nan if constant else float(np.corrcoef(rankdata(pairs, axis=1))[0, 1])
-
     rows = []
     for name, tiers in parts.items():
         pairs = frame.loc[frame["tier"].isin(tiers), ["length", "threshold"]].to_numpy(float).T
-        rng, n = np.random.default_rng(0), pairs.shape[1]
-        draws = [spearman(pairs[:, rng.integers(0, n, n)]) for _ in range(500)]
-        low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.isfinite(draws).any() else (np.nan, np.nan)
-        rows.append((name, n, spearman(pairs), low, high, float(np.median(pairs[1] / pairs[0]))))
-    return pd.DataFrame(rows, columns=["part", "n", "spearman", "low", "high", "ratio"])
+        length, threshold = np.log(pairs)
+        spread = length.var()
+        r2 = 1 - np.square(threshold - length).mean() / spread if spread else np.nan
+        found = _spearman(*pairs), *_resampled(_spearman, pairs)
+        rows.append((name, pairs.shape[1], *found, r2, float(np.median(pairs[1] / pairs[0]))))
+    return pd.DataFrame(rows, columns=["part", "n", "spearman", "low", "high", "r2", "ratio"])
+
+
+def rank_leads(frame: pd.DataFrame, thresholds: dict[str, Array], parts: dict[str, Sequence[str]]) -> pd.DataFrame:
+    """By how much the first of several forecasts ranks the same questions better than each of the others.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``tier`` and ``length`` (tokens).
+    thresholds : dict
+        Forecasts of the questions of ``frame``, in its order, by name. One that is constant is left out.
+    parts : dict
+        Tiers of each part, by its name.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``part, rival, lead, low, high``: difference of the two Spearman correlations with the lengths, and
+        the bounds of its central 95% over 500 resamples of the questions, the same for both.
+    """
+
+    def lead(length: Array, mine: Array, theirs: Array) -> float:
+        return _spearman(length, mine) - _spearman(length, theirs)
+
+    rows = []
+    ours, *others = thresholds
+    for part, tiers in parts.items():
+        here = frame["tier"].isin(tiers).to_numpy()
+        for rival in others:
+            values = np.array([frame["length"], thresholds[ours], thresholds[rival]], dtype=float)[:, here]
+            if not np.isnan(found := lead(*values)):
+                rows.append((part, rival, found, *_resampled(lead, values)))
+    return pd.DataFrame(rows, columns=["part", "rival", "lead", "low", "high"])
+
+
+def _spearman(length: Array, threshold: Array) -> float:
+    """NaN where one of them is constant."""
+    from scipy.stats import rankdata
+
+    constant = any((values == values[0]).all() for values in (length, threshold))
+    return np.nan if constant else float(np.corrcoef(rankdata(length), rankdata(threshold))[0, 1])
+
+
+def _resampled(statistic: Callable[..., float], values: Array) -> tuple[float, float]:
+    """Central 95% of a statistic of the rows of ``values`` over 500 resamples of the columns."""
+    rng, n = np.random.default_rng(0), values.shape[1]
+    draws = [statistic(*values[:, rng.integers(0, n, n)]) for _ in range(500)]
+    return tuple(np.nanpercentile(draws, [2.5, 97.5])) if np.isfinite(draws).any() else (np.nan, np.nan)
 
 
 def forecast_table(

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..forecasts import Array, Forecasts
-from . import Predictor, load, write_state
+from . import Predictor, held_out, load, write_state
 from .baselines import Chance
 from .calibration import Doubts
 
@@ -41,13 +41,6 @@ class Doubting:
         self.predictor, self.chance = predictor, Chance(penalty)
         self.doubts: Doubts | None = None
 
-    def held_out(self, texts: Sequence[str]) -> np.ndarray:
-        """Which questions :meth:`fit` holds out: a bool array. A question that occurs twice is on one side."""
-        kinds, which = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
-        count = max(1, round(self.options["held_out"] * kinds.size))
-        order = np.random.default_rng(self.options["seed"]).permutation(kinds.size)
-        return np.isin(which, order[:count])
-
     def fit(self, texts: Sequence[str], lengths: Any, correct: Any) -> Self:
         """Learn from questions, the lengths (tokens, above 0) of their solutions, and which of these are correct.
 
@@ -60,7 +53,7 @@ class Doubting:
         for name, values in {"lengths": lengths, "correct": correct}.items():
             if len(values) != len(texts):
                 raise ValueError(f"{name} has {len(values)} values for {len(texts)} questions")
-        kept_out = self.held_out(texts)
+        kept_out = held_out(texts, self.options["held_out"], self.options["seed"])
         taught = [text for text, out in zip(texts, kept_out, strict=True) if not out]
         asked = [text for text, out in zip(texts, kept_out, strict=True) if out]
         self.predictor.fit(taught, lengths[~kept_out])

@@ -141,18 +141,12 @@ def test_a_predictor_that_knows_its_doubts_beats_the_constant():
 def test_the_threshold_is_the_predictors_own_on_the_questions_it_kept():
     texts, lengths, correct = questions(200, 0)
     made = Doubting(predictor.build(RIDGE), held_out=0.25, seed=3).fit(texts, lengths, correct)
-    out = made.held_out(texts)
+    out = predictor.held_out(texts, 0.25, 3)
     assert out.mean() == pytest.approx(0.25, abs=0.02)
     kept = [text for text, held in zip(texts, out, strict=True) if not held]
     alone = predictor.build(RIDGE).fit(kept, lengths[~out])
     assert made.predict(texts).threshold == pytest.approx(alone.predict(texts).threshold)
     assert made.cost(texts[:1])[0] == alone.cost(texts[:1])[0] + made.chance.cost(texts[:1])[0]
-
-
-def test_samples_of_one_question_are_held_out_together():
-    texts = [f"question {i // 4}" for i in range(80)]
-    out = Doubting(predictor.build(RIDGE)).held_out(texts)
-    assert out.sum() == 16 and (out.reshape(-1, 4).all(axis=1) == out.reshape(-1, 4).any(axis=1)).all()
 
 
 def test_doubts_come_back_from_disk(tmp_path):

@@ -13,9 +13,11 @@ from clear_lib.profiles import Forecaster
 EVERYONE = [
     Forecaster("encoder", "e", ("easy",), "all", {"width": 16, "layers": 1, "heads": 2, "epochs": 12}),
     Forecaster("ridge", "r", ("easy",), "all", {}),
+    Forecaster("deberta", "d", ("easy",), "all", {"width": 16, "layers": 1, "learning_rate": 5e-3, "epochs": 12}),
+    Forecaster("sentence", "s", ("easy",), "all", {}),
     Forecaster("constant", "c", ("easy",), "all", {}),
 ]
-LEARNERS = EVERYONE[:2]
+LEARNERS = EVERYONE[:-1]
 each = pytest.mark.parametrize("forecaster", EVERYONE, ids=lambda f: f.kind)
 
 
@@ -37,7 +39,7 @@ def test_lengths_are_learnt_in_tokens(forecaster):
 
 
 def test_the_constant_is_the_geometric_mean():
-    made = predictor.build(EVERYONE[2]).fit(["a", "b"], [10, 1000])
+    made = predictor.build(EVERYONE[-1]).fit(["a", "b"], [10, 1000])
     assert made.predict(["c"]).threshold == pytest.approx([100])
     assert made.cost(["c"]).tolist() == [0]
 
@@ -115,7 +117,7 @@ def test_the_profiles_options_are_known(name):
 def test_training_rollouts_are_of_the_tiers_and_verdicts_asked_for():
     frame = pd.DataFrame({"tier": ["easy", "hard", "easy"], "verdict": ["wrong", "correct", "correct"]})
     only = Forecaster("constant", "c", ("easy",), "correct", {})
-    assert predictor.training_rollouts(EVERYONE[2], frame).index.tolist() == [0, 2]
+    assert predictor.training_rollouts(EVERYONE[-1], frame).index.tolist() == [0, 2]
     assert predictor.training_rollouts(only, frame).index.tolist() == [2]
     with pytest.raises(ValueError, match="no rollouts to fit: tiers easy, correct"):
         predictor.training_rollouts(only, frame.iloc[:2])
@@ -127,6 +129,8 @@ def test_rank_correlation_by_part():
     table = predictor.rank_correlation(frame, {"in": ["easy"], "out": ["hard"]}).set_index("part")
     assert table["spearman"].tolist() == pytest.approx([1, -1])
     assert table.loc["in", "ratio"] == pytest.approx(2)
+    length = np.log(frame["length"][:30])
+    assert table.loc["in", "r2"] == pytest.approx(1 - np.log(2) ** 2 / np.var(length)) and table.loc["out", "r2"] < 0
     assert (table["low"] <= table["spearman"] + 1e-9).all() and (table["high"] >= table["spearman"] - 1e-9).all()
 
 
@@ -136,9 +140,41 @@ def test_a_constant_has_no_rank_correlation():
     assert np.isnan([row["spearman"], row["low"], row["high"]]).all() and row["ratio"] == 1
 
 
+def test_the_lead_of_better_ranks_is_above_zero_and_of_the_same_ranks_zero():
+    rng = np.random.default_rng(0)
+    length = rng.lognormal(4, 1, 300)
+    good, bad = (length * rng.lognormal(0, noise, 300) for noise in (0.3, 1.5))
+    frame = pd.DataFrame({"tier": ["easy"] * 250 + ["hard"] * 50, "length": length})
+    said = {"good": good, "bad": bad, "same": 2 * good, "constant": np.ones(300)}
+    table = predictor.rank_leads(frame, said, {"in": ["easy"]}).set_index(["part", "rival"])
+    assert table.index.tolist() == [("in", "bad"), ("in", "same")]
+    row = table.loc["in", "bad"]
+    expected = [spearmanr(length[:250], threshold[:250]).statistic for threshold in (good, bad)]
+    assert row["lead"] == pytest.approx(expected[0] - expected[1]) and 0 < row["low"] < row["lead"] < row["high"] < 1
+    assert table.loc["in", "same"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["encoder", "deberta", "ridge"])
+def test_rivals_are_of_every_other_kind_and_see_the_same(kind):
+    mine = Forecaster(kind, "mine", ("easy", "moderate"), "correct", {"epochs": 1})
+    others = predictor.rivals(mine)
+    assert {rival.kind for rival in others} == {"encoder", "deberta", "sentence", "ridge", "constant"} - {kind}
+    assert {(rival.tiers, rival.rollouts) for rival in others} == {(mine.tiers, "correct")}
+    for rival in others:
+        predictor.build(rival)
+
+
+def test_questions_are_held_out_by_their_text():
+    texts = [f"question {i // 4}" for i in range(80)]
+    out = predictor.held_out(texts, 0.2, seed=0)
+    assert out.sum() == 16 and (out.reshape(-1, 4).all(axis=1) == out.reshape(-1, 4).any(axis=1)).all()
+    assert predictor.held_out(texts, 0.01, seed=0).sum() == 4 and predictor.held_out(texts, 0.0, seed=0).sum() == 0
+    assert predictor.held_out(["one"], 0.5, seed=0).tolist() == [False]
+
+
 def test_the_forecast_table_counts_costs_in_tokens_of_the_reasoner():
     texts, lengths = questions(40, 0)
-    made, teacher = (predictor.build(one).fit(texts, lengths) for one in LEARNERS)
+    made, teacher = (predictor.build(one).fit(texts, lengths) for one in LEARNERS[:2])
     asked = pd.DataFrame({"question_id": ["b", "a"], "question": texts[:2]})
     table = predictor.forecast_table(made, teacher, asked, 1000)
     assert table["question_id"].tolist() == ["b", "a"]
