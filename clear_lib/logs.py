@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -229,13 +229,21 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
             raise ValueError(f"{path}: truncated or damaged ({error})") from None
         return
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    record = json.loads(line)
-                    yield number, record if isinstance(record, dict) else ValueError("not a JSON object")
-                except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                    yield number, ValueError(f"not JSON: {error}")
+        yield from json_lines(file)
+
+
+def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+    """Objects of JSON lines with the numbers of their lines, from 1; an error stands in for a line that is none.
+
+    Blank lines are passed over, and so is a byte order mark.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                yield number, record if isinstance(record, dict) else ValueError("not a JSON object")
+            except (ValueError, RecursionError) as error:
+                yield number, ValueError(f"not JSON: {error}")
 
 
 def _text(name: str, value: Any) -> str | None:
