@@ -54,6 +54,8 @@ def abandoned(forecasts: Forecasts, allocation: Allocation, cap: int | None = No
     }.get(allocation.policy)  # fmt: skip
     without = np.flatnonzero(~allocation.active)
     reasons: list[str | None] = [None] * forecasts.n
+    if not without.size:
+        return reasons
     if allocation.budget == 0:
         found = ["the budget is 0 tokens"] * without.size
     elif why is None:
@@ -216,7 +218,7 @@ def unfinished(reasons: list[str | None], outcome: Outcome, cap: int) -> list[st
         None for a query that has finished.
     """
     left = outcome.budget - int(outcome.used.sum())
-    rest = "what came back went to others" if left == 0 else f"the {left:,} tokens that are left do not pay for it either"
+    rest = "what came back went to others" if left == 0 else f"it is granted nothing of the {left:,} tokens left either"
 
     def why(reason: str | None, granted: int, used: int, finished: bool) -> str | None:
         if finished:
