@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -125,13 +126,14 @@ def run(arguments: argparse.Namespace) -> None:
     questions = _questions(lines)
     usable(arguments.policy)
     forecaster = arguments.forecaster or _forecaster(lines, arguments)
-    template = arguments.template or (PROMPT if arguments.model == "embedded" else "{question}")
-    if "{question}" not in template:
-        template = Path(template).read_text(encoding="utf-8") if Path(template).is_file() else template
+    profile = _profile(arguments)
+    template = arguments.template or (profile.prompt("{question}") if arguments.profile or profile.model == "embedded"
+                                      else "{question}")  # fmt: skip
+    if "{question}" not in template and Path(template).is_file():
+        template = Path(template).read_text(encoding="utf-8")
     budgeter = Budgeter(
-        _engine(arguments.engine, arguments.model, arguments.engine_option), forecaster, arguments.policy,
-        accounting=arguments.accounting, template=template, cap=arguments.cap, model=arguments.model,
-        **_settings(arguments.set),
+        engines.start(profile), forecaster, arguments.policy, accounting=arguments.accounting, template=template,
+        cap=arguments.cap or (profile.cap if arguments.profile else None), model=profile.model, **_settings(arguments.set),
     )  # fmt: skip
     answers = budgeter.run(questions, arguments.budget, estimates=_column(lines, "estimate"), progress="answers")
     begun = [answer.finish_reason != "abandoned" for answer in answers]
@@ -139,7 +141,7 @@ def run(arguments: argparse.Namespace) -> None:
         line | {
             "tokens": answer.granted, "active": served, "reason": answer.reason,
             "completion": answer.text if served else None, "n_tokens": answer.used if served else None,
-            "finished": answer.finish_reason == "stop", "model": arguments.model,
+            "finished": answer.finish_reason == "stop", "model": profile.model,
         }
         for (_, line), answer, served in zip(lines, answers, begun, strict=True)
     ))  # fmt: skip
@@ -239,10 +241,16 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _engine(name: str, model: str, options: Sequence[str]) -> engines.Engine:
-    """An engine by its name, with options of a profile such as ``dtype=bfloat16``."""
-    given = {"revision": "shipped" if model == "embedded" else "main"} | _settings(options)
-    return engines.start(profiles.load("tiny", engine=name, model=model, **given))
+def _profile(arguments: argparse.Namespace) -> profiles.Profile:
+    """The named profile, or one for the named model; with the engine and its options as they were asked for."""
+    fields, options = {}, _settings(arguments.engine_option)
+    if arguments.engine:
+        fields["engine"] = arguments.engine
+    if not arguments.profile:
+        fields |= {"model": arguments.model, "revision": "main"}
+    fields |= {name: options.pop(name) for name in ("revision", "dtype", "batch_size") if name in options}
+    profile = profiles.load(arguments.profile or "tiny", **fields)
+    return replace(profile, engine_options={**profile.engine_options, **options})
 
 
 def _rollouts(paths: Sequence[str], model: str | None, arguments: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
@@ -313,12 +321,15 @@ def _parser() -> argparse.ArgumentParser:
     add("allocate", allocate, "split a token budget over questions", budgeting, epilog=ALLOCATE).add_argument(
         "--model", help="whose completions the budget is for: warns if the forecaster learned from another")
     command = add("run", run, "answer questions within a token budget", budgeting, epilog=RUN)
-    command.add_argument("--engine", default="transformers", help="what decodes (default: %(default)s)")
-    command.add_argument("--model", required=True, help="a model, a folder, or `embedded`, the small one of this project")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help="a model, a folder, or `embedded`, the small one of this project")
+    which.add_argument("--profile", help=f"model, engine, prompt and cap of a profile: {', '.join(profiles.names())}")
+    command.add_argument("--engine", choices=[name for name in profiles.ENGINES if name != "none"],
+                         help="what decodes (default: that of the profile, or transformers)")  # fmt: skip
     command.add_argument("--engine-option", nargs="+", default=[], metavar="NAME=VALUE",
-                         help="of the engine: dtype=bfloat16 batch_size=64 revision=main")  # fmt: skip
+                         help="dtype, batch_size, revision, and what the engine knows (clear_lib.engines)")  # fmt: skip
     command.add_argument("--template", metavar="TEXT|FILE",
-                         help="the prompt, with {question} in it (default: the question alone)")  # fmt: skip
+                         help="the prompt, with {question} in it (default: the profile's, or the question alone)")  # fmt: skip
     command.add_argument("--accounting", choices=("caps", "refunds"),
                          help="whether tokens granted or used are within the budget (default: caps; refunds if the policy "
                               "decides as it runs)")  # fmt: skip
