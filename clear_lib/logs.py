@@ -43,6 +43,9 @@ COLUMNS: Mapping[str, str] = {
     "tier": "tier",
 }
 
+#: What a model or a set of questions may be called. Names stand in captions and pages, where markup would be obeyed.
+NAME = re.compile(r"[\w .:@/+,=()-]{1,200}")
+
 #: Share of a file's lines that may be malformed before reading it is an error.
 MALFORMED = 0.01
 
@@ -434,7 +437,8 @@ def complete(
     Raises
     ------
     ValueError
-        If token counts are missing and no tokenizer is named, if the model is not named, or nothing is left.
+        If token counts are missing and no tokenizer is named, if the model is not named, if a name is none
+        (:data:`NAME`), or nothing is left.
     """
     table = table.copy()
     text = table["completion"].fillna("").str.strip().astype(bool)
@@ -449,6 +453,11 @@ def complete(
         if model is None:
             raise ValueError(f"{report.path} does not say which model wrote it; name it with --model")
         table["model"] = table["model"].fillna(model)
+
+    for column in ("model", "dataset"):
+        for name in table[column].unique():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{report.path}: {column} {name!r:.80} is no name: letters, digits and . : @ / + , = ( ) - _")
 
     uncounted = table["n_tokens"].isna().to_numpy()
     if uncounted.any():
