@@ -1,5 +1,6 @@
 """The wrapper, with the real embedded model: what it promises of budgets, texts, prompts and reasons."""
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -9,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import Budgeter, Forecasts, allocate, importing, policies, predictor, streams
+from clear_lib import Budgeter, Forecasts, allocate, importing, policies, predictor
 from clear_lib.engines.transformers import TransformersEngine
-from clear_lib.profiles import Forecaster
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
 
 WORKING = [name for name, policy in policies.POLICIES.items() if not set(policy.needs) & {"lengths", "correct"}]
@@ -159,39 +159,24 @@ def test_an_engine_that_cannot_count_needs_a_cap():
         Budgeter(Remote(), ByTheLetter()).run(["1+1?"], 100)
 
 
-@pytest.fixture(scope="module")
-def folder(engine, tmp_path_factory):
-    """A forecaster that was fitted to what the model wrote, and saved."""
-    lessons = pd.concat([tasks.questions("predictor", tier, 10) for tier in tasks.TIERS], ignore_index=True)
-    written = Budgeter(engine, None, "uniform", template=PROMPT, cap=200).run(list(lessons.question), 200 * len(lessons))
-    right = [f"\\boxed{{{gold}}}" in answer.text for gold, answer in zip(lessons.gold, written, strict=True)]
-    lessons = lessons.assign(length=written.used, verdict=np.where(right, "correct", "wrong"), model="embedded")
-    path = tmp_path_factory.mktemp("forecaster")
-    importing.teach(lessons, Forecaster("ridge", "ridge", streams.TIERS, "all", {}), path)
-    return path
-
-
 @pytest.mark.parametrize("policy", ["clear", "clear-lognormal", "clear-sequential"])
-def test_a_saved_forecaster_is_given_as_its_folder(engine, folder, questions, policy):
+def test_a_saved_forecaster_is_given_as_its_folder(engine, taught, questions, policy):
     with warnings.catch_warnings():
         warnings.simplefilter("error", importing.AnotherModel)
-        saved = Budgeter(engine, folder, policy, template=PROMPT).run(questions[:4], 100)
-    loaded = Budgeter(engine, predictor.load(folder), policy, template=PROMPT).run(questions[:4], 100)
+        saved = Budgeter(engine, taught, policy, template=PROMPT).run(questions[:4], 100)
+    loaded = Budgeter(engine, predictor.load(taught), policy, template=PROMPT).run(questions[:4], 100)
     assert list(saved) == list(loaded)
-    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+    assert {path.suffix for path in taught.rglob("*") if path.is_file()} == {".json", ".safetensors"}
 
 
-def test_a_forecaster_of_another_model_is_loud(engine, folder):
+def test_a_forecaster_of_another_model_is_loud(engine, taught):
     with pytest.warns(importing.AnotherModel, match="learned from embedded and forecasts Qwen/Qwen2.5-Math-7B"):
-        Budgeter(engine, folder, model="Qwen/Qwen2.5-Math-7B")
+        Budgeter(engine, taught, model="Qwen/Qwen2.5-Math-7B")
 
 
-def test_one_forecaster_serves_its_model_under_any_path(engine, folder, tmp_path):
-    state = (folder / "predictor.json").read_text()
-    for path in folder.rglob("*"):
-        (tmp_path / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            (tmp_path / path.relative_to(folder)).write_bytes(path.read_bytes())
+def test_one_forecaster_serves_its_model_under_any_path(engine, taught, tmp_path):
+    shutil.copytree(taught, tmp_path, dirs_exist_ok=True)
+    state = (taught / "predictor.json").read_text()
     (tmp_path / "predictor.json").write_text(state.replace('"embedded"', '"Qwen2.5-Math-7B"'))
     with warnings.catch_warnings():
         warnings.simplefilter("error", importing.AnotherModel)

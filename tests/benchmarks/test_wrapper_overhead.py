@@ -2,16 +2,14 @@
 
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import Budgeter, importing, streams
+from clear_lib import Budgeter
 from clear_lib.engines.transformers import TransformersEngine
-from clear_lib.profiles import Forecaster
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
 
-LESSONS, QUESTIONS, CAP = 30, 50, 300  # of each tier, and tokens
+QUESTIONS, CAP = 50, 300  # of each tier, and tokens
 
 
 class Timed(TransformersEngine):
@@ -26,30 +24,15 @@ class Timed(TransformersEngine):
         return made
 
 
-def drawn(split, n):
-    return pd.concat([tasks.questions(split, tier, n) for tier in tasks.TIERS], ignore_index=True)
-
-
 @pytest.fixture(scope="module")
 def engine():
     return Timed(str(CHECKPOINT))
 
 
-@pytest.fixture(scope="module")
-def folder(engine, tmp_path_factory):
-    lessons = drawn("predictor", LESSONS)
-    written = Budgeter(engine, None, "uniform", template=PROMPT, cap=CAP).run(list(lessons.question), CAP * len(lessons))
-    right = [f"\\boxed{{{gold}}}" in answer.text for gold, answer in zip(lessons.gold, written, strict=True)]
-    lessons = lessons.assign(length=written.used, verdict=np.where(right, "correct", "wrong"), model="embedded")
-    path = tmp_path_factory.mktemp("forecaster")
-    importing.teach(lessons, Forecaster("ridge", "ridge", streams.TIERS, "all", {}), path)
-    return path
-
-
 @pytest.mark.parametrize("policy", ["clear", "clear-lognormal", "clear-sequential"])
-def test_the_wrapper_against_the_decoding_in_it(benchmark, engine, folder, policy):
-    questions = list(drawn("evaluation", QUESTIONS).question)
-    budgeter = Budgeter(engine, folder, policy, template=PROMPT, cap=CAP)
+def test_the_wrapper_against_the_decoding_in_it(benchmark, engine, taught, policy):
+    questions = list(pd.concat([tasks.questions("evaluation", tier, QUESTIONS) for tier in tasks.TIERS]).question)
+    budgeter = Budgeter(engine, taught, policy, template=PROMPT, cap=CAP)
     budgeter.run(questions[:4], 100)
     engine.seconds = 0.0
     benchmark.pedantic(budgeter.run, (questions, 30 * len(questions)), rounds=1)
