@@ -6,6 +6,7 @@ streams of a size that the questions allow, and forecasts of every question by a
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -92,16 +93,50 @@ class Imported:
 def warn_of_another_model(taught: Sequence[str], used: Sequence[str]) -> bool:
     """Warn (:class:`AnotherModel`) if a predictor learned from other models than those that it forecasts.
 
+    A model is the same with and without the folder or the owner before its name. Where it is not known who taught
+    (none is given), there is nothing to say.
+
     Returns
     -------
     bool
         Whether there was reason to.
     """
     taught, used = sorted(set(taught)), sorted(set(used))
-    if taught == used:
+    if not taught or _plain_names(taught) == _plain_names(used):
         return False
     warnings.warn(ANOTHER_MODEL.format(taught=", ".join(taught), used=", ".join(used)), AnotherModel, stacklevel=2)
     return True
+
+
+def _plain_names(models: Sequence[str]) -> set[str]:
+    return {Path(model).name.casefold() for model in models}
+
+
+def teach(lessons: pd.DataFrame, forecaster: Forecaster, folder: str | Path | None = None) -> Doubting:
+    """A predictor with doubts, fitted to rollouts.
+
+    Parameters
+    ----------
+    lessons : DataFrame
+        Rollouts: ``question, length, verdict, model``.
+    forecaster : Forecaster
+        What is fitted.
+    folder : path, optional
+        Where to save it, together with the names of the models whose rollouts these are (:func:`taught_by`).
+    """
+    correct = lessons["verdict"].eq("correct").to_numpy()
+    pupil = Doubting(predictor.build(forecaster)).fit(list(lessons["question"]), lessons["length"].to_numpy(), correct)
+    if folder is not None:
+        pupil.save(folder)
+        file = Path(folder) / "predictor.json"
+        state = json.loads(file.read_text(encoding="utf-8")) | {"taught_by": sorted(set(lessons["model"]))}
+        file.write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
+    return pupil
+
+
+def taught_by(folder: str | Path) -> list[str]:
+    """Models whose rollouts taught the predictor that is saved in a folder; none if that was not recorded."""
+    return json.loads((Path(folder) / "predictor.json").read_text(encoding="utf-8")).get("taught_by", [])
 
 
 def forecasts_by(
@@ -116,7 +151,7 @@ def forecasts_by(
     Parameters
     ----------
     lessons : DataFrame
-        Rollouts: ``question, length, verdict``.
+        Rollouts: ``question, length, verdict, model``.
     questions : DataFrame
         ``question_id, question``.
     forecaster : Forecaster
@@ -125,19 +160,15 @@ def forecasts_by(
     model_parameters : int
         See :func:`clear_lib.predictor.forecast_table`.
     folder : path, optional
-        Where to leave the predictor.
+        Where to leave the predictor, see :func:`teach`.
 
     Returns
     -------
     DataFrame
         Of :func:`clear_lib.predictor.forecast_table`.
     """
-    texts, correct = list(lessons["question"]), lessons["verdict"].eq("correct").to_numpy()
-    pupil = Doubting(predictor.build(forecaster)).fit(texts, lessons["length"].to_numpy(), correct)
-    teacher = predictor.build(forecaster).fit(texts, lessons["length"].to_numpy())
-    if folder is not None:
-        pupil.save(folder)
-    return predictor.forecast_table(pupil, teacher, questions, model_parameters)
+    teacher = predictor.build(forecaster).fit(list(lessons["question"]), lessons["length"].to_numpy())
+    return predictor.forecast_table(teach(lessons, forecaster, folder), teacher, questions, model_parameters)
 
 
 def cross_fitted(

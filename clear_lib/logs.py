@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -42,6 +42,9 @@ COLUMNS: Mapping[str, str] = {
     "level": "level",
     "tier": "tier",
 }
+
+#: What a model or a set of questions may be called. Names stand in captions and pages, where markup would be obeyed.
+NAME = re.compile(r"[\w .:@/+,=()-]{1,200}")
 
 #: Share of a file's lines that may be malformed before reading it is an error.
 MALFORMED = 0.01
@@ -229,13 +232,21 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
             raise ValueError(f"{path}: truncated or damaged ({error})") from None
         return
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    record = json.loads(line)
-                    yield number, record if isinstance(record, dict) else ValueError("not a JSON object")
-                except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                    yield number, ValueError(f"not JSON: {error}")
+        yield from json_lines(file)
+
+
+def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+    """Objects of JSON lines with the numbers of their lines, from 1; an error stands in for a line that is none.
+
+    Blank lines are passed over, and so is a byte order mark.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                yield number, record if isinstance(record, dict) else ValueError("not a JSON object")
+            except (ValueError, RecursionError) as error:
+                yield number, ValueError(f"not JSON: {error}")
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -426,7 +437,8 @@ def complete(
     Raises
     ------
     ValueError
-        If token counts are missing and no tokenizer is named, if the model is not named, or nothing is left.
+        If token counts are missing and no tokenizer is named, if the model is not named, if a name is none
+        (:data:`NAME`), or nothing is left.
     """
     table = table.copy()
     text = table["completion"].fillna("").str.strip().astype(bool)
@@ -441,6 +453,11 @@ def complete(
         if model is None:
             raise ValueError(f"{report.path} does not say which model wrote it; name it with --model")
         table["model"] = table["model"].fillna(model)
+
+    for column in ("model", "dataset"):
+        for name in table[column].unique():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{report.path}: {column} {name!r:.80} is no name: letters, digits and . : @ / + , = ( ) - _")
 
     uncounted = table["n_tokens"].isna().to_numpy()
     if uncounted.any():

@@ -90,35 +90,52 @@ class EngineStepper:
     engine : Engine
         Decodes greedily.
     prompts : sequence of str, length n
+    progress : str, optional
+        Label of the engine's progress line, one a step.
 
     Attributes
     ----------
-    tokens : list of tuple of int
-        What has been generated for each query so far.
+    tokens : list of tuple of int, or None
+        What has been generated for each query so far; None where the engine does not tell.
+    texts : list of str
+        The same as text.
     starts : int64 array of shape (n,)
         How often each was begun or continued: how often its prompt was read.
     reread : int
         Generated tokens that were read again.
     """
 
-    def __init__(self, engine: Engine, prompts: list[str]):
-        self.engine, self.prompts, self.n = engine, list(prompts), len(prompts)
-        self.tokens: list[tuple[int, ...]] = [() for _ in prompts]
+    def __init__(self, engine: Engine, prompts: list[str], progress: str | None = None):
+        self.engine, self.prompts, self.n, self.progress = engine, list(prompts), len(prompts), progress
+        self.tokens: list[tuple[int, ...] | None] = [() for _ in prompts]
+        self.texts = [""] * self.n
         self.finished = np.zeros(self.n, dtype=bool)
         self.starts = np.zeros(self.n, dtype=np.int64)
         self.reread = 0
 
     def step(self, queries: NDArray[np.int64], tokens: NDArray[np.int64]) -> Step:
-        """See :class:`Stepper`; ``ValueError`` if a query has finished before."""
+        """See :class:`Stepper`; ``ValueError`` if a query has finished before, or the engine did not tell its tokens."""
         _refuse(self.finished[queries], queries, "has finished before and cannot go on")
         begun = [self.tokens[query] for query in queries]
-        made = self.engine.generate([self.prompts[query] for query in queries], list(tokens), begun=begun)
-        for query, completion in zip(queries, made, strict=True):
+        _refuse(np.array([before is None for before in begun]), queries, "cannot go on after its pause: the engine does not "
+                "tell which tokens it wrote. Serve it with accounting='caps'")  # fmt: skip
+        made = self.engine.generate(
+            [self.prompts[query] for query in queries], list(tokens), progress=self.progress,
+            begun=begun if any(begun) else None,
+        )  # fmt: skip
+        for query, before, completion in zip(queries, begun, made, strict=True):
             self.starts[query] += 1
-            self.reread += len(self.tokens[query])
-            self.tokens[query] += completion.tokens
+            self.reread += len(before)
+            self.tokens[query] = None if completion.tokens is None else (*before, *completion.tokens)
+            self.texts[query] = self._text(query, completion.text)
             self.finished[query] = completion.finish_reason == "stop"
         return Step(np.array([completion.length for completion in made], dtype=np.int64), self.finished[queries])
+
+    def _text(self, query: int, fresh: str) -> str:
+        """All text of a query, ``fresh`` at its end. A pause may fall inside a character: then all is decoded anew."""
+        if not self.texts[query] or not hasattr(self.engine, "tokenizer"):
+            return self.texts[query] + fresh
+        return self.engine.tokenizer.decode(self.tokens[query], skip_special_tokens=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -225,6 +225,14 @@ def test_wrong_files_and_names(tmp_path):
         logs.read(tmp_path / "half.parquet")
 
 
+@pytest.mark.parametrize("column", ["model", "dataset"])
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>", "a[b](javascript:x)", "a\u202eb", "", "a\nb", "{raw}`x`"])
+def test_a_name_is_a_name(tmp_path, column, name):
+    path = lines(tmp_path / "a.jsonl", plain(0, **{column: name}))
+    with pytest.raises(ValueError, match=f"a.jsonl: {column} .* is no name: letters"):
+        rollouts(path)
+
+
 def test_find_takes_the_first_place_that_is_there():
     record = {"a": {"b": [1, {"c": 2}]}, "n": None}
     assert logs.find(record, "x|n|a.b.1.c") == 2

@@ -1,0 +1,260 @@
+"""The commands `allocate`, `run` and `fit`: what they read, write, refuse, and say about it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import clear_lib
+from clear_lib.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+KNOWN = [{"question": f"q{number}", "threshold": threshold} for number, threshold in enumerate([90, 140, 400, 1500])]
+
+
+def write(path, rows):
+    path.write_bytes(b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows))
+    return str(path)
+
+
+def rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def ask(*command, given=b"", **more):
+    """A process of its own, as a shell starts it."""
+    return subprocess.run([sys.executable, "-m", "clear_lib", *command], input=given, capture_output=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, **more)  # fmt: skip
+
+
+@pytest.fixture
+def known(tmp_path):
+    return write(tmp_path / "known.jsonl", KNOWN)
+
+
+def test_it_allocates_as_the_library_does(known, tmp_path, capsys):
+    out = tmp_path / "caps.jsonl"
+    assert main(["allocate", known, "--budget", "800", "--set", "epsilon=64", "--out", str(out)]) == 0
+    expected = clear_lib.allocate([90, 140, 400, 1500], 800, "clear", epsilon=64)
+    made = rows(out.read_text())
+    assert [row["tokens"] for row in made] == expected.tokens.tolist()
+    assert [row["active"] for row in made] == expected.active.tolist()
+    assert made[0] == KNOWN[0] | {"tokens": int(expected.tokens[0]), "active": True, "reason": None}
+    assert made[3]["reason"].startswith("its threshold 1,500 is above the abandonment line")
+    caught = capsys.readouterr()
+    assert caught.out == "" and f"granted {expected.tokens.sum()} of 800 tokens, price" in caught.err
+
+
+@pytest.mark.parametrize("dash", [[], ["-"]])
+def test_it_is_a_filter(dash):
+    done = ask("allocate", *dash, "--budget", "800", given=b"\n".join(json.dumps(row).encode() for row in KNOWN))
+    assert done.returncode == 0 and [row["question"] for row in rows(done.stdout.decode())] == ["q0", "q1", "q2", "q3"]
+    assert done.stderr.decode().count("\n") == 1
+
+
+def test_who_reads_may_stop_reading():
+    many = b'{"threshold": 90, "note": "%s"}\n' % (b"x" * 1000) * 5000
+    process = subprocess.Popen(
+        f"{sys.executable} -m clear_lib allocate --budget 800000 | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    out, err = process.communicate(many)
+    assert process.returncode == 0 and len(out.splitlines()) == 1 and b"Traceback" not in err and b"Broken" not in err
+
+
+@given(st.dictionaries(
+    st.text().filter(lambda name: name not in ("threshold", "spread", "solvable", "estimate", "tokens", "active", "reason")),
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+                 lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5),
+))  # fmt: skip
+def test_fields_of_your_own_come_back_as_they_were(tmp_path_factory, fields):
+    folder = tmp_path_factory.mktemp("own")
+    source = write(folder / "in.jsonl", [fields | {"threshold": 3}])
+    assert main(["allocate", source, "--budget", "100", "--out", str(folder / "out.jsonl")]) == 0
+    (made,) = rows((folder / "out.jsonl").read_text(encoding="utf-8").replace("\u2028", "\\u2028").replace("\x85", "\\u0085"))
+    assert {name: made[name] for name in fields} == fields
+
+
+def test_text_of_any_language_stays_readable_and_what_is_no_text_stays_an_escape(tmp_path):
+    lines = ['{"threshold": 9, "note": "≤ é 数学 \U0001f600 \u2028"}', '{"threshold": 9, "note": "\\ud800"}']
+    source = write(tmp_path / "in.jsonl", [b"\xef\xbb\xbf" + lines[0].encode(), b"", lines[1].encode()])
+    assert main(["allocate", source, "--budget", "100", "--out", str(tmp_path / "out.jsonl")]) == 0
+    first, second, end = (tmp_path / "out.jsonl").read_bytes().split(b"\n")
+    assert "≤ é 数学 \U0001f600 \u2028".encode() in first and b"\\ud800" in second and end == b""
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (b'{"threshold": 90', "line 3: not JSON: "),
+        (b"[90]", "line 3: not a JSON object"),
+        (b'{"threshold": "\xff"}', "line 3: not JSON: "),
+        (b'{"threshold": ' + b"[" * 100_000, "line 3: not JSON: "),
+        (b'{"question": "1+1?"}', "line 3: 'threshold' must be a number of at least 0, and is missing, and other"),
+        (b'{"threshold": null}', "line 3: 'threshold' must be a number of at least 0, and is null"),
+        (b'{"threshold": true}', "line 3: 'threshold' must be a number of at least 0, and is true"),
+        (b'{"threshold": -1}', "line 3: 'threshold' must be a number of at least 0, and is -1"),
+        (b'{"threshold": NaN}', "line 3: 'threshold' must be a number of at least 0, and is NaN"),
+        (b'{"threshold": 1e400}', "line 3: 'threshold' must be a number of at least 0, and is Infinity"),
+        (b'{"threshold": "90"}', "line 3: 'threshold' must be a number of at least 0, and is \"90\""),
+        (b'{"threshold": ' + b"9" * 5000 + b"}", "line 3: not JSON: "),
+        (b'{"threshold": ' + b"9" * 400 + b"}", "line 3: 'threshold' must be a number of at least 0, and is 999"),
+        (b'{"threshold": 9, "solvable": 1.5}', "line 1: 'solvable' must be a number from 0 to 1, and is missing"),
+    ],
+)
+def test_a_wrong_line_is_named_and_nothing_is_written(line, message, tmp_path, capsys):
+    source = write(tmp_path / "in.jsonl", [{"threshold": 90}, b"  ", line, {"threshold": 90}])
+    assert main(["allocate", source, "--budget", "100", "--out", str(tmp_path / "out.jsonl")]) == 1
+    assert message in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--budget", "-5"], "budget must be a whole number of at least 0, got -5"),
+        (["--budget", "5", "--policy", "cleer"], "unknown policy 'cleer'"),
+        (["--budget", "5", "--policy", "oracle"], "nobody knows the lengths and correct of queries"),
+        (["--budget", "5", "--policy", "clear-sequential"], "decides as it runs, so it has no caps to write; use `run`"),
+        (["--budget", "5", "--policy", "clear-lognormal"], "needs forecasts with spread"),
+        (["--budget", "5", "--policy", "tale-ep"], "needs estimates="),
+        (["--budget", "5", "--set", "epsilon"], "'epsilon' must be name=value"),
+        (["--budget", "5", "--set", "epsilon=many"], "epsilon must be a number above 0, got 'many'"),
+        (["--budget", "5", "--set", "slack=3"], "unknown setting 'slack'"),
+        (["--budget", "5", "--cap", "0"], "cap must be a whole number of at least 1"),
+        (["--budget", "5", "--forecaster", "nowhere"], "nowhere holds no predictor"),
+        (["--budget", "5", "--out", "no/such/folder.jsonl"], "no/such/folder.jsonl: No such file or directory"),
+    ],
+)
+def test_wrong_input_is_exit_code_1(options, message, known, capsys):
+    assert main(["allocate", known, *options]) == 1
+    caught = capsys.readouterr()
+    assert caught.out == "" and caught.err.startswith("error: ") and message in caught.err
+
+
+def test_missing_and_empty_files_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    for source, message in [("nowhere.jsonl", "nowhere.jsonl: No such file"), ("-", "standard input: empty")]:
+        assert main(["allocate", source, "--budget", "5"]) == 1
+        assert message in capsys.readouterr().err
+    no_cost = write(tmp_path / "in.jsonl", [{"question": "1+1?"}])
+    assert main(["allocate", no_cost, "--budget", "5"]) == 1
+    assert "give the lines a 'threshold', or name the folder of a --forecaster" in capsys.readouterr().err
+    assert main(["allocate", no_cost, "--budget", "5", "--policy", "uniform"]) == 0
+
+
+@pytest.mark.parametrize("command", [["allocate"], ["run", "--budget", "5"], ["allocate", "--budget", "many"], ["sell"], [],
+                                     ["run", "--budget", "5", "--model", "a", "--engine", "abacus"]])  # fmt: skip
+def test_wrong_usage_is_exit_code_2(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["allocate", "run", "fit"])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0 and f"python -m clear_lib {command} " in capsys.readouterr().out
+
+
+# ---- with the embedded model ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory):
+    """What the embedded model answers to some questions, by the command."""
+    from clear_lib.reasoner import tasks
+
+    folder = tmp_path_factory.mktemp("rollouts")
+    asked = [{"question": row.question, "gold": row.gold, "id": row.question_id}
+             for tier in tasks.TIERS for row in tasks.questions("predictor", tier, 8).itertuples()]  # fmt: skip
+    source = write(folder / "lessons.jsonl", asked)
+    budget = str(200 * len(asked))
+    assert main(["run", source, "--model", "embedded", "--policy", "uniform", "--budget", budget, "--out", str(folder / "r")]) == 0
+    return folder, asked
+
+
+@pytest.fixture(scope="module")
+def forecaster(rollouts):
+    folder, _ = rollouts
+    assert main(["fit", str(folder / "r"), "--layout", "jsonl", "--out", str(folder / "forecaster")]) == 0
+    return str(folder / "forecaster")
+
+
+def test_run_answers_every_line(rollouts):
+    folder, asked = rollouts
+    made = rows((folder / "r").read_text())
+    assert [{name: row[name] for name in ("question", "gold", "id")} for row in made] == asked
+    for row in made:
+        assert row["tokens"] == 200 and row["active"] and 0 < row["n_tokens"] <= 200 and row["model"] == "embedded"
+        assert row["finished"] == (row["reason"] is None) == ("\\boxed{" in row["completion"] and row["n_tokens"] < 200)
+
+
+def test_fit_says_whose_rollouts_and_how_well(forecaster, rollouts, capsys):
+    folder, asked = rollouts
+    assert main(["fit", str(folder / "r"), "--out", str(folder / "again")]) == 0
+    said = capsys.readouterr().out
+    assert f"taught by {len(asked)} rollouts of embedded" in said and "rank correlation" in said
+    assert json.loads((folder / "again" / "predictor.json").read_text())["taught_by"] == ["embedded"]
+
+
+def test_a_fitted_forecaster_allocates(forecaster, rollouts, tmp_path):
+    folder, asked = rollouts
+    source = write(tmp_path / "in.jsonl", asked)
+    assert main(["allocate", source, "--budget", "900", "--forecaster", forecaster, "--out", str(tmp_path / "out")]) == 0
+    thresholds = clear_lib.predictor.load(forecaster).predict([row["question"] for row in asked]).threshold
+    made = rows((tmp_path / "out").read_text())
+    assert [row["tokens"] for row in made] == clear_lib.allocate(thresholds, 900).tokens.tolist()
+
+
+def test_a_forecaster_of_another_model_is_loud(forecaster, rollouts, tmp_path, capsys):
+    source = write(tmp_path / "in.jsonl", rollouts[1])
+    given = ["allocate", source, "--budget", "900", "--forecaster", forecaster, "--model"]
+    assert main([*given, "embedded"]) == 0 and "WARNING" not in capsys.readouterr().err
+    assert main([*given, "Qwen/Qwen2.5-Math-7B"]) == 0
+    assert "WARNING: THE PREDICTOR WAS TRAINED ON ANOTHER MODEL'S ROLLOUTS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("policy, options", [("clear", ["--accounting", "refunds"]), ("clear-sequential", [])])
+def test_run_spends_what_is_used_if_asked_to(policy, options, forecaster, rollouts, tmp_path, capsys):
+    source = write(tmp_path / "in.jsonl", rollouts[1][::3])
+    given = ["--forecaster", forecaster, "--budget", "250", "--cap", "150", "--policy", policy, *options]
+    assert main(["run", source, "--model", "embedded", *given, "--out", str(tmp_path / "out")]) == 0
+    made = rows((tmp_path / "out").read_text())
+    assert 0 < sum(row["n_tokens"] or 0 for row in made) <= 250 and "used, in " in capsys.readouterr().err
+    for row in made:
+        assert row["active"] == (row["completion"] is not None) == (row["n_tokens"] is not None)
+        assert row["finished"] == (row["reason"] is None)
+
+
+def test_lines_may_know_what_they_cost(tmp_path):
+    template = tmp_path / "prompt.txt"
+    template.write_text("Question: {question}\nSolution:\n")
+    source = write(tmp_path / "in.jsonl", [{"question": "Ann has 4 eggs, loses 2. How many eggs does Ann have?", "threshold": 9}])
+    given = ["--budget", "40", "--profile", "smoke", "--template", str(template), "--engine-option", "batch_size=2"]
+    assert main(["run", source, *given, "--out", str(tmp_path / "out")]) == 0
+    (row,) = rows((tmp_path / "out").read_text())
+    assert row["finished"] and row["tokens"] <= 40 and np.isclose(row["threshold"], 9)
+
+
+def test_run_names_mistakes(rollouts, tmp_path, capsys):
+    source = write(tmp_path / "in.jsonl", [{"question": "1+1?"}, {"question": 3}])
+    assert main(["run", source, "--budget", "5", "--model", "embedded"]) == 1
+    assert "line 2: 'question' must be a text, and is 3" in capsys.readouterr().err
+    source = write(tmp_path / "in.jsonl", [{"question": "1+1?", "threshold": 5}])
+    for options, message in [
+        (["--model", "embedded", "--engine-option", "dtype=complex"], "dtype must be one of"),
+        (["--model", "embedded", "--template", "Q: "], "the template must contain {question}"),
+        (["--model", "embedded", "--policy", "oracle"], "nobody knows"),
+        (["--profile", "nowhere"], "no profile 'nowhere'"),
+    ]:
+        assert main(["run", source, "--budget", "5", *options]) == 1
+        assert message in capsys.readouterr().err
