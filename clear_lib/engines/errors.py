@@ -61,7 +61,7 @@ def _explained(error: Exception, model: str, revision: str | None) -> str | None
                         f"HF_HUB_OFFLINE is set. Give the folder of a checkpoint instead")
             case MemoryError():
                 return _memory(model, "out of memory")
-        if "Unrecognized model" in text or "does not appear to have a file named" in text:
+        if any(word in text for word in ("Unrecognized model", "does not appear to have a file named", "no file named")):
             return f"{model!r} holds no model in the Hugging Face format: {line}"
         if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
             return _memory(model, line)
