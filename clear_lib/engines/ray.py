@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from clear_lib.engines import ENGINES, Completion, EngineError, ModelEngine, Request
 from clear_lib.engines.errors import needs
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody needs to know
 
 with needs("ray", "ray"):
     import ray
@@ -73,6 +77,7 @@ class RayEngine(ModelEngine):
         if not ray.is_initialized():
             ray.init(address=address, log_to_driver=False)
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
 
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
         batches = max(-(-len(requests) // self.batch_size), min(self.workers, len(requests)))

@@ -11,6 +11,7 @@ from clear_lib.engines.errors import EngineError, needs, plainly
 
 # In one process an exception keeps its cause, and requests are scheduled the same way every time.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 with needs("vllm", "vllm"):
     import vllm
