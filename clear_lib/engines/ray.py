@@ -1,0 +1,91 @@
+"""The same completions, spread over a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from clear_lib.engines import ENGINES, Completion, EngineError, ModelEngine, Request
+from clear_lib.engines.errors import needs
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody needs to know
+
+with needs("ray", "ray"):
+    import ray
+    import ray.data
+import pyarrow as pa
+
+
+class Worker:
+    """One engine on the cluster. Its answers depend on the requests alone: a batch can be done again elsewhere."""
+
+    def __init__(self, engine: type[ModelEngine], settings: dict[str, Any]):
+        self.engine = engine(**settings)
+
+    def __call__(self, batch: pa.Table, temperature: float) -> pa.Table:
+        """Completions of a batch of requests, each a row."""
+        requests = [Request(**row) for row in batch.to_pylist()]
+        return pa.Table.from_pylist([{"position": position, **vars(completion)} for position, completion
+                                     in self.engine._complete(requests, temperature)], SCHEMA)
+
+
+SCHEMA = pa.schema({"position": pa.int64(), "text": pa.string(), "tokens": pa.list_(pa.int64()),
+                    "finish_reason": pa.string(), "counted": pa.int64()})
+
+
+class RayEngine(ModelEngine):
+    """Spread batches of requests over workers with Ray Data, each with a model of its own.
+
+    A worker that dies, or its whole machine, is replaced and its batch done again; the rest of a batch counts only
+    when all of it is done, so nothing is lost or doubled. Workers start anew for each stream: this is for recording
+    much at once, not for serving step by step.
+
+    Parameters
+    ----------
+    model, revision, dtype, batch_size
+        Of each worker. Requests travel in batches of ``batch_size``.
+    engine : {"transformers", "vllm"}
+        What the workers run.
+    workers : int
+    gpus : float
+        GPUs of each worker; for several (``tensor_parallel_size``) as many.
+    address : str, optional
+        Of the cluster (``"auto"`` on a machine of it); without it, a cluster on this machine.
+    **options
+        Of the workers' engine.
+
+    Raises
+    ------
+    EngineError
+        See :class:`clear_lib.engines.ModelEngine`.
+    """
+
+    def __init__(self, model: str, revision: str | None = None, dtype: str = "float32", batch_size: int = 256,
+                 engine: str = "transformers", workers: int = 2, gpus: float = 0, address: str | None = None,
+                 **options: Any):
+        if engine not in ("transformers", "vllm"):
+            raise EngineError(f"Ray's workers run 'transformers' or 'vllm', not {engine!r}")
+        super().__init__(model, revision)
+        self.context = options.get("max_model_len", self.context)
+        self.worker = getattr(importlib.import_module(f"clear_lib.engines.{engine}"), ENGINES[engine])
+        self.name, self.version = f"ray+{engine}", f"{ray.__version__}+{self.worker.version}"
+        self.batch_size, self.workers, self.gpus = batch_size, workers, gpus
+        self.settings = {"model": model, "revision": revision, "dtype": dtype, "batch_size": batch_size, **options}
+        if not ray.is_initialized():
+            ray.init(address=address, log_to_driver=False)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+    def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
+        batches = max(-(-len(requests) // self.batch_size), min(self.workers, len(requests)))
+        rows = ray.data.from_items([request._asdict() for request in requests], override_num_blocks=batches)
+        done = rows.map_batches(
+            Worker, batch_size=None, batch_format="pyarrow", fn_kwargs={"temperature": temperature},
+            fn_constructor_kwargs={"engine": self.worker, "settings": self.settings},
+            compute=ray.data.ActorPoolStrategy(size=self.workers), num_gpus=self.gpus)
+        for row in done.iter_rows():
+            position, tokens = row.pop("position"), tuple(row.pop("tokens"))
+            yield position, Completion(**row, tokens=tokens)

@@ -1,0 +1,78 @@
+"""vLLM in this process: continuous batching, prefix caching, several GPUs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from clear_lib.engines import Completion, ModelEngine, Request
+from clear_lib.engines.errors import EngineError, needs, plainly
+
+# In one process an exception keeps its cause, and requests are scheduled the same way every time.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+with needs("vllm", "vllm"):
+    import vllm
+    from vllm.sampling_params import RequestOutputKind
+
+
+class VLLMEngine(ModelEngine):
+    """Decode with vLLM, greedily or by sampling.
+
+    Prefixes are cached, so that a paused completion is continued without reading its tokens again, if ``block_size``
+    is below its length: only full blocks are kept.
+
+    Parameters
+    ----------
+    model, revision
+        See :class:`clear_lib.engines.ModelEngine`.
+    dtype : str
+        Of weights and activations; ``"auto"`` is that of the checkpoint.
+    batch_size : int
+        Most requests decoded at the same time.
+    **options
+        Of :class:`vllm.LLM`: ``tensor_parallel_size``, ``max_model_len``, ``gpu_memory_utilization``, ``block_size`` …
+
+    Attributes
+    ----------
+    cached : int
+        Tokens of prompts, and of what was begun after them, that the prefix cache has saved reading so far.
+    """
+
+    name = "vllm"
+    version = vllm.__version__
+
+    def __init__(self, model: str, revision: str | None = None, dtype: str = "auto", batch_size: int = 256, **options: Any):
+        super().__init__(model, revision)
+        with plainly(model, revision):
+            try:
+                self.llm = vllm.LLM(model, revision=revision, tokenizer_revision=revision, dtype=dtype,
+                                    max_num_seqs=batch_size, enable_prefix_caching=True, trust_remote_code=False,
+                                    load_format="safetensors", disable_log_stats=True, **options)
+            except TypeError as error:
+                raise EngineError(f"vLLM does not take these engine_options: {error}") from error
+        self.context = self.llm.llm_engine.model_config.max_model_len
+        self.cached = 0
+
+    def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
+        # `LLM.generate` answers when all have ended; its engine does step by step.
+        engine, running = self.llm.llm_engine, set()
+        if engine.has_unfinished_requests():
+            raise EngineError("vLLM is still busy with another stream; finish or close that first")
+        try:
+            for request in requests:
+                running.add(str(request.position))
+                engine.add_request(
+                    str(request.position), {"prompt_token_ids": request.prompt},
+                    vllm.SamplingParams(temperature=temperature, seed=request.seed, max_tokens=request.cap,
+                                        detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY))
+            while running:
+                for done in engine.step():
+                    running.remove(done.request_id)
+                    self.cached += done.num_cached_tokens or 0
+                    output = done.outputs[0]
+                    yield int(done.request_id), self._completion(output.token_ids, output.finish_reason == "stop")
+        finally:
+            engine.abort_request(list(running))

@@ -1,0 +1,275 @@
+"""The server engine against a small server in this process that answers as servers do on a bad day."""
+
+import json
+import logging
+import threading
+import time
+import traceback
+from collections import Counter
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import tenacity
+
+from clear_lib import engines, profiles, recording
+from clear_lib.engines import Completion, EngineError, openai
+from clear_lib.engines.openai import OpenAIEngine
+
+KEY = "sk-0123456789-not-to-be-seen"
+MODEL = "a-model"
+
+
+class Server(ThreadingHTTPServer):
+    """Completes a prompt with as many words as its cap allows, at most five; misbehaves as ``faults`` say first.
+
+    A fault is a status, or words that are no JSON, "hang" or "cut"; ``faults[prompt]`` are used up one by one.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, card=None, **answer):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.card = {"id": MODEL, "owned_by": "llamacpp"} | (card or {})
+        self.answer, self.faults, self.headers, self.key = answer, {}, {}, None
+        self.asked, self.bodies, self.busy, self.most = Counter(), [], 0, 0
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def reply(self, status, text, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(text)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def do_GET(self):
+        if self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}":
+            return self.reply(401, f"wrong key: {self.headers['Authorization']}")
+        self.reply(200, json.dumps({"data": [self.server.card]}))
+
+    def do_POST(self):
+        server, body = self.server, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        chat = self.path.endswith("/chat/completions")
+        prompt = body["messages"][0]["content"] if chat else body["prompt"]
+        with server.lock:
+            server.asked[prompt] += 1
+            server.bodies.append(body)
+            server.busy += 1
+            server.most = max(server.most, server.busy)
+            fault = server.faults.get(prompt, [None]).pop(0) if server.faults.get(prompt) else None
+        try:
+            if fault == "hang":
+                time.sleep(3)
+            if fault == "cut":
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(b'{"choices"')
+                self.close_connection = True
+            elif isinstance(fault, int):
+                self.reply(fault, f"no: {self.headers['Authorization']}", **server.headers)
+            elif fault and fault != "hang":
+                self.reply(200, fault)
+            else:
+                time.sleep(0.02)
+                cap = body["max_completion_tokens" if chat else "max_tokens"]
+                words = min(cap, 5)
+                text = " ".join(f"{prompt}{i}" for i in range(words))
+                reason = "stop" if words < cap else "length"
+                choice = {"message": {"content": text}} if chat else {"text": text}
+                self.reply(200, json.dumps({"choices": [choice | {"finish_reason": reason}],
+                                            "usage": {"completion_tokens": words}} | server.answer))
+        finally:
+            with server.lock:
+                server.busy -= 1
+
+
+@contextmanager
+def serving(*arguments, **settings):
+    server = Server(*arguments, **settings)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def server():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(openai, "BACK_OFF", tenacity.wait_fixed(0.05))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def connect(server, **options):
+    return OpenAIEngine(MODEL, server.url, **{"context": 100, **options})
+
+
+PROMPTS = [f"p{i}-" for i in range(40)]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_completions_have_the_servers_text_and_count(server, chat):
+    completions = connect(server, chat=chat).generate(PROMPTS[:3], [3, 5, 9])
+    assert completions[0] == Completion("p0-0 p0-1 p0-2", None, "length", 3)
+    assert [(c.length, c.finish_reason) for c in completions] == [(3, "length"), (5, "length"), (5, "stop")]
+
+
+def test_what_is_asked_for_is_sent(server):
+    engine = connect(server)
+    engine.generate(["a"], [7], 0.8, [12])
+    engine.generate(["b"], [7])
+    sampled, greedy = server.bodies
+    assert sampled == {"model": MODEL, "prompt": "a", "max_tokens": 7, "temperature": 0.8, "top_p": 1.0, "seed": 12}
+    assert greedy["temperature"] == 0 and "seed" not in greedy
+
+
+def test_no_more_requests_at_once_than_allowed(server):
+    assert len(connect(server, concurrency=4).generate(PROMPTS, [3] * 40)) == 40
+    assert 2 <= server.most <= 4
+
+
+@pytest.mark.parametrize("fault", [429, 500, 503, 408, "<html>busy</html>", "hang", "cut", "{}",
+                                   '{"choices": [{"text": "", "finish_reason": "abort"}], "usage": {"completion_tokens": 0}}'])
+def test_a_failed_attempt_is_repeated_and_counts_once(server, fault):
+    server.faults = {"p1-": [fault, fault], "p3-": [fault]}
+    pairs = list(connect(server, timeout=1).stream(PROMPTS[:5], [4] * 5))
+    assert sorted(position for position, _ in pairs) == [0, 1, 2, 3, 4]
+    assert sum(completion.length for _, completion in pairs) == 5 * 4
+    assert [server.asked[prompt] for prompt in PROMPTS[:5]] == [1, 3, 1, 2, 1]
+
+
+def test_the_server_says_when_to_come_back(server):
+    server.faults, server.headers = {"a": [429]}, {"Retry_After": "1"}
+    started = time.monotonic()
+    connect(server).generate(["a"], [4])
+    assert time.monotonic() - started >= 1
+
+
+def test_giving_up_keeps_what_had_arrived(server):
+    server.faults = {"p2-": [500] * 99}
+    got = []
+    with pytest.raises(EngineError, match="no answer in 3 attempts, the last: status 500"):
+        for pair in connect(server, concurrency=1, retries=2).stream(PROMPTS[:5], [4, 4, 3, 4, 4]):
+            got.append(pair[0])
+    assert got == [0, 1, 3, 4] and server.asked["p2-"] == 3
+
+
+def test_what_cannot_get_better_is_not_repeated(server):
+    server.faults = {"a": [400]}
+    with pytest.raises(EngineError, match="refused: status 400"):
+        connect(server).generate(["a"], [4])
+    assert server.asked["a"] == 1
+
+
+def test_a_stream_that_is_left_asks_for_nothing_new(server):
+    stream = connect(server, concurrency=2).stream(PROMPTS, [4] * 40)
+    next(stream)
+    stream.close()
+    time.sleep(0.3)
+    asked = server.asked.total()
+    time.sleep(0.3)
+    assert server.asked.total() == asked < 10
+
+
+@pytest.mark.parametrize(("answer", "message"), [
+    ({"usage": {"completion_tokens": 9}}, "prompt 0: 9 tokens .* under a cap of 4; this server does not keep caps"),
+    ({"choices": [{"text": "no", "finish_reason": "content_filter"}]}, "prompt 0: ended by the server.*content_filter"),
+    ({"usage": None}, "no answer in 1 attempts, the last: an answer without text, tokens or their count"),
+])
+def test_an_answer_that_cannot_be_counted_is_refused(answer, message):
+    with serving(**answer) as server, pytest.raises(EngineError, match=message):
+        connect(server, retries=0).generate(["a"], [4])
+
+
+def test_only_a_server_that_tells_tokens_can_continue(server):
+    with pytest.raises(EngineError, match="continue what it has begun"):
+        connect(server).generate(["a"], [4], begun=[()])
+    assert not server.bodies
+
+
+def test_a_server_that_is_not_as_told_is_named(server):
+    with pytest.raises(EngineError, match=f"does not serve the model 'another'; it has: {MODEL}"):
+        OpenAIEngine("another", server.url)
+    with pytest.raises(EngineError, match="does not say the context"):
+        OpenAIEngine(MODEL, server.url)
+    with pytest.raises(EngineError, match=r"127.0.0.1:9/v1/: ConnectError"):
+        OpenAIEngine(MODEL, "http://127.0.0.1:9/v1")
+    with pytest.raises(ValueError, match="prompt 0.*context of 100"):
+        connect(server).generate(["a"], [200])
+
+
+def test_the_context_is_the_servers_where_it_says_so():
+    with serving({"max_model_len": 77}) as server:
+        assert OpenAIEngine(MODEL, server.url).context == 77
+
+
+def test_a_key_comes_from_the_environment_and_is_seen_nowhere(server, monkeypatch, caplog, tmp_path):
+    caplog.set_level(logging.DEBUG)
+    server.key = KEY
+    with pytest.raises(EngineError, match="401.*read from OPENAI_API_KEY"):
+        connect(server)
+    monkeypatch.setenv("MY_KEY", KEY)
+    engine = connect(server, api_key_env="MY_KEY", retries=0)
+    server.faults = {"p0-": [400, 500], "p1-": [500]}  # this server repeats the key in its answers
+    seen = [repr(engine), repr(vars(engine)), repr(vars(engine.client))]
+    for prompts in (["p0-"], ["p0-"], ["p1-"]):
+        with pytest.raises(EngineError, match=r"Bearer \[key\]") as caught:
+            engine.generate(prompts, [4])
+        seen.append("".join(traceback.format_exception(caught.value)))
+    with pytest.raises(EngineError, match="ConnectError") as caught:
+        OpenAIEngine(MODEL, "http://127.0.0.1:9/v1", api_key_env="MY_KEY")
+    seen += ["".join(traceback.format_exception(caught.value)), caplog.text]
+    assert KEY not in "".join(seen) and "Bearer" in "".join(seen)
+
+
+def test_a_recording_has_no_key_and_goes_on_where_the_server_left_it(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(recording, "SHARD", 4)
+    server.key = KEY
+    profile = profiles.load("smoke", model=MODEL, engine="openai",
+                            engine_options={"base_url": server.url, "context": 10_000, "concurrency": 1, "retries": 0})
+    wanted = recording.requests(profile, "evaluation")
+    server.faults = {wanted.prompt[20]: [500]}
+    with pytest.raises(EngineError):
+        recording.record(profile, "evaluation", tmp_path)
+    kept = recording.store(profile, "evaluation", tmp_path).read()
+    assert len(kept) == 20
+    assert recording.record(profile, "evaluation", tmp_path) == len(wanted) - 20
+    assert max(server.asked.values()) == 2 and server.asked.total() <= len(wanted) + 4
+    assert recording.load(profile, "evaluation", tmp_path).engine.unique().tolist() == ["openai"]
+    assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("setting", "message"), [("sk-\nbad", "MY_KEY holds no valid key"), ("ключ", "MY_KEY holds no")])
+def test_a_key_that_is_none_is_not_shown(server, monkeypatch, setting, message):
+    monkeypatch.setenv("MY_KEY", setting)
+    with pytest.raises(EngineError, match=message) as caught:
+        connect(server, api_key_env="MY_KEY")
+    assert setting not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_address_holds_no_password():
+    with pytest.raises(EngineError, match="must not hold a user") as caught:
+        OpenAIEngine(MODEL, f"http://me:{KEY}@127.0.0.1:9/v1")
+    assert KEY not in str(caught.value)
+
+
+def test_options_that_an_engine_does_not_take_are_named(server):
+    profile = profiles.load("smoke", model=MODEL, engine="openai", engine_options={"base_url": server.url, "chatty": True})
+    with pytest.raises(ValueError, match="profile 'smoke': the engine 'openai'.*'chatty'"):
+        engines.start(profile)

@@ -1,0 +1,91 @@
+"""Ray's workers give what one engine gives, and a worker or a machine that dies loses and doubles nothing."""
+
+import os
+import signal
+import socket
+from contextlib import ExitStack
+
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from clear_lib import engines, profiles
+from clear_lib.engines.transformers import TransformersEngine
+from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
+
+PROMPTS = [PROMPT.format(question=question) for tier in tasks.TIERS
+           for question in tasks.questions("evaluation", tier, 60).question]
+CAPS = [200] * len(PROMPTS)
+PORTS = "metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head that does no work and two machines of one CPU each; ports are given, since Ray waits briefly for others."""
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.socket()) for _ in range(9)]
+        for each in free:
+            each.bind(("", 0))
+        ports = [each.getsockname()[1] for each in free]
+    nodes = [dict(zip(PORTS, ports[start : start + 3], strict=True)) for start in (0, 3, 6)]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **nodes[0]})
+    for node in nodes[1:]:
+        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **node)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def engine(cluster):
+    return engines.start(profiles.load("smoke", engine="ray", batch_size=8, engine_options={"address": cluster.address}))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return TransformersEngine(str(CHECKPOINT))
+
+
+def interrupted(stream, interrupt):
+    """Completions in the order of the prompts of a stream, in the middle of which something happens."""
+    pairs = []
+    for pair in stream:
+        pairs.append(pair)
+        if len(pairs) == 20:
+            interrupt()
+    assert sorted(position for position, _ in pairs) == list(range(len(PROMPTS)))
+    return [completion for _, completion in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(engine, alone):
+    def kill():
+        workers = [process.pid for process in psutil.process_iter(["cmdline"])
+                   if "MapWorker" in " ".join(process.info["cmdline"] or ())]
+        os.kill(workers[0], signal.SIGKILL)
+
+    samples = interrupted(engine.stream(PROMPTS, CAPS, 1.0, range(len(PROMPTS))), kill)
+    assert samples == alone.generate(PROMPTS, CAPS, 1.0, range(len(PROMPTS)))
+    assert engine.name == "ray+transformers" and engine.context == 1024
+
+
+def test_a_worker_without_memory_is_one_plain_error(engine, monkeypatch):
+    monkeypatch.setattr(engine, "context", 2**62)
+    with pytest.raises(engines.EngineError, match="not enough memory for the model"):
+        engine.generate(["a"], [2**45])
+
+
+def test_a_machine_that_dies_on_the_way_loses_and_doubles_nothing(cluster, engine, alone):
+    def switch_off():
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    begun = alone.generate(PROMPTS, [5] * len(PROMPTS))
+    rest = interrupted(engine.stream(PROMPTS, CAPS, begun=[completion.tokens for completion in begun]), switch_off)
+    assert rest == alone.generate(PROMPTS, CAPS, begun=[completion.tokens for completion in begun])
+    whole = alone.generate(PROMPTS, [5 + cap for cap in CAPS])
+    assert [(*first.tokens, *more.tokens) for first, more in zip(begun, rest, strict=True)] == [c.tokens for c in whole]
+
+
+def test_only_engines_that_hold_a_model_are_spread():
+    with pytest.raises(engines.EngineError, match="not 'openai'"):
+        engines.start(profiles.load("smoke", engine="ray", engine_options={"engine": "openai"}))

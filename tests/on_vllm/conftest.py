@@ -1,0 +1,29 @@
+"""On the real vLLM, `make test-vllm`: the embedded checkpoint in float32, beside the transformers engine."""
+
+import os
+from itertools import cycle
+
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+
+import pandas as pd
+import pytest
+
+from clear_lib.engines.transformers import TransformersEngine
+from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
+
+CAP = 768
+PER_TIER = 100
+STYLES = ("", "Normal.", "Careful.")
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    questions = pd.concat([tasks.questions("evaluation", tier, PER_TIER) for tier in tasks.TIERS])
+    questions = questions.question.sample(frac=1, random_state=0)
+    return [PROMPT.format(question=question) + style for question, style in zip(questions, cycle(STYLES))]
+
+
+@pytest.fixture(scope="session")
+def reference(prompts):
+    """Uncapped greedy completions by the transformers engine."""
+    return TransformersEngine(str(CHECKPOINT), batch_size=128).generate(prompts, [CAP] * len(prompts))
