@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clear_lib import engines, importing, logs, plan, policies, predictor, profiles, reasons, recording, replica, streams
+from clear_lib import (
+    engines, importing, logs, plan, policies, predictor, profiles, reasons, recording, replica, streams,
+)  # fmt: skip
 from clear_lib.budgeter import Budgeter, usable
 from clear_lib.forecasts import Forecasts
 from clear_lib.reasoner import PROMPT
