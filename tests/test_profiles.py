@@ -137,6 +137,8 @@ def test_a_profile_has_the_fields_of_its_base_but_for_its_own(tmp_path):
     mine, smoke, tiny = profiles.load(path), profiles.load("smoke"), profiles.load("tiny")
     assert mine == dataclasses.replace(smoke, name="mine", cap=99)
     assert smoke.prompts == tiny.prompts and smoke.pool_per_tier != tiny.pool_per_tier
+    path.write_text("base: tiny\nname: mine\nquestions_folder: ../sets\n")
+    assert profiles.load(path).questions_folder == str(tmp_path.parent / "sets")
     path.write_text(f"base: {path}\nname: mine\n")
     with pytest.raises(ValueError, match="mine.yaml: a profile cannot be its own base"):
         profiles.load(path)

@@ -93,7 +93,7 @@ class Profile:
     questions : str
         One of :data:`QUESTIONS`.
     questions_folder : str or None
-        Folder with the question sets as JSON lines, from the place of a profile of your own; from the hub without it.
+        Folder with the question sets as JSON lines, as seen from the profile's file; from the hub without it.
     tiers : tuple of str
         Tiers in play, easiest first.
     pool_per_tier : mapping
@@ -346,6 +346,8 @@ def _read(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any
         raise ValueError(f"{path.name}: a profile cannot be its own base")
     given, source = _read(own["base"], (*above, path)) if "base" in own else ({}, {})
     own = {key: value for key, value in own.items() if key != "base"}
+    if isinstance(own.get("questions_folder"), str):
+        own["questions_folder"] = str((path.parent / own["questions_folder"]).resolve())
     return given | own, source | dict.fromkeys(own, path.name)
 
 
@@ -393,8 +395,6 @@ def load(name: str | Path, **overrides: Any) -> Profile:
     given, source = _read(name)
     source |= dict.fromkeys(overrides, f"{file}, overridden")
     given |= overrides
-    if isinstance(folder := given.get("questions_folder"), str) and str(name).endswith(".yaml"):
-        given["questions_folder"] = str(Path(name).resolve().parent / folder)  # as it stands in that file
     values = {}
     for key in given:
         if key not in _CHECKS:
