@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from clear_lib import paper, profiles, streams
+from clear_lib import benchmarks, engines, paper, predictor, profiles, streams
 from clear_lib.reasoner import CHECKPOINT
 
 
@@ -62,6 +62,13 @@ def test_each_field_of_the_papers_profiles_says_where_it_comes_from(name):
     silent = {field for field, source in said.items() if not re.search(words, source)}
     assert silent <= {"name", "questions_folder"}
     assert set(said) == {field.name for field in dataclasses.fields(profiles.Profile)}
+
+
+def test_profiles_can_name_every_engine_and_predictor_that_there_is():
+    assert {*engines.ENGINES, "none"} == set(profiles.ENGINES)
+    assert {"clean", "paper"} == set(benchmarks.PREDICTOR) == set(profiles.QUESTIONS) - {"generated"}
+    for kind in profiles.FORECASTERS:
+        assert predictor.build(profiles.Forecaster(kind, kind, ("easy",), "all", {}))
 
 
 def test_prompts_keep_braces_of_the_question():
