@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -87,11 +87,8 @@ class Answers(Sequence[Answer]):
     def __len__(self) -> int:
         return len(self.answers)
 
-    def __getitem__(self, position):
+    def __getitem__(self, position: Any) -> Any:
         return self.answers[position]
-
-    def __iter__(self) -> Iterator[Answer]:
-        return iter(self.answers)
 
     @property
     def granted(self) -> NDArray[np.int64]:
@@ -224,9 +221,9 @@ class Budgeter:
             As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts; a prompt that
             leaves nothing of the context; forecasts that lack what the policy needs.
         """
-        if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
-            raise ValueError(f"questions must be a list of texts, got {questions!r:.80}")
-        questions = list(questions)
+        given, questions = questions, list(questions)
+        if isinstance(given, str) or not all(isinstance(question, str) for question in questions):
+            raise ValueError(f"questions must be a list of texts, got {given!r:.80}")
         if not questions:
             raise ValueError("questions is empty: give at least one")
         forecasts = self._forecasts(questions)
