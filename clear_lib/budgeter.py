@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -87,11 +87,8 @@ class Answers(Sequence[Answer]):
     def __len__(self) -> int:
         return len(self.answers)
 
-    def __getitem__(self, position):
+    def __getitem__(self, position: Any) -> Any:
         return self.answers[position]
-
-    def __iter__(self) -> Iterator[Answer]:
-        return iter(self.answers)
 
     @property
     def granted(self) -> NDArray[np.int64]:
@@ -158,7 +155,7 @@ class Budgeter:
         Most tokens of one completion; by default what the engine's context leaves beside the longest prompt.
     model : str, optional
         Name of the engine's model, to be compared with the model that taught a saved forecaster. By default as the
-        engine's tokenizer is named.
+        engine has it.
     **settings
         Of the policy, such as ``epsilon=64``.
 
@@ -193,7 +190,8 @@ class Budgeter:
             raise ValueError(f"policy {policy!r} needs a forecaster: anything with predict(texts), or the folder of one")
         if isinstance(forecaster, (str, Path)):
             folder, forecaster = forecaster, load(forecaster)
-            warn_of_another_model(taught_by(folder), [model or _name(engine)])
+            written_by = model or ("embedded" if engine.model == str(CHECKPOINT) else engine.model)
+            warn_of_another_model(taught_by(folder), [written_by])
         self.engine, self.forecaster, self.policy = engine, forecaster, policy
         self.accounting = accounting or ("refunds" if entry.kind == "sequential" else "caps")
         self.template, self.cap, self.settings = template, cap, settings
@@ -224,9 +222,9 @@ class Budgeter:
             As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts; a prompt that
             leaves nothing of the context; forecasts that lack what the policy needs.
         """
-        if isinstance(questions, str) or not all(isinstance(question, str) for question in questions):
-            raise ValueError(f"questions must be a list of texts, got {questions!r:.80}")
-        questions = list(questions)
+        given, questions = questions, list(questions)
+        if isinstance(given, str) or not all(isinstance(question, str) for question in questions):
+            raise ValueError(f"questions must be a list of texts, got {given!r:.80}")
         if not questions:
             raise ValueError("questions is empty: give at least one")
         forecasts = self._forecasts(questions)
@@ -283,9 +281,3 @@ def _room(engine: Engine, prompts: list[str]) -> int:
         raise ValueError(f"prompt {longest} has {lengths[longest]} tokens and leaves nothing of the context of "
                          f"{engine.context}")  # fmt: skip
     return engine.context - lengths[longest]
-
-
-def _name(engine: Engine) -> str:
-    """Name of the engine's model, as its tokenizer has it."""
-    name = getattr(getattr(engine, "tokenizer", None), "name_or_path", engine.name)
-    return "embedded" if name == str(CHECKPOINT) else name

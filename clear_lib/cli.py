@@ -23,7 +23,6 @@ from clear_lib import (
 )  # fmt: skip
 from clear_lib.budgeter import Budgeter, usable
 from clear_lib.forecasts import Forecasts
-from clear_lib.reasoner import PROMPT
 
 #: One question with its number: of its line in the input, for messages.
 Line = tuple[int, dict[str, Any]]
@@ -100,9 +99,9 @@ def fit(arguments: argparse.Namespace) -> None:
     rollouts, _ = _rollouts(arguments.files, arguments.model, arguments)
     kind = profiles.Forecaster(arguments.kind, arguments.kind, streams.TIERS, "all", {})
     pupil = importing.teach(rollouts, kind, arguments.out)
-    texts = rollouts["question"].to_numpy(dtype=object)
-    unseen = pupil.held_out(texts)
-    pairs = pd.DataFrame({"length": rollouts["length"], "said": pupil.predict(list(texts)).threshold})[unseen]
+    texts = list(rollouts["question"])
+    unseen = predictor.held_out(texts, pupil.options["held_out"], pupil.options["seed"])
+    pairs = pd.DataFrame({"length": rollouts["length"], "said": pupil.predict(texts).threshold})[unseen]
     print(f"{arguments.out}: taught by {len(rollouts):,} rollouts of {', '.join(sorted(set(rollouts['model'])))}; on the "
           f"{unseen.sum():,} of them that were held out the rank correlation of forecast and length is "
           f"{pairs.rank().corr().iloc[0, 1]:.2f}")  # fmt: skip
@@ -348,8 +347,8 @@ def _parser() -> argparse.ArgumentParser:
                               "decides as it runs)")  # fmt: skip
     command = add("fit", fit, "fit a forecaster to rollouts and save it", reading, epilog=FIT)
     command.add_argument("--out", required=True, metavar="FOLDER", help="where to save it")
-    command.add_argument("--kind", choices=("ridge", "encoder"), default="ridge",
-                         help="a regression on words, or a small transformer (default: %(default)s)")  # fmt: skip
+    command.add_argument("--kind", choices=profiles.FORECASTERS, default="ridge",
+                         help="a regression on words, or another of clear_lib.predictor (default: %(default)s)")  # fmt: skip
 
     command = add("record", record, "record the rollouts of a profile; goes on where it was stopped")
     command.add_argument("--profile", default="tiny", help="name of a profile (default: tiny)")

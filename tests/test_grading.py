@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from math_verify import parse, verify
 
-from clear_lib.grading import Grader, _Judge, extract_answer, grade
+from clear_lib.grading import LONGEST, MEMORY, Grader, _Judge, extract_answer, gold_answer, grade
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,6 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def grader():
     with Grader(timeout=60, workers=1) as grader:
+        yield grader
+
+
+@pytest.fixture(scope="module")
+def algebra():
+    with Grader(timeout=60, workers=1, shortcut=False) as grader:
         yield grader
 
 
@@ -93,9 +101,60 @@ def test_the_last_complete_box_is_the_answer(completion, answer):
     pytest.param("7", "What is 3+4?", "wrong", id="a restated question"),
     pytest.param("4", "???", "wrong", id="no mathematics"),
     pytest.param("\\frac{1}{0}", "1", "unknown", id="a gold answer that is none"),
+    # numbers in powers of ten, and small ones
+    ("4.5e33", "4.5 \\times 10^{33}", "correct"),
+    ("4.5e33", "45 \\cdot 10^{32}", "correct"),
+    ("4.5e33", "4.6e33", "wrong"),
+    ("3.3e-10", "2.26e-10", "wrong"),
+    ("1e-5", "\\frac{1}{100000}", "correct"),
+    ("\\frac{1}{2^{98}}", "2^{-98}", "correct"),
+    ("\\frac{1}{2^{98}}", "\\frac{2}{2^{98}}", "wrong"),
+    ("1e-5", "0", "wrong"),
+    ("12.5", "12.5000001", "correct"),
+    ("306956.63", "306956.64", "wrong"),
+    ("-1./3", "-\\frac13", "correct"),
+    ("\\frac{1}{29,\\!322,\\!216}", "\\frac{1}{29322216}", "correct"),
+    ("2007 + \\frac\\pi 2", "2007 + \\frac{\\pi}{2}", "correct"),
+    ("2007 + \\frac\\pi 2", "1007 + \\frac{\\pi}{2}", "wrong"),
+    # a letter at the end of a gold answer is a variable; after a number that is the answer, a unit
+    ("a + b + c", "c + b + a", "correct"),
+    ("\\sin^2 t", "1-\\cos^2 t", "correct"),
+    ("\\frac{1}{m} t", "\\frac{t}{m}", "correct"),
+    ("\\frac{1}{m} t", "\\frac{1}{m}", "wrong"),
+    ("12", "12 cm", "correct"),
+    ("12\\text{ m}/\\text{s}", "12", "correct"),
+    # names
+    ("E_{1},E_{2}", "E_2, E_1", "correct"),
+    ("\\frac{1}{3} E_{1}+\\frac{2}{3} E_{2}", "\\frac{E_1+2E_2}{3}", "correct"),
+    ("\\frac{1}{3} E_{1}+\\frac{2}{3} E_{2}", "\\frac{2}{3}", "wrong"),
+    ("\\gamma^{2}-1", "(\\gamma-1)(\\gamma+1)", "correct"),
+    ("m_{\\max }=n^{2}-n-1", "n^2-n-1", "correct"),
+    ("L_{\\odot} / 2", "\\frac{L_{\\odot}}{2}", "correct"),
+    ("m \\frac{d v}{d t}+b v=f", "f-b v = m\\frac{dv}{dt}", "correct"),
+    ("m \\frac{d v}{d t}+b v=f", "b v=f", "wrong"),
+    # bases
+    ("52_8", "52", "correct"),
+    ("52_8", "52_{9}", "wrong"),
+    # signs of a formula, and what has its conditions in words
+    ("$69$,$84$", "84, 69", "correct"),
+    ("$f(x)=ax$, where $a$ is any number with $a^2=1$", "a^2=1", "unknown"),
+    pytest.param("05:00", "5:00", "unknown", id="a time of day"),
 ])
 def test_answers_are_compared_as_mathematics(grader, gold, answer, verdict):
     assert grader.grade([gold], [answer]) == [verdict]
+
+
+@pytest.mark.parametrize("text", ["12", "1,000", "\\frac12", "\\text{even}", "E_{1},E_{2}", "(0, 1]", "x=3", "25\\%"])
+def test_the_algebra_alone_knows_an_answer_again(algebra, text):
+    assert algebra.grade([text, text], [text, "77"]) == ["correct", "wrong"]
+
+
+@pytest.mark.parametrize(("gold", "answer"), [
+    ("So it is \\boxed{\\frac12}.", "\\frac12"), ("it is $\\boxed 9$.", "9"), ("2+2=<<2+2=4>>4\n#### 4", "4"), ("12", "12"),
+    ("", ""),
+])
+def test_the_answer_of_a_solution_is_found(gold, answer):
+    assert gold_answer(gold) == answer
 
 
 def test_a_restated_sum_is_not_an_answer():
@@ -137,6 +196,89 @@ def test_it_works_from_a_script_without_a_main_guard(tmp_path):
     script.write_text("from clear_lib.grading import grade\nprint(grade(['\\\\frac12'], ['0.5'], timeout=60))\n")
     run = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "['correct']"
+
+
+# ---- hostile completions --------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "9^{9^{9^9}}", "((9!)!)!", "2^{2^{2^{2^{2^{2}}}}}", "10^{999999999}", "1e999999999", "1e-999999999", "9**9**9**9",
+    "\\prod_{i=1}^{10^9} i", "\\binom{10^9}{5\\cdot10^8}", "(x+1)^{10^6}", "\\int_0^1 x^{x^{x^x}} dx",
+    "{" * 400 + "}" * 400, "(" * 400 + "1" + ")" * 400, "\\frac{" * 130 + "1" + "}{2}" * 130, "1" * LONGEST, "9" * 900 + "!",
+    "a\0b", "\0", "\ud800", "\u202e12\u202c", "\u2066\u2067", "1\n3\r\n4", "\\", "{}", "$$", "^_^", "\\input{/etc/passwd}", "%s%n",
+]  # fmt: skip
+
+
+def test_hostile_answers_are_never_right_and_the_rest_goes_on():
+    with Grader(timeout=1, workers=2) as grader:
+        assert set(grader.grade(["12"] * len(HOSTILE), HOSTILE)) == {"wrong", "unknown"}
+        grader.timeout = 60
+        assert grader.grade(["\\frac{1}{2}"], ["0.5"]) == ["correct"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the bound of another process")
+def test_a_process_that_judges_has_its_memory_bounded():
+    import resource
+
+    with Grader(timeout=60, workers=1) as grader:
+        grader.grade(["\\frac{1}{2}"], ["0.5"])
+        (judge,) = grader._judges
+        assert resource.prlimit(judge._process.pid, resource.RLIMIT_AS) == (MEMORY, MEMORY)
+
+
+def test_an_answer_too_long_to_be_one_is_not_compared():
+    grader = Grader()
+    long = "1+" * LONGEST + "1"
+    assert grader.grade(["3", long], [long, long]) == ["unknown", "correct"]
+    assert all(judge._process is None for judge in grader._judges)
+
+
+@pytest.mark.parametrize("call", [
+    "__import__('os').system('touch {path}')", "\\text{{__import__('os').system('touch {path}')}}", "open('{path}','w')",
+    "\\operatorname{{open}}('{path}', 'w')", "\\write18{{touch {path}}}", "exec(\"open('{path}','w')\")",
+])  # fmt: skip
+def test_nothing_that_a_model_writes_is_evaluated(tmp_path, call):
+    path = tmp_path / "touched"
+    call = call.format(path=path)
+    answer = extract_answer(f"\\boxed{{{call}}}")
+    assert answer == call and grade(["2", call], [answer, answer + "+0"], timeout=60, workers=1)[0] != "correct"
+    assert not path.exists()
+
+
+MEGABYTE = 1_000_000
+PARTS = ["\\boxed{", "\\boxed", "\\boxed {", "{", "}", "\\{", "\\}", "\\\\", "\\", "$", "1", "\n", "\0", "\u202e", "\ud800"]
+
+
+@pytest.mark.parametrize(("completion", "answer"), [
+    ("{" * 3 * MEGABYTE, None), ("\\boxed{" + "{" * MEGABYTE, None), ("\\boxed{" * 100_000, None), ("\\" * MEGABYTE, None),
+    ("\\boxed{" * 100_000 + "1" + "}" * 100_000, "1"), ("}" * MEGABYTE + "\\boxed{2}", "2"), ("\\boxed{1}{" * 100_000, "1"),
+    (("\\boxed" + " " * 100) * 10_000, None), ("{" * MEGABYTE + "\\boxed{3" + "}" * MEGABYTE, "3"),
+])  # fmt: skip
+def test_megabytes_of_braces_are_read_once(completion, answer):
+    assert extract_answer(completion) == answer
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=40).map("".join))
+def test_what_is_extracted_is_a_box_of_the_text(text):
+    answer = extract_answer(text)
+    if answer is None:
+        return
+    assert answer in text and extract_answer(answer) is None
+    for more in ("{", "}", "\\boxed", "\\boxed{"):  # an unfinished box takes nothing away
+        assert extract_answer(f"{text} {more}") is not None
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=40).map("".join))
+def test_a_box_at_the_end_is_found_after_anything(text):
+    assert extract_answer(f"{text} \\boxed{{12}}") == "12"
+
+
+@settings(max_examples=25)
+@given(st.lists(st.one_of(st.text(max_size=30), st.text("0123456789^_{}()+-*/\\!.,=<>|&%$ efx", max_size=30)), max_size=4))
+def test_any_answers_get_verdicts(grader, answers):
+    timeout, grader.timeout = grader.timeout, 2
+    verdicts = grader.grade(["\\sqrt{2}+12"] * len(answers), answers)
+    grader.timeout = timeout
+    assert set(verdicts) <= {"wrong", "unknown"}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

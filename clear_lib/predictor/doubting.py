@@ -20,7 +20,8 @@ class Doubting:
 
     Both see the same rollouts. The threshold is the predictor's own (eq. 15); the chance of a correct solution is a
     logistic regression on words; and the held-out questions say how far the two are to be trusted
-    (:class:`~clear_lib.predictor.calibration.Doubts`).
+    (:class:`~clear_lib.predictor.calibration.Doubts`). So doubts are had of any predictor. Heads for spread and chance
+    on the network, trained together with the threshold, were no better on recorded rollouts in any proper score.
 
     Parameters
     ----------
@@ -41,6 +42,10 @@ class Doubting:
         self.predictor, self.chance = predictor, Chance(penalty)
         self.doubts: Doubts | None = None
 
+    def held_out(self, texts: Sequence[str]) -> Array:
+        """Which questions :meth:`fit` holds out: a bool array, see :func:`~clear_lib.predictor.held_out`."""
+        return held_out(texts, self.options["held_out"], self.options["seed"])
+
     def fit(self, texts: Sequence[str], lengths: Any, correct: Any) -> Self:
         """Learn from questions, the lengths (tokens, above 0) of their solutions, and which of these are correct.
 
@@ -53,7 +58,7 @@ class Doubting:
         for name, values in {"lengths": lengths, "correct": correct}.items():
             if len(values) != len(texts):
                 raise ValueError(f"{name} has {len(values)} values for {len(texts)} questions")
-        kept_out = held_out(texts, self.options["held_out"], self.options["seed"])
+        kept_out = self.held_out(texts)
         taught = [text for text, out in zip(texts, kept_out, strict=True) if not out]
         asked = [text for text, out in zip(texts, kept_out, strict=True) if out]
         self.predictor.fit(taught, lengths[~kept_out])

@@ -141,7 +141,7 @@ def test_a_predictor_that_knows_its_doubts_beats_the_constant():
 def test_the_threshold_is_the_predictors_own_on_the_questions_it_kept():
     texts, lengths, correct = questions(200, 0)
     made = Doubting(predictor.build(RIDGE), held_out=0.25, seed=3).fit(texts, lengths, correct)
-    out = predictor.held_out(texts, 0.25, 3)
+    out = made.held_out(texts)
     assert out.mean() == pytest.approx(0.25, abs=0.02)
     kept = [text for text, held in zip(texts, out, strict=True) if not held]
     alone = predictor.build(RIDGE).fit(kept, lengths[~out])
