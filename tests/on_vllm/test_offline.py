@@ -127,6 +127,16 @@ def test_a_cache_beyond_the_memory_is_one_plain_error(tmp_path):
     assert len(said) == 1 and "not enough memory for the model" in said[0] and "100000.0 GiB" in said[0], run.stderr[-2000:]
 
 
+def test_two_workers_share_a_model(prompts, reference):
+    code = ("import sys; from clear_lib.engines.vllm import VLLMEngine\n"
+            "engine = VLLMEngine(sys.argv[1], dtype='float32', tensor_parallel_size=2, enforce_eager=True)\n"
+            "print('tokens:', *engine.generate([sys.argv[2]], [200])[0].tokens)")
+    run = subprocess.run([sys.executable, "-c", code, str(CHECKPOINT), prompts[2]], capture_output=True, text=True,
+                         env={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "0|1"})
+    said = [line for line in run.stdout.splitlines() if line.startswith("tokens:")]
+    assert said == [" ".join(map(str, ["tokens:", *reference[2].tokens]))], run.stderr[-2000:]
+
+
 def test_throughput(benchmark, engine, prompts, timed):
     expected, seconds = timed
     completions = benchmark.pedantic(engine.generate, (prompts, [CAP] * len(prompts)), rounds=3,
