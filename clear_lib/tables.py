@@ -87,10 +87,10 @@ def settings(profile: Profile) -> pd.DataFrame:
     options = getattr(predictor.build(profile.predictor), "options", {})
     greedy = five.decoding if profile.engine != "none" else "as recorded"
     rows = {
-        "model": (study.model, profile.model),
+        "model": (study.model, profile.model.rpartition("/")[2]),
         "most new tokens": (study.cap, profile.cap),
         "decoding": (five.decoding, greedy),
-        "predictor": (f"{five.predictor}, {five.predictor_parameters:,} parameters", profile.predictor.label),
+        "predictor": (five.predictor, profile.predictor.label),
         "it learns from": (five.training, f"tiers {', '.join(profile.predictor.tiers)}"),
         "most tokens of a question": (five.predictor_context, options.get("context")),
         "learning rate": (five.learning_rate, options.get("learning_rate")),

@@ -12,10 +12,10 @@ from clear_lib.engines.errors import EngineError, needs, plainly
 # In one process an exception keeps its cause, and requests are scheduled the same way every time.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 with needs("vllm", "vllm"):
     import vllm
-    from vllm.sampling_params import RequestOutputKind
 
 
 class VLLMEngine(ModelEngine):
@@ -57,22 +57,20 @@ class VLLMEngine(ModelEngine):
         self.cached = 0
 
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
-        # `LLM.generate` answers when all have ended; its engine does step by step.
-        engine, running = self.llm.llm_engine, set()
+        engine = self.llm.llm_engine
         if engine.has_unfinished_requests():
             raise EngineError("vLLM is still busy with another stream; finish or close that first")
+        parameters = [vllm.SamplingParams(temperature=temperature, seed=request.seed, max_tokens=request.cap,
+                                          detokenize=False) for request in requests]
+        # `LLM.generate` answers when all have ended; its engine, step by step. Outputs have the id without its suffix.
+        names = self.llm.enqueue([{"prompt_token_ids": request.prompt} for request in requests], parameters, use_tqdm=False)
+        running = {name.partition("-")[0]: (name, request) for name, request in zip(names, requests, strict=True)}
         try:
-            for request in requests:
-                running.add(str(request.position))
-                engine.add_request(
-                    str(request.position), {"prompt_token_ids": request.prompt},
-                    vllm.SamplingParams(temperature=temperature, seed=request.seed, max_tokens=request.cap,
-                                        detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY))
             while running:
                 for done in engine.step():
-                    running.remove(done.request_id)
+                    _, request = running.pop(done.request_id)
                     self.cached += done.num_cached_tokens or 0
                     output = done.outputs[0]
-                    yield int(done.request_id), self._completion(output.token_ids, output.finish_reason == "stop")
+                    yield request.position, self._completion(output.token_ids, output.finish_reason == "stop")
         finally:
-            engine.abort_request(list(running))
+            engine.abort_request([name for name, _ in running.values()], internal=True)

@@ -17,20 +17,26 @@ from clear_lib.reasoner import CHECKPOINT
 SAY = ("import sys; from clear_lib.engines.transformers import TransformersEngine as Engine, plainly\n"
        "from clear_lib.engines import EngineError\n"
        "for model in sys.argv[1:]:\n"
-       "    try: Engine(model, 'v9')\n    except EngineError as error: print(error)")
+       "    try: print(Engine(model, 'v9').generate(['Question: 1+1'], [3]))\n    except EngineError as error: print(error)")
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Refuses as the hub does: by a header."""
+    """Refuses as the hub does, by a header; has one model, at the revision v9 alone."""
 
     REFUSALS = {"gated": (403, "GatedRepo"), "unknown": (401, "RepoNotFound"), "old": (404, "RevisionNotFound")}
 
     def do_HEAD(self):
-        status, code = self.REFUSALS[self.path.split("/")[2]]
+        _, _, model, _, revision, *name = self.path.split("/")
+        path = CHECKPOINT / "/".join(name)
+        status, code = self.REFUSALS.get(model, (200, "") if revision == "v9" and path.is_file() else (404, "EntryNotFound"))
+        content = path.read_bytes() if status == 200 else b""
         self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
+        for header, value in {"X-Error-Code": code, "X-Repo-Commit": "9" * 40, "ETag": f'"{path.name}"',
+                              "Content-Length": str(len(content))}.items():
+            self.send_header(header, value)
         self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
 
     do_GET = do_HEAD
 
@@ -53,8 +59,9 @@ def said(folder, *models, **environment):
     return run.stdout.splitlines()
 
 
-def test_a_hub_that_refuses(hub, tmp_path):
-    gated, unknown, old = said(tmp_path, "someone/gated", "someone/unknown", "someone/old", **hub)
+def test_a_hub_that_has_one_model_at_one_revision(hub, tmp_path):
+    good, gated, unknown, old = said(tmp_path, *(f"someone/{model}" for model in ("good", "gated", "unknown", "old")), **hub)
+    assert good == repr(TransformersEngine(str(CHECKPOINT)).generate(["Question: 1+1"], [3]))
     assert "the model 'someone/gated' is gated: accept its terms" in gated and "HF_TOKEN" in gated
     assert "there is no model 'someone/unknown', neither as a folder nor on the hub" in unknown
     assert "the model 'someone/old' has no revision 'v9'" in old

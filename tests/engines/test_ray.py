@@ -7,6 +7,9 @@ from contextlib import ExitStack
 
 import psutil
 import pytest
+
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine is not a bug; read as Ray loads
+
 import ray
 from ray.cluster_utils import Cluster
 
@@ -17,18 +20,18 @@ from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
 PROMPTS = [PROMPT.format(question=question) for tier in tasks.TIERS
            for question in tasks.questions("evaluation", tier, 60).question]
 CAPS = [200] * len(PROMPTS)
-PORTS = "metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port"
+PORTS = "metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port"
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """A head that does no work and two machines of one CPU each; ports are given, since Ray waits briefly for others."""
     with ExitStack() as stack:
-        free = [stack.enter_context(socket.socket()) for _ in range(9)]
+        free = [stack.enter_context(socket.socket()) for _ in range(12)]
         for each in free:
             each.bind(("", 0))
         ports = [each.getsockname()[1] for each in free]
-    nodes = [dict(zip(PORTS, ports[start : start + 3], strict=True)) for start in (0, 3, 6)]
+    nodes = [dict(zip(PORTS, ports[start : start + 4], strict=True)) for start in (0, 4, 8)]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **nodes[0]})
     for node in nodes[1:]:
         cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **node)

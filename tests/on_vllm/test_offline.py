@@ -14,13 +14,13 @@ from clear_lib.engines.vllm import VLLMEngine
 from clear_lib.reasoner import CHECKPOINT
 
 CAP = 768
-BLOCK = 32
+BATCH, BLOCK = 64, 32
 OPTIONS = {"enforce_eager": True, "block_size": BLOCK}
 
 
 @pytest.fixture(scope="module")
-def engine():
-    return engines.start(profiles.load("smoke", engine="vllm", dtype="float32", batch_size=64, engine_options=OPTIONS))
+def engine(timed):
+    return engines.start(profiles.load("smoke", engine="vllm", dtype="float32", batch_size=BATCH, engine_options=OPTIONS))
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +125,25 @@ def test_a_cache_beyond_the_memory_is_one_plain_error(tmp_path):
                          env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "100000"})
     said = [line for line in run.stdout.splitlines() if line.startswith("error:")]
     assert len(said) == 1 and "not enough memory for the model" in said[0] and "100000.0 GiB" in said[0], run.stderr[-2000:]
+
+
+def test_two_workers_share_a_model(prompts, reference):
+    code = ("import sys; from clear_lib.engines.vllm import VLLMEngine\n"
+            "engine = VLLMEngine(sys.argv[1], dtype='float32', tensor_parallel_size=2, enforce_eager=True)\n"
+            "print('tokens:', *engine.generate([sys.argv[2]], [200])[0].tokens)")
+    run = subprocess.run([sys.executable, "-c", code, str(CHECKPOINT), prompts[2]], capture_output=True, text=True,
+                         env={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "0|1"})
+    said = [line for line in run.stdout.splitlines() if line.startswith("tokens:")]
+    assert said == [" ".join(map(str, ["tokens:", *reference[2].tokens]))], run.stderr[-2000:]
+
+
+def test_throughput(benchmark, engine, prompts, timed):
+    expected, seconds = timed
+    completions = benchmark.pedantic(engine.generate, (prompts, [CAP] * len(prompts)), rounds=3,
+                                     setup=lambda: engine.llm.reset_prefix_cache() and None)
+    tokens, best = sum(completion.length for completion in completions), benchmark.stats.stats.min
+    benchmark.extra_info |= {"tokens": tokens, "tokens/s": round(tokens / best),
+                             "tokens/s of the transformers engine": round(sum(c.length for c in expected) / seconds),
+                             "times the transformers engine": round(seconds / best, 2)}
+    print(benchmark.extra_info)
+    assert np.mean([one == other for one, other in zip(completions, expected, strict=True)]) >= 0.99
