@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -243,8 +244,18 @@ def provenance(profile: Profile, intervals: bool = True) -> str:
 
 
 def captioned(frame: pd.DataFrame, caption: str) -> Styler:
-    """A table with a caption of its own, for display."""
-    return frame.style.set_caption(caption)
+    """A table with a caption of its own, for display. All texts in it are shown as texts, whatever markup they hold."""
+    columns = [
+        pd.Series(list(map(_text, column)), column.index, object) if column.dtype.kind == "O" else column
+        for _, column in frame.items()
+    ]
+    shown = pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
+    return shown.rename(index=_text, columns=_text).style.set_caption(_text(caption))
+
+
+def _text(value: Any) -> Any:
+    """A text with its markup escaped; anything else as it is."""
+    return html.escape(value, quote=False) if isinstance(value, str) else value
 
 
 def listed(frame: pd.DataFrame, caption: str, decimals: int = 1) -> Styler:

@@ -17,6 +17,7 @@ SHOWN = {
     "print": "print(text)",
     "value": "text",
     "frame": "pd.DataFrame({'completion': [text], text: [1.5]}, index=[text])",
+    "captioned": "tables.captioned(pd.DataFrame({'completion': [text], text: [1.5]}, index=[text]), text).format(precision=1)",
     "answers": "answers",
     "answers as a table": "answers.to_frame()",
     "reason": "print(answers[0])",
