@@ -130,7 +130,7 @@ def test_a_cache_beyond_the_memory_is_one_plain_error(tmp_path):
 def test_two_workers_share_a_model(prompts, reference):
     code = ("import sys; from clear_lib.engines.vllm import VLLMEngine\n"
             "engine = VLLMEngine(sys.argv[1], dtype='float32', tensor_parallel_size=2, enforce_eager=True)\n"
-            "print('tokens:', *engine.generate([sys.argv[2]], [200])[0].tokens)")
+            "print('tokens:', *engine.generate([sys.argv[2]], [768])[0].tokens)")
     run = subprocess.run([sys.executable, "-c", code, str(CHECKPOINT), prompts[2]], capture_output=True, text=True,
                          env={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "0|1"})
     said = [line for line in run.stdout.splitlines() if line.startswith("tokens:")]
