@@ -17,6 +17,7 @@ CHAPTERS = {
     "08_table_1": "Table 1",
     "09_variants": "Structural variants",
     "10_sensitivity": "Sensitivity",
+    "12_spend_as_you_go": "Spend as you go",
     "14_audit": "The audit",
     "15_replica": "A replica at the paper's scale",
     "16_verdict": "Does it hold?",
@@ -231,8 +232,9 @@ _LIST = (
     (
         "CLEAR requires no retraining of the backbone LLM and operates as a plug-and-play inference wrapper",
         "§1",
-        "Wrap a model that knows nothing of it, and count the lines.",
-        None,
+        "Wrap the live model in every policy: are its weights touched, does it write anything that it would not have "
+        "written alone, and is the bill within the budget?",
+        "12_spend_as_you_go",
     ),
 )
 

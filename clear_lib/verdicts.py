@@ -222,6 +222,13 @@ def _pricing_is_cheap(latency: pd.DataFrame) -> Count:
     return _cells([latency.loc["Algorithm 1", "tokens"] < 0.01 * 256], "stream of 500 queries")
 
 
+def _wraps(wrapper: pd.DataFrame) -> Count:
+    """A policy wraps the model if the weights are the same after it as before, every completion is the beginning of what
+    the model writes without a wrapper, and the bill is within the budget."""
+    fine = wrapper["same_weights"] & (wrapper["begins_alike"] == wrapper["n"]) & (wrapper["charged"] <= wrapper["budget"])
+    return _cells(fine, "policies around the live model")
+
+
 # ---- the paper's own tables -------------------------------------------------------------------------------------
 
 
@@ -365,6 +372,7 @@ RULES = (
     Rule("C19", EMBEDDED, "the best fixed rate is not a point ahead", _adaptive_is_near_the_best, "decay"),
     Rule("C20", EMBEDDED, "accuracy stays, the price scales", _velocity_only_scales, "velocity"),
     Rule("C21", EMBEDDED, "the gain of both shapes over Uniform is above zero", _shapes_are_above, "shapes"),
+    Rule("C24", EMBEDDED, "same weights, beginnings of its own texts, in budget", _wraps, "wrapper", universal=True),
 )
 
 
