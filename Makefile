@@ -131,7 +131,7 @@ $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED
 # What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
 $(call chapters,02 06 90): $(RECORDED)
 $(call chapters,05 07 08 09 10 11 12 13): $(call chapters,06)
-$(call chapters,16): $(call chapters,02 04 07 08 09 10 15)
+$(call chapters,16): $(call chapters,02 04 07 08 09 10 12 15)
 
 # ---- the pages ----------------------------------------------------------------------------------------------
 # One stamp says which profile the pages show, so that another PROFILE never finds them up to date.

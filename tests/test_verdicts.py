@@ -152,6 +152,14 @@ def test_phases():
     assert found("C2", phases=falling) == FAILS
 
 
+def test_wrapper():
+    fine = {"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}
+    broken = [{"same_weights": False}, {"begins_alike": 4}, {"charged": 10}]
+    assert found("C24", wrapper=pd.DataFrame([fine, fine])) == HOLDS
+    for wrong in broken:
+        assert found("C24", wrapper=pd.DataFrame([fine, fine | wrong])) == FAILS
+
+
 def test_latency():
     def of(tokens):
         return pd.DataFrame({"tokens": [tokens]}, index=["Algorithm 1"])
