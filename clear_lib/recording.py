@@ -5,7 +5,7 @@ Four kinds of rollouts make a study. All are recorded by :func:`record`, which g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -57,6 +57,9 @@ def questions_of(profile: Profile, split: str) -> pd.DataFrame:
         return validate(pd.concat([tasks.questions(split, tier, n) for tier, n in sizes[split].items()]))
     questions = benchmarks.study(profile.questions, profile.questions_folder)[split]
     if split == "evaluation" and "easy" in profile.pool_per_tier:
+        if profile.questions == "paper":
+            raise ValueError(f"profile {profile.name!r} evaluates an easy tier, GSM8K's test part; under questions: paper "
+                             f"that is what the predictor learns from. Take questions: clean")  # fmt: skip
         easy = benchmarks.load("GSM8K", "test", profile.questions_folder).assign(split=split)
         questions = pd.concat([easy, questions], ignore_index=True)
     drawn = []
@@ -135,7 +138,7 @@ def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[
     stream = writer.stream(list(missing["prompt"]), list(missing["cap"]), float(missing["temperature"].iloc[0]),
                            list(missing["seed"]) if kind == "sampled" else None, progress=f"{profile.name} {kind}")
     with Grader() as grader:
-        while batch := list(islice(stream, SHARD)):
+        for batch in _shards(stream):
             rows = missing.iloc[[position for position, _ in batch]].copy()
             completions = [completion for _, completion in batch]
             rows["length"] = [completion.length for completion in completions]
@@ -146,6 +149,23 @@ def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[
             rows["verdict"] = grader.grade(list(rows["gold"]), answers)
             rollouts.append(rows.assign(engine=writer.name, engine_version=writer.version))
     return len(missing)
+
+
+def _shards(stream: Iterator[tuple[int, engines.Completion]]) -> Iterator[list[tuple[int, engines.Completion]]]:
+    """A stream in parts of :data:`SHARD`. If it breaks off, what had come is the last part, before the error."""
+    failure = None
+    while failure is None:
+        batch = []
+        try:
+            for each in islice(stream, SHARD):
+                batch.append(each)
+        except Exception as error:
+            failure = error
+        if not batch:
+            break
+        yield batch
+    if failure is not None:
+        raise failure
 
 
 def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Recording a profile: everything it asks for, once, in spite of being killed; and serving against replay."""
 
+import itertools
 import json
 import os
 import signal
@@ -74,6 +75,12 @@ def test_a_tier_that_is_too_small_is_named(sets):
         recording.questions_of(profile, "evaluation")
 
 
+def test_an_easy_tier_is_not_evaluated_where_it_teaches(sets):
+    profile = profiles.load("laptop", questions="paper", questions_folder=str(sets))
+    with pytest.raises(ValueError, match="under questions: paper that is what the predictor learns from"):
+        recording.questions_of(profile, "evaluation")
+
+
 def test_a_second_recording_starts_no_engine_and_adds_nothing(profile, artifacts):
     def never():
         raise AssertionError("an engine was started although nothing is missing")
@@ -129,6 +136,21 @@ def test_a_recording_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     wanted = recording.requests(smoke, "evaluation")
     assert 0 < before and int(done.stdout) == len(wanted) - before
     assert recording.load(smoke, "evaluation", tmp_path).question_id.tolist() == wanted.question_id.tolist()
+
+
+def test_an_engine_that_breaks_off_loses_nothing_that_had_come(profile, engine, tmp_path):
+    class Unplugged:
+        name, version = engine.name, engine.version
+
+        def stream(self, *given, **named):
+            yield from itertools.islice(engine.stream(*given, **named), 30)
+            raise engines.EngineError("the server is gone")
+
+    with pytest.raises(ValueError, match="the server is gone"):
+        recording.record(profile, "evaluation", tmp_path, Unplugged)
+    assert len(recording.store(profile, "evaluation", tmp_path).keys()) == 30
+    wanted = len(recording.requests(profile, "evaluation"))
+    assert recording.record(profile, "evaluation", tmp_path, lambda: engine) == wanted - 30 > 0
 
 
 def test_the_command_records_and_says_what_it_found(artifacts, tmp_path, capsys):
