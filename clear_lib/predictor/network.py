@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +31,7 @@ PAD = 0
 BFLOAT16 = ("cuda",)
 
 
-class Network:
+class Network(ABC):
     """Regression of the standardised log length on the tokens of a question: what all kinds of network share.
 
     A kind gives ``options`` (with ``epochs``, ``batch_size``, ``learning_rate``, ``weight_decay``, ``validation`` and
@@ -48,25 +49,25 @@ class Network:
     losses: list[float]
     validation_losses: list[float]
 
+    @abstractmethod
     def _learn_tokens(self, texts: Sequence[str]) -> None:
         """Settle the vocabulary before the network is made."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _made(self) -> nn.Module:
         """A network to train."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _empty(self, folder: Path, state: dict[str, Any]) -> nn.Module:
         """The network of a saved predictor, whose weights are loaded next; also restores the vocabulary."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each question, one at least."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _forward(self, ids: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Standardised log lengths, shape ``(n,)``, of tokens ``(n, most)`` of which ``counts`` are no padding."""
-        raise NotImplementedError
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
         """See :class:`~clear_lib.predictor.Predictor`; shows a progress line.
