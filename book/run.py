@@ -5,7 +5,7 @@ last good run; it exits with status 1 and says which notebook, which cell and wh
 
 A profile that was imported or simulated has a file of its own, `profile.yaml` beside its chapters, and not all that a
 study has. Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
-becomes a page that says so.
+becomes a page that says so. Pages of another model than the embedded one say whose they are.
 
 How a page was made (profile, versions, seed, machine, time) stands in a box at its end, and beside the chapter as JSON.
 """
@@ -22,7 +22,6 @@ from pathlib import Path
 
 import nbformat
 import papermill
-import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from clear_lib import profiles
@@ -30,6 +29,7 @@ from clear_lib.provenance import as_markdown, provenance
 
 #: What a notebook or a cell may need, and what it is called where it is missing.
 NEEDS = {
+    "embedded": "the embedded model",
     "model": "the model itself",
     "samples": "several solutions of each question (kept where the log has them)",
     "lessons": "solutions of questions set aside for the predictor (`--hold-out` or `--predictor` of the import)",
@@ -53,23 +53,25 @@ def adapted(notebook, missing):
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     if lacks[parameters.id]:
         title = notebook.cells[0].source.splitlines()[0]
-        note = f"This chapter needs {NEEDS[lacks[parameters.id][0]]}. These rollouts come without."
+        note = f"This chapter needs {NEEDS[lacks[parameters.id][0]]}. This book was made without."
         notebook.cells = [nbformat.v4.new_markdown_cell(f"{title}\n\n{note}", id="left-out")]
     notebook.cells = [cell for cell in notebook.cells if not lacks.get(cell.id)]
     return notebook
 
 
 def told(notebook, profile):
-    """The executed notebook, its text fit for a profile that was made: whose model it is, and what was not run."""
+    """The executed notebook, its text fit for another model than the embedded one: whose it is, and what was not run."""
     glued = {output.get("metadata", {}).get("scrapbook", {}).get("name")
              for cell in notebook.cells for output in cell.get("outputs", [])}  # fmt: skip
     title, *_ = notebook.cells
     head, _, rest = title.source.partition("\n")
-    simulated = profile.get("revision") == "simulated"
-    kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
+    kind, source = "Recorded", "chapters/17_paper_scale.ipynb"
+    if profile.engine == "none":
+        simulated = profile.revision == "simulated"
+        kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
     said = (f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
-            f"**{profile['model']}** ([](../{source})). Its words were written for the default book: where it says "
-            f"*our* or *embedded* model, read {profile['model']}.\n:::\n")  # fmt: skip
+            f"**{profile.model}** ([](../{source})). Its words were written for the default book: where it says "
+            f"*our* or *embedded* model, read {profile.model}.\n:::\n")  # fmt: skip
     if any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells):
         title.source = f"{head}\n\n{said}{rest}"
     for cell in notebook.cells:
@@ -103,19 +105,22 @@ def run(source, target, profile):
     by_default = declared["profile"]["default"].strip("\"'") == profile
     made = target.resolve().parent.parent
     own = made / "profile.yaml"
-    imported = yaml.safe_load(own.read_text(encoding="utf-8")) if own.is_file() else {}
-    given = {"profile": os.path.relpath(own, source.resolve().parent) if imported else profile}
-    if imported.get("engine") == "none":
-        executed = adapted(nbformat.read(source, as_version=4), lacking(made))
+    settings = profiles.load(own if own.is_file() else profile)
+    given = {"profile": os.path.relpath(own, source.resolve().parent) if own.is_file() else profile}
+    if settings.model == "embedded":
+        executed = execute(source, source.parent, {} if by_default else given)
+    else:
+        # A server keeps its model to itself, and a cluster's is not for serving step by step.
+        remote = {"model"} if settings.engine in ("openai", "ray") else set()
+        missing = lacking(made) if settings.engine == "none" else {"embedded"} | remote
+        executed = adapted(nbformat.read(source, as_version=4), missing)
         if len(executed.cells) > 1:
             with tempfile.TemporaryDirectory() as folder:
                 fitting = Path(folder) / source.name
                 nbformat.write(executed, fitting)
-                executed = told(execute(fitting, source.parent, given), imported)
-    else:
-        executed = execute(source, source.parent, {} if by_default else given)
+                executed = told(execute(fitting, source.parent, given), settings)
     target.parent.mkdir(parents=True, exist_ok=True)
-    record = provenance(profiles.load(own if imported else profile)) | {
+    record = provenance(settings) | {
         "command": f"make book PROFILE={profile}",
         "began": began.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - began).total_seconds()),

@@ -200,7 +200,19 @@ def test_pages_of_a_replica_say_that_they_are_simulated(tmp_path):
     assert page.startswith("# Title") and "Simulated rollouts" in page and "15_replica.ipynb" in page
 
 
-@pytest.mark.parametrize(("need", "kind"), [("model", None), ("samples", "sampled"), ("lessons", "predictor")])
+def test_runner_says_whose_the_rollouts_of_a_larger_model_are(tmp_path):
+    source, made = tmp_path / "notebooks" / "1_a.ipynb", tmp_path / "made" / "1_a.ipynb"
+    write_notebook(source, "# read_pool\nprint(profile)", "print('about ours')")
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells[2].metadata["tags"] = ["needs-embedded"]
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Title\n\nFirst."))
+    nbformat.write(notebook, source)
+    assert run(tmp_path, "paper-7b").returncode == 0
+    assert texts(made)[-1] == "paper-7b\n"
+    assert "recorded rollouts of **Qwen/Qwen2.5-Math-7B-Instruct**" in nbformat.read(made, as_version=4).cells[0].source
+
+
+@pytest.mark.parametrize(("need", "kind"), [("embedded", None), ("model", None), ("samples", "sampled"), ("lessons", "predictor")])
 def test_runner_leaves_out_whole_chapters(tmp_path, need, kind):
     runner = runpy.run_path(str(ROOT / "book" / "run.py"), run_name="runner")
     source = tmp_path / "notebooks" / "1_a.ipynb"
