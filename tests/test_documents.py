@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import clear_lib
+from clear_lib import engines, profiles
+from clear_lib.reasoner import PROMPT, tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "book/run_it_yourself.md"]
@@ -17,13 +19,23 @@ def blocks(page, language):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_five_lines_run(page):
-    (code,) = blocks(page, "python")
-    names = {}
+    code, names = blocks(page, "python")[0], {}
     exec(code, names)
     allocation = names["allocation"]
     assert isinstance(allocation, clear_lib.Allocation)
     assert 0 < allocation.tokens.sum() <= 800
     assert not allocation.active.all(), "the example should show an abandoned query"
+
+
+def test_the_wrapper_of_the_readme_runs(taught, tmp_path, monkeypatch, capsys):
+    (tmp_path / "forecaster").symlink_to(taught)
+    monkeypatch.chdir(tmp_path)
+    _, code = blocks("README.md", "python")
+    prompts = [PROMPT.format(question=question) for question in tasks.questions("evaluation", "easy", 6).question]
+    names = {"engine": engines.start(profiles.load("tiny")), "prompts": prompts}
+    exec(code.replace("128_000", "100"), names)
+    assert len(names["answers"]) == 6 and 0 < names["answers"].granted.sum() <= 100
+    assert "6 queries, a budget of 100 completion tokens" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES)
