@@ -13,6 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from clear_lib import profiles
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -192,11 +194,12 @@ def test_runner_leaves_out_what_an_import_lacks(tmp_path):
     assert page.cells[0].source.endswith("{glue:text}`here:.0f` and (not run)")
 
 
-def test_pages_of_a_replica_say_that_they_are_simulated(tmp_path):
+def test_pages_of_a_replica_say_that_they_are_simulated():
     runner = runpy.run_path(str(ROOT / "book" / "run.py"), run_name="runner")
     title = nbformat.v4.new_markdown_cell("# Title\n\nFirst.")
     notebook = nbformat.v4.new_notebook(cells=[title, nbformat.v4.new_code_cell("pool = experiments.read_pool()")])
-    page = runner["told"](notebook, {"model": "replica of Big-7B (simulated)", "revision": "simulated"}).cells[0].source
+    simulated = profiles.load("tiny", engine="none", model="replica of Big-7B (simulated)", revision="simulated")
+    page = runner["told"](notebook, simulated).cells[0].source
     assert page.startswith("# Title") and "Simulated rollouts" in page and "15_replica.ipynb" in page
 
 
