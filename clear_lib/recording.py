@@ -6,6 +6,7 @@ Four kinds of rollouts make a study. All are recorded by :func:`record`, which g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def questions_of(profile: Profile, split: str) -> pd.DataFrame:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(sizes)}")
     if profile.questions == "generated":
         return validate(pd.concat([tasks.questions(split, tier, n) for tier, n in sizes[split].items()]))
-    questions = benchmarks.study(profile.questions, profile.questions_folder)[split]
+    questions = _study(profile.questions, profile.questions_folder)[split]
     if split == "evaluation" and "easy" in profile.pool_per_tier:
         if profile.questions == "paper":
             raise ValueError(f"profile {profile.name!r} evaluates an easy tier, GSM8K's test part; under questions: paper "
@@ -69,6 +70,10 @@ def questions_of(profile: Profile, split: str) -> pd.DataFrame:
             raise ValueError(f"profile {profile.name!r} asks for {n} {tier} {split} questions; the sets have {there.size}")
         drawn.append(np.sort(np.random.default_rng(profile.seed).permutation(there)[:n]))
     return questions.iloc[np.concatenate(drawn)].reset_index(drop=True)
+
+
+#: Every kind of rollouts asks for the same sets: they are read once. Nobody changes these tables.
+_study = cache(benchmarks.study)
 
 
 def requests(profile: Profile, kind: str) -> pd.DataFrame:
