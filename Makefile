@@ -1,10 +1,12 @@
 # The book, its tests and its model. `make help` lists what can be made.
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test test-vllm lab plan rollouts reasoner readme clean
+.PHONY: help book test test-vllm lab plan rollouts record verify reasoner readme clean
 
-PROFILE     ?= tiny
+PROFILE     ?= qwen-1.5b
 ROLLOUTS    ?=
+WEIGHTS     ?=
+QUESTIONS   ?=
 IMPORT      ?=
 CARD        ?=
 PYTHON      ?= python3
@@ -31,18 +33,25 @@ RECORDED := $(MADE)/rollouts/recorded
 CHAPTERS := $(patsubst notebooks/%,$(MADE)/chapters/%,$(sort $(wildcard notebooks/*.ipynb)))
 chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPTERS))
 
-# An imported or simulated profile is made, and stands with its rollouts.
+# A profile whose rollouts are shipped, imported or simulated is made, and stands with its rollouts.
 REPLICA  := $(filter replica-%,$(PROFILE))
-SETTINGS := $(if $(REPLICA)$(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/profiles/$(PROFILE).yaml)
+SHIPPED  := $(wildcard recordings/$(PROFILE)/*.parquet)
+SETTINGS := $(if $(REPLICA)$(SHIPPED)$(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/profiles/$(PROFILE).yaml)
+# What is decoded while the pages are made runs on the laboratory model.
+LABORATORY := artifacts/$(if $(filter smoke,$(PROFILE)),smoke,tiny)/rollouts/recorded
 MODULES  := $(shell find clear_lib -name '*.py')
 LIBRARY  := $(MODULES) $(SETTINGS) $(wildcard clear_lib/reasoner/checkpoint/*)
 PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chapters/*' -not -name '*.py')
 
+# vLLM on a CPU: its threads sleep while they wait, and what it keeps of prompts may take 6 GB.
+RECORDING := $(if $(QUESTIONS),CLEAR_BENCHMARKS=$(QUESTIONS)) KMP_BLOCKTIME=0 VLLM_CPU_OMP_THREADS_BIND=nobind \
+  VLLM_CPU_KVCACHE_SPACE=6 .venv-vllm/bin/python -m clear_lib
+
 help: ## what can be made (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  PROFILE=tiny      what the book runs on: tiny (default), smoke (a quick look, two minutes),"
-	@echo "                    replica-7b or replica-30b (the paper's own scale, simulated from its tables)"
+	@echo "  PROFILE=qwen-1.5b what the book runs on: qwen-1.5b (default) or qwen-0.5b, recorded; tiny, the laboratory"
+	@echo "                    model, live; smoke, a quick look at it in two minutes; replica-7b or replica-30b (the paper's own scale, simulated from its tables)"
 	@echo "  ROLLOUTS=PATH     with PROFILE=imported: logs of your own to make the book of; IMPORT='…' for options"
 	@echo "  CARD=A100         the card to plan for; an unknown one lists those that are known"
 	@echo "  TORCH_INDEX=URL   where pip also looks for torch; https://download.pytorch.org/whl/cpu saves"
@@ -67,11 +76,18 @@ plan: $(INSTALLED) ## what recording a profile will cost: questions, tokens, hou
 
 rollouts: $(RECORDED) ## record the model's solutions; continues where it was stopped
 
+record: .venv-vllm/installed ## record a real model with the real vLLM, and ship it: WEIGHTS=PATH QUESTIONS=FOLDER
+	$(RECORDING) record --profile $(PROFILE) --artifacts artifacts/recording $(if $(WEIGHTS),--weights $(WEIGHTS))
+	$(RECORDING) pack --profile $(PROFILE) --artifacts artifacts/recording
+
+verify: .venv-vllm/installed ## decode 50 recorded questions again and compare: WEIGHTS=PATH QUESTIONS=FOLDER
+	$(RECORDING) verify --profile $(PROFILE) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
 reasoner: $(INSTALLED) ## train the small language model from scratch and replace the shipped checkpoint
 	$(PY) -m clear_lib.reasoner.train
 
-readme: $(INSTALLED) ## the README's table of claims, from the results of the last book (profile tiny)
-	$(PY) -m clear_lib.verdicts README.md artifacts/tiny/results
+readme: $(INSTALLED) ## the README's table of claims, from the results of the last book (profile qwen-1.5b)
+	$(PY) -m clear_lib.verdicts README.md artifacts/qwen-1.5b/results
 
 clean: ## remove the book and the executed chapters; .venv and the recorded rollouts stay
 	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/results artifacts/replica-* \
@@ -105,6 +121,11 @@ $(SETTINGS): $(MODULES) clear_lib/profiles/tiny.yaml | $(INSTALLED)
 	$(PY) -m clear_lib replicate $(PROFILE)
 $(RECORDED): $(SETTINGS)
 	@touch $@
+else ifneq ($(SHIPPED),)
+$(SETTINGS): $(MODULES) $(SHIPPED) recordings/manifest.json clear_lib/profiles/$(PROFILE).yaml | $(INSTALLED)
+	$(PY) -m clear_lib unpack --profile $(PROFILE)
+$(RECORDED): $(SETTINGS)
+	@touch $@
 else ifneq ($(PROFILE),imported)
 $(RECORDED): $(LIBRARY) | $(INSTALLED)
 	$(PY) -m clear_lib record --profile $(PROFILE)
@@ -125,11 +146,18 @@ $(SETTINGS):
 endif
 endif
 
+ifeq ($(filter tiny smoke,$(PROFILE)),)
+$(LABORATORY): $(MODULES) $(wildcard clear_lib/reasoner/checkpoint/*) clear_lib/profiles/tiny.yaml | $(INSTALLED)
+	$(PY) -m clear_lib record --profile tiny
+	@touch $@
+endif
+
 $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED)
 	@$(PY) book/run.py $< $@ --profile $(PROFILE)
 
 # What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
-$(call chapters,02 06 90): $(RECORDED)
+$(call chapters,02 06): $(RECORDED)
+$(call chapters,07 12 90): $(LABORATORY)
 $(call chapters,05 07 08 09 10 11 12 13): $(call chapters,06)
 $(call chapters,16): $(call chapters,02 04 07 08 09 10 12 15)
 

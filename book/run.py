@@ -3,9 +3,12 @@
 The executed notebook is moved into place only when every cell has run, so a failure leaves the result of the
 last good run; it exits with status 1 and says which notebook, which cell and what error.
 
-A profile that was imported or simulated has a file of its own, `profile.yaml` beside its chapters, and not all that a
-study has. Cells tagged `needs-model` (or another of NEEDS) are then left out. A chapter whose cell of parameters has the tag
-becomes a page that says so. Pages of another model than the embedded one say whose they are.
+A profile that was unpacked, imported or simulated has a file of its own, `profile.yaml` beside its chapters, and not all
+that a study has. Cells tagged `needs-lessons` (or another of NEEDS) are then left out. A chapter whose cell of parameters
+has the tag becomes a page that says so. Pages of imported or simulated rollouts say so at their head.
+
+What must be decoded while the pages are made runs on the laboratory model: a notebook with the parameter `laboratory` gets
+the name of its profile, and one whose parameters are tagged `laboratory` is about nothing else.
 
 How a page was made (profile, versions, seed, machine, time) stands in a box at its end, and beside the chapter as JSON.
 """
@@ -29,21 +32,24 @@ from clear_lib.provenance import as_markdown, provenance
 
 #: What a notebook or a cell may need, and what it is called where it is missing.
 NEEDS = {
-    "embedded": "the embedded model",
-    "model": "the model itself",
+    "model": "the model itself, or a recording with lessons for a predictor",
     "samples": "several solutions of each question (kept where the log has them)",
     "lessons": "solutions of questions set aside for the predictor (`--hold-out` or `--predictor` of the import)",
 }
 
 
+#: Profiles of the laboratory model; the first goes with every other profile.
+LABORATORY = ("tiny", "smoke")
+
 #: A number in prose, and its name.
 GLUED = re.compile(r"\{glue:text\}`([\w-]+)(?::[^`]*)?`")
 
 
-def lacking(made):
-    """What the made profile whose artifacts are in `made` cannot give to a notebook: names of NEEDS."""
+def lacking(made, settings):
+    """What a made profile, whose artifacts are in `made`, cannot give to a notebook: names of NEEDS."""
     kinds = {"samples": "sampled", "lessons": "predictor"}
-    return set(NEEDS) - {need for need, kind in kinds.items() if (made / "rollouts" / kind).is_dir()}
+    there = {need for need, kind in kinds.items() if (made / "rollouts" / kind).is_dir()}
+    return set(NEEDS) - there - ({"model"} if settings.recorded else set())
 
 
 def adapted(notebook, missing):
@@ -60,19 +66,18 @@ def adapted(notebook, missing):
 
 
 def told(notebook, profile):
-    """The executed notebook, its text fit for another model than the embedded one: whose it is, and what was not run."""
+    """The executed notebook, its text fit for what it ran on: whose rollouts they are, and what was not run."""
     glued = {output.get("metadata", {}).get("scrapbook", {}).get("name")
              for cell in notebook.cells for output in cell.get("outputs", [])}  # fmt: skip
     title, *_ = notebook.cells
     head, _, rest = title.source.partition("\n")
-    kind, source = "Recorded", "chapters/17_paper_scale.ipynb"
-    if profile.engine == "none":
+    kind = None
+    if profile.engine == "none" and not profile.recorded:
         simulated = profile.revision == "simulated"
         kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
-    said = (f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
-            f"**{profile.model}** ([](../{source})). Its words were written for the default book: where it says "
-            f"*our* or *embedded* model, read {profile.model}.\n:::\n")  # fmt: skip
-    if any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells):
+    if kind and any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells):
+        said = (f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
+                f"**{profile.model}** ([](../{source})).\n:::\n")  # fmt: skip
         title.source = f"{head}\n\n{said}{rest}"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -102,18 +107,20 @@ def run(source, target, profile):
     if "profile" not in declared:
         raise ValueError(f"{source} has no cell tagged `parameters` that sets `profile`; every chapter needs one")
     began = datetime.now(UTC)
-    by_default = declared["profile"]["default"].strip("\"'") == profile
+    by_default = {name: str(each["default"]).strip("\"'") for name, each in declared.items()}
+    laboratory = profile if profile in LABORATORY else LABORATORY[0]
+    alone = any("laboratory" in cell.metadata.get("tags", []) for cell in nbformat.read(source, as_version=4).cells)
+    name = laboratory if alone else profile
     made = target.resolve().parent.parent
     own = made / "profile.yaml"
-    settings = profiles.load(own if own.is_file() else profile)
-    given = {"profile": os.path.relpath(own, source.resolve().parent) if own.is_file() else profile}
-    if settings.model == "embedded":
-        executed = execute(source, source.parent, {} if by_default else given)
+    settings = profiles.load(own if own.is_file() and not alone else name)
+    given = {"profile": os.path.relpath(own, source.resolve().parent) if own.is_file() and not alone else name}
+    given |= {"laboratory": laboratory} if "laboratory" in declared else {}
+    given = {key: value for key, value in given.items() if by_default[key] != value}
+    if settings.engine != "none":
+        executed = execute(source, source.parent, given)
     else:
-        # A server keeps its model to itself, and a cluster's is not for serving step by step.
-        remote = {"model"} if settings.engine in ("openai", "ray") else set()
-        missing = lacking(made) if settings.engine == "none" else {"embedded"} | remote
-        executed = adapted(nbformat.read(source, as_version=4), missing)
+        executed = adapted(nbformat.read(source, as_version=4), lacking(made, settings))
         if len(executed.cells) > 1:
             with tempfile.TemporaryDirectory() as folder:
                 fitting = Path(folder) / source.name
@@ -153,7 +160,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description="Run one notebook of the book.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--profile", default="qwen-1.5b")
     given = parser.parse_args(arguments)
 
     chapters = sorted(given.source.parent.glob("*.ipynb"))

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from clear_lib import (
-    engines, importing, logs, plan, policies, predictor, profiles, reasons, recording, replica, streams,
+    engines, importing, logs, plan, policies, predictor, profiles, reasons, recording, recordings, replica,
+    shipping, streams,
 )  # fmt: skip
 from clear_lib.budgeter import Budgeter, usable
 from clear_lib.forecasts import Forecasts
@@ -55,14 +56,40 @@ answer or a verdict "correct". The folder holds JSON and safetensors, and says w
 
 
 def record(arguments: argparse.Namespace) -> None:
-    """Record what a profile asks for, kind by kind."""
+    """Record what a profile asks for; what is shipped of it counts as recorded."""
     profile = profiles.load(arguments.profile)
-    engine = cache(lambda: engines.start(profile))  # one for all kinds, and none if all is there
-    for number, (kind, purpose) in enumerate(recording.KINDS.items(), 1):
-        wanted = len(recording.requests(profile, kind))
-        print(f"[{number}/{len(recording.KINDS)}] {kind}: {wanted} rollouts; {purpose}", flush=True)
-        made = recording.record(profile, kind, arguments.artifacts, engine)
-        print(f"      {made} recorded now, {wanted - made} were there", flush=True)
+    if shipped := recordings.kinds(profile.name):
+        print(f"{shipping.restore(profile, arguments.artifacts)} rollouts taken over from {recordings.FOLDER}", flush=True)
+    kinds = [(kind, float(share or 1)) for kind, _, share in (each.partition(":") for each in arguments.only or recording.kinds_of(profile))]
+    for kind, share in kinds:
+        print(f"{kind}, {share:.0%} of {len(recording.requests(profile, kind))}: {recording.KINDS[kind]}", flush=True)
+    made = recording.record(profile, kinds, arguments.artifacts, lambda: engines.start(profile, arguments.weights))
+    print(f"{made} rollouts recorded now")
+    if shipped or profile.weights:
+        print(f"to ship them: python -m clear_lib pack --profile {profile.name} --artifacts {arguments.artifacts}")
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    """Ship what is recorded of a profile, without the questions."""
+    profile = profiles.load(arguments.profile)
+    for kind, (there, wanted) in shipping.pack(profile, arguments.artifacts).items():
+        print(f"{recordings.FOLDER / profile.name}: {there} of {wanted} {kind} rollouts")
+
+
+def unpack(arguments: argparse.Namespace) -> None:
+    """Make the profile of what is shipped."""
+    print(f"{shipping.unpack(profiles.load(arguments.profile), arguments.artifacts)} is ready")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """Decode recorded questions again and compare."""
+    profile = profiles.load(arguments.profile)
+    if arguments.batch:
+        profile = replace(profile, batch_size=arguments.batch)
+    verified = shipping.verify(profile, engines.start(profile, arguments.weights), arguments.n, arguments.seed)
+    print(verified)
+    if arguments.keep:
+        shipping.keep(profile, verified)
 
 
 def plan_(arguments: argparse.Namespace) -> None:
@@ -353,6 +380,23 @@ def _parser() -> argparse.ArgumentParser:
     command = add("record", record, "record the rollouts of a profile; goes on where it was stopped")
     command.add_argument("--profile", default="tiny", help="name of a profile (default: tiny)")
     command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
+    command.add_argument("--only", nargs="+", metavar="KIND[:SHARE]", help="which rollouts, in this order, and which share of "
+                         f"them, from the beginning of their random order; kinds: {', '.join(recording.KINDS)}")  # fmt: skip
+    weights = {"metavar": "PATH", "help": "the profile's file of weights, or its folder (default: from the hub)"}
+    command.add_argument("--weights", **weights)
+    command = add("pack", pack, "ship what is recorded of a profile, without the questions")
+    command.add_argument("--profile", required=True, help="name of a profile")
+    command.add_argument("--artifacts", required=True, help="folder in which it was recorded")
+    command = add("unpack", unpack, "make the profile of shipped recordings that the chapters run on")
+    command.add_argument("--profile", required=True, help="name of a profile")
+    command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
+    command = add("verify", verify, "decode recorded questions again, in other batches, and compare")
+    command.add_argument("--profile", required=True, help="name of a profile")
+    command.add_argument("--weights", **weights)
+    command.add_argument("-n", type=int, default=50, help="questions (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="which questions, and their order (default: %(default)s)")
+    command.add_argument("--batch", type=int, help="questions at a time (default: as when they were recorded)")
+    command.add_argument("--keep", action="store_true", help="write the result into the manifest of the recordings")
     command = add("plan", plan_, "say what recording a profile will cost, before it runs")
     command.add_argument("--profile", default="tiny", help="name of a profile (default: tiny)")
     command.add_argument("--card", help=f"one of {', '.join(plan.CARDS)} (default: A100 for vLLM, else CPU)")

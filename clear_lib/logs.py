@@ -250,10 +250,11 @@ def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | V
 
 
 def _text(name: str, value: Any) -> str | None:
+    """A text; of a number every digit, and a whole one without a point."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, Real) and not isinstance(value, bool):
-        return f"{value:g}" if float(value).is_integer() else str(value)
+        return str(value).removesuffix(".0")
     raise ValueError(f"{name} must be text, got {value!r:.60}")
 
 

@@ -146,7 +146,7 @@ def plan(profile: Profile, card: str | None = None, artifacts: str | Path = "art
     if card not in CARDS:
         raise ValueError(f"unknown card {card!r}; known: {', '.join(CARDS)}")
     rows = {}
-    for kind in recording.KINDS:
+    for kind in recording.kinds_of(profile):
         questions, rollouts, tokens = expected_tokens(profile, kind)
         recorded = min(len(recording.store(profile, kind, artifacts).read(["length"])), rollouts)
         left = (rollouts - recorded) / rollouts if rollouts else 0.0

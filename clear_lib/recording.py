@@ -5,10 +5,12 @@ Four kinds of rollouts make a study. All are recorded by :func:`record`, which g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pandas as pd
@@ -26,8 +28,14 @@ KINDS = {
     "rungs": "the same on every rung of the ladder of soft instructions: for TALE-EP",
     "sampled": "several samples of some evaluation questions: for the three phases",
     "predictor": "one greedy rollout of every predictor question: what predictors are trained on",
+    "easy": "one greedy rollout of GSM8K's test questions: the Easy tier of Table 6, which is not evaluated on",
 }
-SHARD = 512  # rollouts that are kept at a time
+SHARD, SECONDS = 512, 120.0  # rollouts that are kept at a time, and how long finished ones wait for others at most
+
+
+def kinds_of(profile: Profile) -> list[str]:
+    """The kinds of rollouts that a profile asks for."""
+    return [kind for kind in KINDS if kind != "easy" or profile.easy]
 
 
 def questions_of(profile: Profile, split: str) -> pd.DataFrame:
@@ -51,17 +59,21 @@ def questions_of(profile: Profile, split: str) -> pd.DataFrame:
     ValueError
         If the split is unknown, a set cannot be loaded, or a tier has fewer questions than the profile asks for.
     """
-    sizes = {"evaluation": profile.pool_per_tier, "predictor": profile.predictor_per_tier}
+    sizes = {"evaluation": profile.pool_per_tier, "predictor": profile.predictor_per_tier, "easy": profile.easy}
     if split not in sizes:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(sizes)}")
     if profile.questions == "generated":
         return validate(pd.concat([tasks.questions(split, tier, n) for tier, n in sizes[split].items()]))
-    questions = _study(profile.questions, profile.questions_folder)[split]
+    folder = questions_folder(profile)
+    if split == "easy":
+        questions = benchmarks.load("GSM8K", "test", folder).assign(split=split)
+    else:
+        questions = _study(profile.questions, folder)[split]
     if split == "evaluation" and "easy" in profile.pool_per_tier:
         if profile.questions == "paper":
             raise ValueError(f"profile {profile.name!r} evaluates an easy tier, GSM8K's test part; under questions: paper "
                              f"that is what the predictor learns from. Take questions: clean")  # fmt: skip
-        easy = benchmarks.load("GSM8K", "test", profile.questions_folder).assign(split=split)
+        easy = benchmarks.load("GSM8K", "test", folder).assign(split=split)
         questions = pd.concat([easy, questions], ignore_index=True)
     drawn = []
     for tier, n in sizes[split].items():
@@ -70,6 +82,11 @@ def questions_of(profile: Profile, split: str) -> pd.DataFrame:
             raise ValueError(f"profile {profile.name!r} asks for {n} {tier} {split} questions; the sets have {there.size}")
         drawn.append(np.sort(np.random.default_rng(profile.seed).permutation(there)[:n]))
     return questions.iloc[np.concatenate(drawn)].reset_index(drop=True)
+
+
+def questions_folder(profile: Profile) -> str | None:
+    """Folder of the public question sets: the profile's, or ``$CLEAR_BENCHMARKS``; None is the hub."""
+    return profile.questions_folder or os.environ.get("CLEAR_BENCHMARKS")
 
 
 #: Every kind of rollouts asks for the same sets: they are read once. Nobody changes these tables.
@@ -86,9 +103,11 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of rollouts {kind!r}; known: {', '.join(KINDS)}")
-    questions = questions_of(profile, "predictor" if kind == "predictor" else "evaluation")
+    questions = questions_of(profile, kind if kind in ("predictor", "easy") else "evaluation")
     if kind == "sampled":
         questions = questions.groupby("tier", sort=False).head(profile.sampled_per_tier)
+    if profile.questions != "generated":
+        questions = in_random_order(questions, profile.seed)
     rungs = list(profile.rungs) if kind == "rungs" else ["free"]
     samples = profile.samples if kind == "sampled" else 1
     table = questions.merge(pd.DataFrame({"rung": rungs}), "cross").merge(pd.DataFrame({"sample": range(samples)}), "cross")
@@ -97,6 +116,16 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
     table["temperature"] = profile.temperature if kind == "sampled" else 0.0
     table["cap"] = profile.cap
     return table.assign(model=profile.model, revision=revision(profile), dtype=profile.dtype)
+
+
+def in_random_order(questions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Questions in a random order of which every beginning has the data sets in their proportions.
+
+    So a recording that was stopped early is a stratified random sample of the whole.
+    """
+    place = pd.Series(np.random.default_rng(seed).random(len(questions)), index=questions.index)
+    size = questions.groupby("dataset")["dataset"].transform("size")
+    return questions.iloc[np.argsort((place.groupby(questions["dataset"]).rank() - 0.5 + place) / size, kind="stable")]
 
 
 def revision(profile: Profile) -> str:
@@ -113,14 +142,18 @@ def store(profile: Profile, kind: str, artifacts: str | Path) -> RolloutStore:
     return RolloutStore(profile.artifacts(artifacts) / "rollouts" / kind)
 
 
-def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[[], engines.Engine] | None = None) -> int:
-    """Record the rollouts of a kind that are not there yet, in shards, and grade them.
+def record(profile: Profile, kinds: str | Sequence[str | tuple[str, float]], artifacts: str | Path,
+           engine: Callable[[], engines.Engine] | None = None) -> int:
+    """Record rollouts that are not there yet, and grade them; what has come is kept every two minutes at least.
+
+    All are one queue, so that no kind waits for the last long completion of another.
 
     Parameters
     ----------
     profile : Profile
-    kind : str
-        One of :data:`KINDS`.
+    kinds : str or sequence
+        One of :data:`KINDS`, or some in the order in which they are recorded; or pairs of a kind and the share of its questions
+        that is wanted, from the beginning of their random order.
     artifacts : path
         Folder of all profiles' artifacts.
     engine : callable, optional
@@ -131,39 +164,63 @@ def record(profile: Profile, kind: str, artifacts: str | Path, engine: Callable[
     int
         Rollouts that were recorded now.
     """
-    wanted = requests(profile, kind)
-    rollouts = store(profile, kind, artifacts)
-    recorded = rollouts.keys()
-    missing = wanted[[key not in recorded for key in wanted[list(KEY)].itertuples(index=False, name=None)]]
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    missing = _missing(profile, [(each, 1.0) if isinstance(each, str) else each for each in kinds], artifacts)
     if missing.empty:
         return 0
-    if kind == "predictor" and profile.questions != "paper":  # there it is the point that they are not
-        assert_disjoint(predictor=wanted, evaluation=questions_of(profile, "evaluation"))
+    if "predictor" in set(missing["kind"]) and profile.questions != "paper":  # there it is the point that they are not
+        assert_disjoint(predictor=questions_of(profile, "predictor"), evaluation=questions_of(profile, "evaluation"))
     writer = engine() if engine else engines.start(profile)
-    stream = writer.stream(list(missing["prompt"]), list(missing["cap"]), float(missing["temperature"].iloc[0]),
-                           list(missing["seed"]) if kind == "sampled" else None, progress=f"{profile.name} {kind}")
+    stores = {kind: store(profile, kind, artifacts) for kind in missing["kind"].unique()}
     with Grader() as grader:
-        for batch in _shards(stream):
-            rows = missing.iloc[[position for position, _ in batch]].copy()
-            completions = [completion for _, completion in batch]
-            rows["length"] = [completion.length for completion in completions]
-            rows["finish_reason"] = [completion.finish_reason for completion in completions]
-            rows["completion"] = [completion.text for completion in completions]
-            answers = [extract_answer(completion.text) for completion in completions]
-            rows["answer"] = pd.Series(answers, index=rows.index, dtype="string")
-            rows["verdict"] = grader.grade(list(rows["gold"]), answers)
-            rollouts.append(rows.assign(engine=writer.name, engine_version=writer.version))
+        # One temperature at a time: samples come last.
+        for temperature, queue in missing.groupby("temperature"):
+            stream = writer.stream(list(queue["prompt"]), list(queue["cap"]), float(temperature),
+                                   list(queue["seed"]) if temperature > 0 else None, progress=profile.name)
+            for batch in _shards(stream):
+                rows = _rows(queue.iloc[[position for position, _ in batch]], [each for _, each in batch], grader)
+                rows = rows.assign(engine=writer.name, engine_version=writer.version)
+                for kind, part in rows.groupby("kind"):
+                    stores[kind].append(part.drop(columns="kind"))
     return len(missing)
 
 
+def _missing(profile: Profile, kinds: Sequence[tuple[str, float]], artifacts: str | Path) -> pd.DataFrame:
+    """What is wanted and not recorded yet, in order, with its ``kind``."""
+    tables = []
+    for kind, share in kinds:
+        wanted = requests(profile, kind).assign(kind=kind)
+        wanted = wanted.head(round(share * len(wanted)))
+        recorded = store(profile, kind, artifacts).keys()
+        tables.append(wanted[[key not in recorded for key in wanted[list(KEY)].itertuples(index=False, name=None)]])
+    return pd.concat(tables, ignore_index=True).drop_duplicates(["kind", *KEY], ignore_index=True)
+
+
+def _rows(wanted: pd.DataFrame, completions: Sequence[engines.Completion], grader: Grader) -> pd.DataFrame:
+    """Rollouts of completions, graded."""
+    rows = wanted.copy()
+    rows["length"] = [completion.length for completion in completions]
+    rows["finish_reason"] = [completion.finish_reason for completion in completions]
+    rows["completion"] = [completion.text for completion in completions]
+    answers = [extract_answer(completion.text) for completion in completions]
+    rows["answer"] = pd.Series(answers, index=rows.index, dtype="string")
+    rows["verdict"] = grader.grade(list(rows["gold"]), answers)
+    return rows
+
+
 def _shards(stream: Iterator[tuple[int, engines.Completion]]) -> Iterator[list[tuple[int, engines.Completion]]]:
-    """A stream in parts of :data:`SHARD`. If it breaks off, what had come is the last part, before the error."""
+    """A stream in parts of :data:`SHARD`, or of what came within :data:`SECONDS`.
+
+    If it breaks off, what had come is the last part, before the error.
+    """
     failure = None
     while failure is None:
-        batch = []
+        batch, since = [], monotonic()
         try:
             for each in islice(stream, SHARD):
                 batch.append(each)
+                if monotonic() - since > SECONDS:
+                    break
         except Exception as error:
             failure = error
         if not batch:

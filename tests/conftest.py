@@ -1,7 +1,12 @@
+import os
+
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
+
+# Before torch is loaded: threads that spin while they wait make a busy machine many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A busy machine is not a bug: no time limit for one example.
 settings.register_profile("patient", deadline=None, max_examples=60)

@@ -134,6 +134,16 @@ def test_gold_answers_are_found_in_solutions(gold, answer):
     assert logs.gold_answer(gold) == answer
 
 
+@pytest.mark.parametrize(("gold", "text"), [
+    (1234567, "1234567"), (10**25 + 1, "10000000000000000000000001"), (1234567.0, "1234567"), (-3.0, "-3"), (0.1234567891, "0.1234567891"),
+    (123456789.25, "123456789.25"), (1e22, "1e+22"), ("1.0", "1.0")])  # fmt: skip
+def test_a_number_keeps_every_digit(tmp_path, gold, text):
+    path = lines(tmp_path / "a.jsonl", plain(1, gold=gold, correct=None, completion=f"\\boxed{{{text}}}"),
+                 plain(2, gold=gold, correct=None, completion=f"\\boxed{{{text.replace('1', '2').replace('3', '4')}}}"))  # fmt: skip
+    table, _ = rollouts(path)
+    assert table.gold.tolist() == [text] * 2 and table.verdict.tolist() == ["correct", "wrong"]
+
+
 def test_what_is_dropped_has_a_reason(tmp_path):
     path = lines(
         tmp_path / "a.jsonl",

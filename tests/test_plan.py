@@ -8,7 +8,7 @@ from clear_lib import plan, profiles, recording
 
 def test_rollouts_are_those_that_are_asked_for():
     profile = profiles.load("smoke")
-    for kind in recording.KINDS:
+    for kind in recording.kinds_of(profile):
         _, rollouts, _ = plan.expected_tokens(profile, kind)
         assert rollouts == len(recording.requests(profile, kind))
 

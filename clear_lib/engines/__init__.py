@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -33,6 +35,10 @@ from clear_lib.engines.errors import EngineError, plainly
 
 if TYPE_CHECKING:
     from clear_lib.profiles import Profile
+
+# Threads that wait for each other sleep instead of spinning: on a busy machine a model decodes five times faster.
+# Torch reads it when it is loaded, so it must come first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["ENGINES", "Completion", "Engine", "EngineError", "ModelEngine", "Request", "start"]
 
@@ -105,7 +111,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
-        """``(position, completion)`` of every request as it ends; requests come with the longest first."""
+        """``(position, completion)`` of every request as it ends; requests come with the largest caps first."""
 
     def stream(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
                seeds: Sequence[int] | None = None, progress: str | None = None,
@@ -161,7 +167,7 @@ class Engine(ABC):
 
     def _requests(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float,
                   seeds: Sequence[int] | None, begun: Sequence[Sequence[int]] | None) -> tuple[list[Request], list[int]]:
-        """Requests with the longest first, so that no straggler is at the end, and the positions of caps of 0."""
+        """Requests, those with the largest caps first, in their order otherwise, and the positions of caps of 0."""
         caps = np.asarray(max_tokens)
         if caps.size and not np.issubdtype(caps.dtype, np.integer):
             raise ValueError(f"caps must be whole numbers of tokens, not {caps.dtype}")
@@ -182,7 +188,7 @@ class Engine(ABC):
         for position in np.flatnonzero((caps < 0) | (lengths + caps > self.context) | (lengths == 0)):
             raise ValueError(f"prompt {position}: {lengths[position]} tokens and a cap of {caps[position]}; the prompt "
                              f"must not be empty, the cap not negative, and both fit the context of {self.context}")
-        order = np.argsort(-(lengths + caps), kind="stable")
+        order = np.argsort(-caps, kind="stable")
         requests = [Request(position, read[position], int(caps[position]), None if seeds is None else int(seeds[position]))
                     for position in order[caps[order] > 0].tolist()]
         return requests, np.flatnonzero(caps == 0).tolist()
@@ -228,8 +234,10 @@ class ModelEngine(Engine):
         return Completion(text, tuple(tokens), "stop" if ended else "length")
 
 
-def start(profile: Profile) -> Engine:
+def start(profile: Profile, weights: str | Path | None = None) -> Engine:
     """The engine of a profile with the profile's model loaded.
+
+    ``weights`` is the file of a profile that names one, or its folder; without it the hub is asked.
 
     Raises
     ------
@@ -240,14 +248,18 @@ def start(profile: Profile) -> Engine:
     """
     if profile.engine not in ENGINES:
         raise ValueError(f"unknown engine {profile.engine!r} in profile {profile.name!r}; known: {', '.join(ENGINES)}")
+    from clear_lib import hub
     from clear_lib.reasoner import CHECKPOINT
 
     engine = getattr(importlib.import_module(f"clear_lib.engines.{profile.engine}"), ENGINES[profile.engine])
-    embedded = profile.model == "embedded"
-    given = {"model": str(CHECKPOINT) if embedded else profile.model}
+    model, revision = profile.model, profile.revision
+    if model == "embedded":
+        model, revision = str(CHECKPOINT), None
+    elif profile.weights:
+        model, revision = str(hub.local(hub.Weights(model, revision, **profile.weights), weights)), None
+    given = {"model": model}
     if profile.engine != "openai":  # a server has chosen its weights and its precision
-        given |= {"revision": None if embedded else profile.revision, "dtype": profile.dtype,
-                  "batch_size": profile.batch_size}
+        given |= {"revision": revision, "dtype": profile.dtype, "batch_size": profile.batch_size}
     try:
         inspect.signature(engine).bind(**given, **profile.engine_options)
     except TypeError as error:

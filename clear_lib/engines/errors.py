@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clear_lib import hub
+
 
 class EngineError(ValueError):
     """An engine that cannot be started or go on; says why, and what to do."""
@@ -38,29 +40,18 @@ def plainly(model: str, revision: str | None = None) -> Iterator[None]:
 
 def _explained(error: Exception, model: str, revision: str | None) -> str | None:
     """The sentence for an exception, by what caused it; None of a kind that is not known here."""
-    from huggingface_hub import errors as hub
-
     causes: list[BaseException] = [error]
     while (cause := getattr(causes[-1], "cause", None) or causes[-1].__cause__ or causes[-1].__context__):
         causes.append(cause)
     for cause in causes:
         text = str(cause).strip()
         line = text.partition("\n")[0]
-        match cause:
-            case EngineError():  # of a worker somewhere else
-                return str(cause)
-            case hub.GatedRepoError():
-                return (f"the model {model!r} is gated: accept its terms on its page of the hub, and give a token of "
-                        f"yours in the environment variable HF_TOKEN")
-            case hub.RevisionNotFoundError():
-                return f"the model {model!r} has no revision {revision!r}"
-            case hub.RepositoryNotFoundError() | hub.HFValidationError():
-                return f"there is no model {model!r}, neither as a folder nor on the hub (or it is private)"
-            case hub.LocalEntryNotFoundError() | hub.OfflineModeIsEnabled():
-                return (f"the model {model!r} is not on this machine and the hub cannot be reached: no network, or "
-                        f"HF_HUB_OFFLINE is set. Give the folder of a checkpoint instead")
-            case MemoryError():
-                return _memory(model, "out of memory")
+        if isinstance(cause, (EngineError, hub.WeightsError)):  # the first of a worker somewhere else
+            return str(cause)
+        if (said := hub.refusal(cause, model, revision)) is not None:
+            return said
+        if isinstance(cause, MemoryError):
+            return _memory(model, "out of memory")
         if any(word in text for word in ("Unrecognized model", "does not appear to have a file named", "no file named")):
             return f"{model!r} holds no model in the Hugging Face format: {line}"
         if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pandas as pd
 
+from .. import recordings
 from ..forecasts import Array, Forecasts, vector
 from ..profiles import Forecaster, Profile
 
@@ -81,6 +82,8 @@ def _new(kind: str, options: dict[str, Any]) -> Any:
         from .deberta import Deberta as made
     elif kind == "sentence":
         from .sentence import Sentence as made
+    elif kind == "sentence-chance":
+        from .sentence import SentenceChance as made
     elif kind == "ridge":
         from .baselines import Ridge as made
     elif kind == "constant":
@@ -158,9 +161,13 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def rivals(forecaster: Forecaster) -> list[Forecaster]:
-    """Who stands beside a predictor, fitted to the same rollouts: one of every other kind of :data:`RIVALS`."""
-    others = {kind: rival for kind, rival in RIVALS.items() if kind != forecaster.kind}
+def rivals(forecaster: Forecaster, texts: Sequence[str] = ()) -> list[Forecaster]:
+    """Who stands beside a predictor, fitted to the same rollouts: one of every other kind of :data:`RIVALS`.
+
+    Of questions whose text is not at hand (:mod:`clear_lib.recordings`) only those that need none.
+    """
+    known = RIVALS if not texts or not recordings.without_text(texts) else {kind: RIVALS[kind] for kind in ("constant", "sentence")}
+    others = {kind: rival for kind, rival in known.items() if kind != forecaster.kind}
     return [replace(forecaster, kind=kind, label=label, options=options) for kind, (label, options) in others.items()]
 
 

@@ -40,6 +40,18 @@ class Constant:
         self.level = state["level"]
 
 
+def log_odds(features: Any, correct: Any, penalty: float) -> tuple[Array, float]:
+    """Weights and level of a logistic regression with a ridge."""
+    from sklearn.linear_model import LogisticRegression
+
+    correct = np.asarray(correct, dtype=bool)
+    if correct.all() or not correct.any():  # nothing to tell apart: as many as there would be one more of each
+        share = (correct.sum() + 1) / (correct.size + 2)
+        return np.zeros(features.shape[1]), float(np.log(share / (1 - share)))
+    regression = LogisticRegression(C=1 / penalty, max_iter=1000).fit(features, correct)
+    return regression.coef_[0], float(regression.intercept_[0])
+
+
 class _Words:
     """A linear model on the TF-IDF weights of words, digits and signs, and of pairs of them."""
 
@@ -134,15 +146,7 @@ class Chance(_Words):
 
     def fit(self, texts: Sequence[str], correct: Any) -> Self:
         """Learn from questions and whether their solutions are correct."""
-        from sklearn.linear_model import LogisticRegression
-
-        matrix, correct = self._learn(texts), np.asarray(correct, dtype=bool)
-        if correct.all() or not correct.any():  # nothing to tell apart: as many as there would be one more of each
-            share = (correct.sum() + 1) / (correct.size + 2)
-            self.weights, self.level = np.zeros(matrix.shape[1]), float(np.log(share / (1 - share)))
-            return self
-        regression = LogisticRegression(C=1 / self.options["penalty"], max_iter=1000).fit(matrix, correct)
-        self.weights, self.level = regression.coef_[0], float(regression.intercept_[0])
+        self.weights, self.level = log_odds(self._learn(texts), correct, self.options["penalty"])
         return self
 
     def logit(self, texts: Sequence[str]) -> Array:

@@ -10,8 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..forecasts import Array, Forecasts
-from . import Predictor, held_out, load, write_state
-from .baselines import Chance
+from . import Predictor, _new, held_out, load, write_state
 from .calibration import Doubts
 
 
@@ -19,7 +18,7 @@ class Doubting:
     """Fits a predictor to a part of the questions and measures its doubts on the rest.
 
     Both see the same rollouts. The threshold is the predictor's own (eq. 15); the chance of a correct solution is a
-    logistic regression on words; and the held-out questions say how far the two are to be trusted
+    logistic regression on words, or on what a frozen encoder says where the predictor is one; and the held-out questions say how far the two are to be trusted
     (:class:`~clear_lib.predictor.calibration.Doubts`). So doubts are had of any predictor. In one trial (a small
     DeBERTa from scratch, one seed, rollouts of one 8B model) heads for spread and chance, trained together with the
     threshold, were better in no proper score; with pretrained weights that is not tried.
@@ -30,17 +29,19 @@ class Doubting:
         Not fitted yet.
     held_out : float
         Share of the questions that measure the doubts.
-    penalty : float
-        Of the logistic regression, see :class:`~clear_lib.predictor.baselines.Chance`.
+    penalty : float, optional
+        Of the logistic regression (:class:`~clear_lib.predictor.baselines.Chance`), if not its default.
     seed : int
         Of the choice of the held-out questions.
     """
 
     def __init__(
-        self, predictor: Predictor | None = None, held_out: float = 0.2, penalty: float = 1.0, seed: int = 0
+        self, predictor: Predictor | None = None, held_out: float = 0.2, penalty: float | None = None, seed: int = 0
     ) -> None:
         self.options = {"held_out": held_out, "penalty": penalty, "seed": seed}
-        self.predictor, self.chance = predictor, Chance(penalty)
+        self.predictor = predictor
+        words = getattr(predictor, "kind", "words") != "sentence"
+        self.chance = _new("chance" if words else "sentence-chance", {} if penalty is None else {"penalty": penalty})
         self.doubts: Doubts | None = None
 
     def held_out(self, texts: Sequence[str]) -> Array:

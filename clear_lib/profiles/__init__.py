@@ -68,6 +68,8 @@ class Profile:
         ``"embedded"``, or the name of a model.
     revision : str
         Version of the model.
+    weights : mapping or None
+        ``file`` and ``sha256`` of the one GGUF file of the repository that is used (:mod:`clear_lib.hub`).
     model_parameters : int
         Weights of the model that a token is multiplied with; turns the cost of predictors into tokens of the model.
     model_gigabytes : float
@@ -100,6 +102,8 @@ class Profile:
         Evaluation questions of each tier; one number in the file if all tiers have as many.
     predictor_per_tier : mapping
         Questions of each tier of the predictor split.
+    easy : mapping
+        ``easy``: how many of GSM8K's test questions stand beside the evaluation, and are not evaluated on; or empty.
     sampled_per_tier, samples : int
         Evaluation questions of each tier that are sampled, and samples of each.
     temperature : float
@@ -116,6 +120,9 @@ class Profile:
         Budgets per query, as fractions of the reference length.
     floor_fraction, epsilon_fraction : float
         The floor of the proportional rules and CLEAR's ``ε``, as fractions of the reference length.
+    recorded : mapping
+        Of a profile made of shipped recordings (:mod:`clear_lib.recordings`): for each kind, how many rollouts there
+        are and how many were wanted. Empty otherwise.
     predictor, teacher : Forecaster
         Who predicts thresholds, and who estimates tokens for TALE-EP.
     """
@@ -123,6 +130,7 @@ class Profile:
     name: str
     model: str
     revision: str
+    weights: Mapping[str, str] | None
     model_parameters: int
     model_gigabytes: float
     engine: str
@@ -140,6 +148,7 @@ class Profile:
     tiers: tuple[str, ...]
     pool_per_tier: Mapping[str, int]
     predictor_per_tier: Mapping[str, int]
+    easy: Mapping[str, int]
     sampled_per_tier: int
     samples: int
     temperature: float
@@ -151,6 +160,7 @@ class Profile:
     scarcities: tuple[float, ...]
     floor_fraction: float
     epsilon_fraction: float
+    recorded: Mapping[str, tuple[int, int]]
     predictor: Forecaster
     teacher: Forecaster
 
@@ -240,6 +250,12 @@ def _prompts(value: Any) -> dict[str, str]:
     return prompts
 
 
+def _weights(value: Any) -> dict[str, str]:
+    if set(given := _mapping(value)) != {"file", "sha256"} or not re.fullmatch("[0-9a-f]{64}", str(given["sha256"])):
+        raise ValueError("must have a file and its sha256, 64 hexadecimal digits")
+    return {"file": _text(given["file"]), "sha256": given["sha256"]}
+
+
 def _rungs(value: Any) -> dict[str, float]:
     rungs = {rung: _number(ratio) for rung, ratio in _mapping(value).items()}
     if list(rungs.values()) != sorted(rungs.values()):
@@ -293,6 +309,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": _text,
     "model": _text,
     "revision": _text,
+    "weights": _or_null(_weights),
     "model_parameters": _whole(1),
     "model_gigabytes": _number,
     "engine": _one_of(*ENGINES),
@@ -310,6 +327,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "tiers": _tiers,
     "pool_per_tier": lambda value: _counts(value) if isinstance(value, Mapping) else _whole(1)(value),
     "predictor_per_tier": _counts,
+    "easy": lambda value: _counts(value) if value else {},
     "sampled_per_tier": _whole(0),
     "samples": _whole(1),
     "temperature": _number,
@@ -321,6 +339,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "scarcities": _numbers,
     "floor_fraction": _number,
     "epsilon_fraction": _number,
+    "recorded": lambda value: {kind: tuple(map(_whole(0), pair)) for kind, pair in _options(value).items()},
     "predictor": _forecaster,
     "teacher": _forecaster,
 }
