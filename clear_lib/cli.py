@@ -425,7 +425,7 @@ def _show(message: Warning | str, category: type[Warning], *place: Any, **more: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, or 1 with a message if its input was wrong."""
+    """Run a command; the exit code is 0, 1 with a message if its input was wrong, or 130 if it was interrupted."""
     parsed = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -437,4 +437,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept", file=sys.stderr)
+        return 130
     return 0

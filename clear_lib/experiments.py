@@ -116,14 +116,18 @@ def reference_length(profile: Profile, pool: pd.DataFrame) -> float:
     return profile.reference_length or float(pool["length"].mean())
 
 
-def budgets(profile: Profile, reference: float) -> pd.DataFrame:
+def budgets(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
     """Budgets, floor, ``ε`` and cap as fractions of the reference length, in the paper's tokens and in ours.
 
     Returns
     -------
     DataFrame
-        Columns ``what, fraction, paper, ours``; tokens (per query). The paper's ``ε`` is unknown: NaN.
+        Columns ``what, fraction, paper, ours``; tokens (per query). The paper's ``ε`` is unknown: NaN. ``× easiest``
+        is ours as a multiple of the median free length of the pool's easiest tier.
     """
+    reference = reference_length(profile, pool)
+    easiest = next(tier for tier in profile.tiers if (pool["tier"] == tier).any())
+    median = pool.loc[pool["tier"] == easiest, "length"].median()
     study = paper.study_of(profile.model)
     theirs = study.budgets_of(profile.scarcities)
     rows = [("budget", s, float(theirs[s]), float(budget_per_query(s, reference))) for s in profile.scarcities]
@@ -132,7 +136,8 @@ def budgets(profile: Profile, reference: float) -> pd.DataFrame:
         ("ε", profile.epsilon_fraction, np.nan, profile.epsilon_fraction * reference),
         ("cap", profile.cap / reference, float(study.cap), float(profile.cap)),
     ]
-    return pd.DataFrame(rows, columns=["what", "fraction", "paper", "ours"])
+    table = pd.DataFrame(rows, columns=["what", "fraction", "paper", "ours"])
+    return table.assign(**{"× easiest": table["ours"] / median})
 
 
 def budget_per_query(scarcity: float, reference: float) -> int:
@@ -150,6 +155,17 @@ def draw_stream(profile: Profile, pool: pd.DataFrame, stream: str, seed: int) ->
     """The queries of a stream: rows of the pool. The same seed gives all policies the same queries."""
     shares = profile.stream_shares[stream]
     return pool.iloc[streams.draw(pool["tier"], shares, profile.stream_size, profile.seed + seed)].reset_index(drop=True)
+
+
+def composition(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
+    """Share of each data set in each stream, mean over its draws: a row a stream, a column a data set, easy ones first."""
+    drawn = {
+        (stream, seed): draw_stream(profile, pool, stream, seed)["dataset"].value_counts(normalize=True)
+        for stream in profile.stream_shares for seed in range(profile.stream_seeds)
+    }  # fmt: skip
+    order = np.argsort(pool["tier"].map(profile.tiers.index), kind="stable")
+    table = pd.DataFrame(drawn).T.groupby(level=0, sort=False).agg(lambda shares: shares.fillna(0).mean())
+    return table.reindex(columns=pool["dataset"].iloc[order].unique(), fill_value=0.0)
 
 
 class Served(NamedTuple):

@@ -56,7 +56,8 @@ def extract_answer(completion: str) -> str | None:
     """
     answers: list[str] = []
     end = 0  # of the last box
-    boxes: list[tuple[int, int, int, int]] = []  # of each open box: start, start of its content, braces outside, complete before
+    # Of each open box: its start, the start of its content, braces outside, boxes complete before.
+    boxes: list[tuple[int, int, int, int]] = []
     depth = complete = 0
     first = completion.find(r"\boxed")
     for brace in _BRACE.finditer(completion, first) if first >= 0 else ():
@@ -188,7 +189,8 @@ _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 
 _DEGREES = r"\s*(?:\^\s*\{?\s*\\circ\s*\}?)"
 # Signs that models write in place of commands. Of the many others, math-verify knows the usual ones.
 _SIGNS = str.maketrans({
-    **{sign: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", sign).split("⁄")) for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
+    **{sign: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", sign).split("⁄"))
+       for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
     "°": r"^\circ ", "²": "^2", "³": "^3", "·": r"\cdot ", "∞": r"\infty ", "≈": r"\approx ", "−": "-",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ",
 })  # fmt: skip
@@ -199,7 +201,8 @@ _SPELLINGS = [(re.compile(pattern), plain) for pattern, plain in (
     (r"(?:√|\\sqrt)\s*(\d+|(?<=√)[a-z])", r"\\sqrt{\1}"),  # √13, \sqrt13
     (r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
     (r"^(?:negative|minus)\s+(?=[\d\\.])", "-"),
-    (r"(?<![\d.,])(\d{1,3})((?:(?:\s|\\[,;: ]|~)\d{3})+)(?![\d,])", lambda found: found[1] + re.sub(r"\D", "", found[2])),  # 1 234
+    (r"(?<![\d.,])(\d{1,3})((?:(?:\s|\\[,;: ]|~)\d{3})+)(?![\d,])",  # 1 234
+     lambda found: found[1] + re.sub(r"\D", "", found[2])),
     (r"\\[,;:]\s*", " "),
     (r"^(-?\d+)\s+(\d+)\s*/\s*(\d+)$", r"\1\\frac{\2}{\3}"),  # 2 1/2
     (r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{?(\d+)\}?", _recurring),
@@ -224,12 +227,13 @@ _POWER = r"(?:\^\s*\{?-?\d\}?)?"
 _SYMBOLS = "(?:mm|cm|dm|km|in|ft|yd|mi|mg|kg|lb|oz|ms|min|hr|mL|ml|Hz|Pa|[mgshLNJWVAK])"
 _UNIT = re.compile(rf"(?:(?:[\s/~]|\\cdot|\\[,;: ])*{_TEXT}\{{(?:[^{{}}\d]|(?<=[a-z^])\d)*\}}{_POWER})+$")
 _WORDS = re.compile(
-    rf"(?<=[\d}})])(?:\s|\\ |~)+(?:{_SYMBOLS}{_POWER}\s*/\s*{_SYMBOLS}|(?:[a-zA-Z]{{3,}}|{_SYMBOLS}(?<=[a-zA-Z]{{2}}))(?:[\s/]+[a-zA-Z]+)*){_POWER}$"
+    rf"(?<=[\d}})])(?:\s|\\ |~)+(?:{_SYMBOLS}{_POWER}\s*/\s*{_SYMBOLS}"  # m/s, or words of more than one letter
+    rf"|(?:[a-zA-Z]{{3,}}|{_SYMBOLS}(?<=[a-zA-Z]{{2}}))(?:[\s/]+[a-zA-Z]+)*){_POWER}$"
 )
 _SYMBOL = re.compile(rf"(?<=[\d}})])(?:\s|\\ |~)*(?:{_TEXT}\{{\s*)?({_SYMBOLS})\s*\}}?{_POWER}$")
 _HEDGE = re.compile(
-    r"\b(?:or|and|if|not?|none|nor|but|maybe|perhaps|possibly|probably|over|under|least|most|than|except|unless|when|where"
-    r"|plus|minus|times|mod|modulo|base|dozen|pairs?|halves|thirds|tenths|hundredths|factorial)\b|\?",
+    r"\b(?:or|and|if|not?|none|nor|but|maybe|perhaps|possibly|probably|least|most|except|unless|when|where|plus|minus"
+    r"|halves|thirds|tenths|hundredths|factorial)\b|\?",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
@@ -362,12 +366,13 @@ class _Judge:
 def _parsed(text: str) -> Any:
     """What math-verify reads, None if nothing.
 
-    A letter at the end is a variable; units are gone already. The text must be mathematics as a whole. math-verify's search for a number in any text would find a 2 in "> 2".
+    A letter at the end is a variable; units are gone already. The text must be mathematics as a whole. math-verify's
+    search for a number in any text would find a 2 in "> 2".
     """
     from dataclasses import replace
 
     from math_verify import LatexExtractionConfig, parse
-    from sympy import Derivative, Symbol
+    from sympy import Derivative, I, Symbol
 
     deepest = max(accumulate((char in "({[") - (char in ")}]") for char in text), default=0)
     if deepest > DEEPEST or _CHOOSE.search(text):
@@ -379,8 +384,11 @@ def _parsed(text: str) -> Any:
         return None
     _check_size(found[0])
     # dv/dt is an unknown of a differential equation; sympy would say that it is 0, for v names no function of t.
-    rates = {rate: Symbol(str(rate)) for rate in found[0].atoms(Derivative) if rate.expr.is_Symbol}
-    return found[0].xreplace(rates) if rates else found[0]
+    names = {rate: Symbol(str(rate)) for rate in found[0].atoms(Derivative) if rate.expr.is_Symbol}
+    # The letters of "2 i t" are complex to math-verify, and those of "2it" real: other letters.
+    names |= {letter: I if letter.name == "i" else Symbol(letter.name, real=True) for letter in found[0].free_symbols
+              if letter.name == "i" or not letter.is_real}
+    return found[0].xreplace(names) if names else found[0]
 
 
 def _check_size(expression: Any) -> tuple[float, int]:

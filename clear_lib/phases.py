@@ -8,20 +8,85 @@ over resampled questions, since the samples of one question are not independent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import curve_fit
 
+from . import recording
+from .profiles import Profile
 from .rollouts import replay
+from .streams import TIERS
 from .utility import Surge
 
 Array = np.ndarray
 DRAWS = 1000  # resamplings of the questions for an interval
 
 
+def samples(profile: Profile, laboratory: Profile, artifacts: str | Path) -> tuple[Profile, pd.DataFrame]:
+    """Several solutions of each of some questions, and the profile that they are of.
+
+    They are the profile's own if it has some and a question among them has right and wrong ones; otherwise those of
+    the laboratory model.
+    """
+    if profile.engine != "none" or recording.store(profile, "sampled", artifacts).shards():
+        own = recording.load(profile, "sampled", artifacts)
+        if len(mixed(own)):
+            return profile, own
+    return laboratory, recording.load(laboratory, "sampled", artifacts)
+
+
+def mixed(rollouts: pd.DataFrame) -> pd.DataFrame:
+    """Rollouts of the questions that have right and wrong ones."""
+    accuracy = _right(rollouts).groupby(rollouts.question_id).transform("mean")
+    return rollouts[accuracy.between(0, 1, inclusive="neither")]
+
+
+def _right(rollouts: pd.DataFrame) -> pd.Series:
+    return rollouts.verdict.eq("correct").astype(float)
+
+
+def sets(rollouts: pd.DataFrame, few: int) -> pd.Series:
+    """Data set of each rollout; sets with fewer than ``few`` questions are one group, named after all of them.
+
+    The groups are in order of difficulty: a categorical by tier, then from the largest set to the smallest.
+    """
+    known = rollouts.groupby("dataset").agg(tier=("tier", "first"), n=("question_id", "nunique"))
+    known["tier"] = known["tier"].map(TIERS.index)
+    known = known.sort_values(["tier", "n"], ascending=[True, False])
+    small = list(known.index[known["n"] < few])
+    names = {name: ", ".join(small) if name in small else name for name in known.index}
+    order = sorted(set(names.values()), key=lambda name: (name not in known.index, list(names.values()).index(name)))
+    return pd.Series(pd.Categorical(rollouts.dataset.map(names), order), index=rollouts.index, name="set")
+
+
+class _Resampled(NamedTuple):
+    """Counts and sums of each group, shape ``(groups,)``, and means over resampled questions, ``(DRAWS, groups)``."""
+
+    counts: Array
+    sums: Array
+    questions: Array
+    drawn: Array
+
+
+def _resampled(questions: Array, group: Array, value: Array, groups: int, seed: int) -> _Resampled:
+    names, question = np.unique(questions, return_inverse=True)
+    inside = (group >= 0) & (group < groups)
+    counts, sums = np.zeros((2, names.size, groups))
+    np.add.at(counts, (question[inside], group[inside]), 1)
+    np.add.at(sums, (question[inside], group[inside]), np.asarray(value, float)[inside])
+    weights = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), size=DRAWS)
+    with np.errstate(invalid="ignore"):  # an empty group has no mean
+        return _Resampled(counts.sum(0), sums.sum(0), (counts > 0).sum(0), (weights @ sums) / (weights @ counts))
+
+
 def ratio_intervals(questions: Array, group: Array, value: Array, groups: int, seed: int = 0) -> pd.DataFrame:
     """Mean of ``value`` within each group, with a 95% interval over resampled questions.
+
+    Where a group of verdicts is all right or all wrong, resampling shows no width. Its other bound is then the share of
+    which as many questions would be all alike with a chance of 2.5%.
 
     Parameters
     ----------
@@ -37,30 +102,60 @@ def ratio_intervals(questions: Array, group: Array, value: Array, groups: int, s
     pandas.DataFrame
         One row a group: ``n, questions, mean, lower, upper``; NaN where a group is empty.
     """
-    names, question = np.unique(questions, return_inverse=True)
-    inside = (group >= 0) & (group < groups)
-    counts, sums = np.zeros((2, names.size, groups))
-    np.add.at(counts, (question[inside], group[inside]), 1)
-    np.add.at(sums, (question[inside], group[inside]), np.asarray(value, float)[inside])
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(names.size, np.full(names.size, 1 / names.size), size=DRAWS)
-    with np.errstate(invalid="ignore"):  # an empty group has no mean
-        drawn = (weights @ sums) / (weights @ counts)
-        mean = sums.sum(0) / counts.sum(0)
-    filled = counts.sum(0) > 0
-    bounds = np.full((2, groups), np.nan)
-    bounds[:, filled] = np.nanpercentile(drawn[:, filled], [2.5, 97.5], axis=0)
-    return pd.DataFrame({"n": counts.sum(0).astype(int), "questions": (counts > 0).sum(0), "mean": mean,
-                         "lower": bounds[0], "upper": bounds[1]})
+    found = _resampled(questions, group, value, groups, seed)
+    filled = found.counts > 0
+    with np.errstate(invalid="ignore"):
+        mean = found.sums / found.counts
+    lower, upper = np.full((2, groups), np.nan)
+    lower[filled], upper[filled] = np.nanpercentile(found.drawn[:, filled], [2.5, 97.5], axis=0)
+    if np.isin(value, (0, 1)).all():
+        alike = 0.025 ** (1 / np.maximum(found.questions, 1))
+        upper[filled & (mean == 0)] = 1 - alike[filled & (mean == 0)]
+        lower[filled & (mean == 1)] = alike[filled & (mean == 1)]
+    return pd.DataFrame({"n": found.counts.astype(int), "questions": found.questions, "mean": mean,
+                         "lower": lower, "upper": upper})
+
+
+class Effect(NamedTuple):
+    """How much more often the longer half of some solutions is right than the shorter one, with its 95% interval."""
+
+    difference: float
+    lower: float
+    upper: float
+
+    @property
+    def words(self) -> str:
+        """What may be said of it."""
+        clear = "more" if self.lower > 0 else "less" if self.upper < 0 else None
+        return f"{clear} often right" if clear else "not clearly more or less often right"
+
+    def __str__(self) -> str:
+        points = [f"{100 * value:+.0f}" for value in self]
+        return f"{points[0]} points (95%: {points[1]} to {points[2]})"
+
+
+def longer(rollouts: pd.DataFrame, within: bool = False) -> Effect:
+    """The longer half against the shorter: of all solutions, or of those of each question (``within``).
+
+    Within questions both length and accuracy are relative to the question's own mean.
+    """
+    length, right, by = np.log(rollouts.length), _right(rollouts), rollouts.question_id
+    if within:
+        length, right = (values - values.groupby(by).transform("mean") for values in (length, right))
+    group = (length > (0 if within else length.median())).to_numpy(int)
+    found = _resampled(by.to_numpy(), group, right, 2, seed=0)
+    short, long = found.sums / found.counts
+    lower, upper = np.nanpercentile(found.drawn[:, 1] - found.drawn[:, 0], [2.5, 97.5])
+    return Effect(float(long - short), float(lower), float(upper))
 
 
 def accuracy_by_length(rollouts: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Conditional Pass@1 in bins of length that hold equally many rollouts (Figure 2).
+    """Accuracy in bins of length that hold about equally many rollouts, as far as equal lengths allow.
 
     Parameters
     ----------
     rollouts : pandas.DataFrame
-        Sampled rollouts, several a question.
+        One or several of each question.
     bins : int
         Number of bins; equal edges are merged.
 
@@ -99,7 +194,7 @@ def within_questions(rollouts: pd.DataFrame, edges: Array) -> pd.DataFrame:
     by_question = rollouts.question_id
     log_length = np.log(rollouts.length)
     ratio = np.exp(log_length - log_length.groupby(by_question).transform("mean")).to_numpy()
-    right = rollouts.verdict.eq("correct").astype(float)
+    right = _right(rollouts)
     excess = (right - right.groupby(by_question).transform("mean")).to_numpy()
     group = np.searchsorted(edges, ratio, side="right") - 1
     table = ratio_intervals(by_question.to_numpy(), group, excess, len(edges) - 1)
@@ -117,17 +212,17 @@ class SurgeFit:
     error: float
 
     def __call__(self, tokens: Array) -> Array:
-        """Fitted accuracy at ``tokens``."""
+        """Fitted height at ``tokens``."""
         return self.utility.value(np.asarray(tokens) - self.threshold)
 
 
 def fit_surge(length: Array, accuracy: Array, weight: Array) -> SurgeFit:
-    """Least-squares fit of eq. 1 to binned accuracies, from several starts.
+    """Least-squares fit of eq. 1 to binned accuracies, or to counts, from several starts.
 
     Parameters
     ----------
     length, accuracy, weight : arrays of shape (k,)
-        Length of each bin in tokens, its accuracy, and how much the bin counts.
+        Length of each bin in tokens, its accuracy or count, and how much the bin counts.
 
     Raises
     ------
@@ -158,8 +253,66 @@ def fit_surge(length: Array, accuracy: Array, weight: Array) -> SurgeFit:
     return SurgeFit(float(best[0]), Surge(float(np.exp(best[1])), float(np.exp(best[2]))), float(np.sqrt(least)))
 
 
-def solved_by_cap(rollouts: pd.DataFrame, caps: Array) -> pd.DataFrame:
-    """Share of each tier solved under a common cap (Figure 1): an intervention, answered by replay.
+class Bars(NamedTuple):
+    """A question in the paper's Figure 2: its solutions in bins of length.
+
+    ``edges`` has shape ``(bins + 1,)``, tokens; ``count`` and ``correct`` have ``(bins,)``; ``fit`` is None where no surge
+    could be fitted. ``lengths`` are those of the correct solutions, sorted.
+    """
+
+    name: str
+    edges: Array
+    count: Array
+    correct: Array
+    lengths: Array
+    fit: SurgeFit | None
+
+    @property
+    def indifferent(self) -> Array:
+        """Correct solutions of each bin if length did not matter: the question's accuracy at every length."""
+        return self.count * (self.correct.sum() / self.count.sum())
+
+    @property
+    def fitted(self) -> Array:
+        """The surge in the middle of each bin; NaN without one."""
+        middle = (self.edges[1:] + self.edges[:-1]) / 2
+        return self.fit(middle) if self.fit else np.full(middle.shape, np.nan)
+
+
+def by_question(rollouts: pd.DataFrame, n: int = 4, bins: int = 8) -> list[Bars]:
+    """The paper's Figure 2: for some questions, how many solutions of each length are correct, and a surge fitted to that.
+
+    The questions are those whose solutions differ most in length, of those that are solved one to three times in four.
+
+    Parameters
+    ----------
+    rollouts : pandas.DataFrame
+        Sampled rollouts, several a question.
+    n : int
+        How many questions.
+    bins : int
+        Bins of equal width between a question's shortest solution and its longest.
+    """
+    known = rollouts.assign(right=_right(rollouts), log=np.log(rollouts.length)).groupby("question_id", sort=False)
+    known = known.agg(right=("right", "mean"), spread=("log", "std"))
+    known["often"] = known["right"].between(0.25, 0.75)
+    chosen = known.sort_values(["often", "spread"], ascending=False, kind="stable").index[:n]
+    found = []
+    for name in chosen:
+        rows = rollouts[rollouts.question_id == name]
+        edges = np.linspace(rows.length.min() - 0.5, rows.length.max() + 0.5, bins + 1)
+        lengths = np.sort(rows.length[rows.verdict.eq("correct")].to_numpy())
+        count, correct = np.histogram(rows.length, edges)[0], np.histogram(lengths, edges)[0]
+        try:
+            fit = fit_surge((edges[1:] + edges[:-1]) / 2, correct, np.ones(bins))
+        except ValueError:
+            fit = None
+        found.append(Bars(f"{rows.dataset.iloc[0]}, {rows.tier.iloc[0]}", edges, count, correct, lengths, fit))
+    return found
+
+
+def solved_by_cap(rollouts: pd.DataFrame, caps: Array, groups: pd.Series) -> pd.DataFrame:
+    """Share of each group solved under a common cap (Figure 1): an intervention, answered by replay.
 
     Parameters
     ----------
@@ -167,17 +320,21 @@ def solved_by_cap(rollouts: pd.DataFrame, caps: Array) -> pd.DataFrame:
         Greedy rollouts, one a question.
     caps : int array of shape (k,)
         Caps in tokens.
+    groups : pandas.Series
+        Group of each rollout: its tier, or its data set (:func:`sets`).
 
     Returns
     -------
     pandas.DataFrame
-        ``tier, cap, n, questions, mean, lower, upper``, tiers in order of appearance.
+        ``group, cap, n, questions, mean, lower, upper``; groups in the order of their categories, or of appearance.
     """
+    order = groups.cat.categories if isinstance(groups.dtype, pd.CategoricalDtype) else groups.unique()
     tables = []
-    for tier, rows in rollouts.groupby("tier", sort=False):
+    for group in order:
+        rows = rollouts[(groups == group).to_numpy()]
         for cap in np.asarray(caps):
             solved = replay(rows.length.to_numpy(), rows.verdict.eq("correct").to_numpy(),
                             np.full(len(rows), cap)).solved
             table = ratio_intervals(rows.question_id.to_numpy(), np.zeros(len(rows), int), solved, 1)
-            tables.append(table.assign(tier=tier, cap=int(cap)))
-    return pd.concat(tables, ignore_index=True)[["tier", "cap", "n", "questions", "mean", "lower", "upper"]]
+            tables.append(table.assign(group=group, cap=int(cap)))
+    return pd.concat(tables, ignore_index=True)[["group", "cap", "n", "questions", "mean", "lower", "upper"]]

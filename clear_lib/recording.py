@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from time import monotonic
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from clear_lib import benchmarks, engines
 from clear_lib.grading import Grader, extract_answer
@@ -170,7 +172,12 @@ def record(profile: Profile, kinds: str | Sequence[str | tuple[str, float]], art
         return 0
     if "predictor" in set(missing["kind"]) and profile.questions != "paper":  # there it is the point that they are not
         assert_disjoint(predictor=questions_of(profile, "predictor"), evaluation=questions_of(profile, "evaluation"))
-    writer = engine() if engine else engines.start(profile)
+    with _alone(profile.artifacts(artifacts) / "rollouts"):
+        return _record(profile, missing, artifacts, engine() if engine else engines.start(profile))
+
+
+def _record(profile: Profile, missing: pd.DataFrame, artifacts: str | Path, writer: engines.Engine) -> int:
+    """Record what is missing."""
     stores = {kind: store(profile, kind, artifacts) for kind in missing["kind"].unique()}
     with Grader() as grader:
         # One temperature at a time: samples come last.
@@ -183,6 +190,18 @@ def record(profile: Profile, kinds: str | Sequence[str | tuple[str, float]], art
                 for kind, part in rows.groupby("kind"):
                     stores[kind].append(part.drop(columns="kind"))
     return len(missing)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder of rollouts: two recorders in one would record everything twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "recording.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise ValueError(f"another process is recording into {folder}; wait for it, or stop it") from None
 
 
 def _missing(profile: Profile, kinds: Sequence[tuple[str, float]], artifacts: str | Path) -> pd.DataFrame:
@@ -221,7 +240,7 @@ def _shards(stream: Iterator[tuple[int, engines.Completion]]) -> Iterator[list[t
                 batch.append(each)
                 if monotonic() - since > SECONDS:
                     break
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             failure = error
         if not batch:
             break

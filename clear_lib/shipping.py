@@ -36,7 +36,7 @@ class Recorded(NamedTuple):
 
 
 def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER, **known: Any) -> dict[str, Recorded]:
-    """Ship what is recorded of a profile.
+    """Ship what is recorded of a profile, graded anew by the grader as it is now.
 
     Needs the text of the questions, see :func:`clear_lib.recording.questions_of`.
 
@@ -66,6 +66,7 @@ def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER, **known
             raise ValueError(f"{int(rows['place'].isna().sum())} {kind} rollouts in {artifacts} are not of profile "
                              f"{profile.name!r} as it is now")
         rows = rows.astype({"place": np.int64}).sort_values("place", ignore_index=True)
+        rows = _graded(rows)
         found[kind] = Recorded(_first_gap(rows["place"]), len(wanted))
         shipped[f"{profile.name}/{kind}.parquet"] = pa.Table.from_pandas(rows[list(SHIPPED)], preserve_index=False)
     ids = [each for table in shipped.values() for each in table["question_id"].to_pylist()]
@@ -80,6 +81,14 @@ def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER, **known
     listed = {"files": dict(sorted((kept | files).items())), "profiles": listed["profiles"] | {profile.name: about}}
     _write_manifest(listed, folder)
     return found
+
+
+def _graded(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rollouts with answers and verdicts anew, from their completions and gold answers."""
+    answers = list(map(extract_answer, rows["completion"]))
+    with Grader() as grader:
+        verdicts = grader.grade(list(rows["gold"]), answers)
+    return rows.assign(answer=pd.Series(answers, index=rows.index, dtype="string"), verdict=verdicts)
 
 
 def _first_gap(places: pd.Series) -> int:

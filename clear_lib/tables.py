@@ -227,12 +227,43 @@ def tallies(closed: Mapping[str, pd.DataFrame], caption: str) -> Styler:
     return captioned(shown, caption)
 
 
+def evaluated(profile: Profile) -> str:
+    """How many evaluation questions there are, and of how many if they are not all recorded yet."""
+    pool = sum(profile.pool_per_tier.values())
+    wanted = profile.recorded.get("evaluation", (pool, pool))[1]
+    return f"{pool:,} evaluation questions" if wanted == pool else f"{pool:,} of the {wanted:,} evaluation questions"
+
+
+def lessons(profile: Profile) -> str:
+    """How many predictor questions there are, as :func:`evaluated`."""
+    there = sum(profile.predictor_per_tier.values())
+    wanted = profile.recorded.get("predictor", (there, there))[1]
+    return f"{there:,}" if wanted == there else f"{there:,} of {wanted:,}"
+
+
+def made_of(profile: Profile, streams: bool = True) -> str:
+    """What figures were made of, for their captions: model, questions and streams."""
+    drawn = f"; {profile.stream_seeds} streams of N = {profile.stream_size}" if streams else ""
+    return f"{profile.label}, {evaluated(profile)}{drawn}"
+
+
+def stream_size(profile: Profile) -> str:
+    """A sentence on how many queries a stream has, beside the paper's, and why."""
+    n, theirs = profile.stream_size, paper.STREAM_SIZE
+    if n == theirs:
+        return f"A stream has {n} queries, as in the paper."
+    why = "is all that is recorded so far" if profile.recorded else "is all that the pool has"
+    return (f"A stream has {n} queries where the paper's has {theirs}: it is drawn from {evaluated(profile)}, which {why}."
+            f"{' Accuracies vary more for that, and so do gains.' if n < theirs / 2 else ''}")
+
+
 def provenance(profile: Profile, intervals: bool = True) -> str:
     """What a caption must say of results: model, data, who stands in for whom, and what intervals cover."""
-    pool = sum(profile.pool_per_tier.values())
-    recorded = "simulated" if profile.revision == "simulated" else "imported" if profile.engine == "none" else "greedy"
+    recorded = "recorded greedy" if profile.recorded else "greedy"
+    if profile.engine == "none" and not profile.recorded:
+        recorded = "simulated" if profile.revision == "simulated" else "imported"
     parts = [
-        f"Model: {profile.model}, {recorded} rollouts, at most {profile.cap} tokens; {pool:,} evaluation questions.",
+        f"Model: {profile.label}, {recorded} rollouts, at most {profile.cap:,} tokens; {evaluated(profile)}.",
         f"TALE-EP has a {profile.teacher.label}.",
     ]
     if intervals:
@@ -241,6 +272,29 @@ def provenance(profile: Profile, intervals: bool = True) -> str:
             f"cover the draw of the stream, not the pool or the training."
         )
     return " ".join(parts)
+
+
+def verification(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Recorded questions of the shipped models that were decoded again, a row a run; empty if none were.
+
+    Parameters
+    ----------
+    manifest : mapping
+        Of :func:`clear_lib.recordings.manifest`; the runs are those of :class:`clear_lib.shipping.Verified`.
+
+    Returns
+    -------
+    DataFrame
+        ``model, questions, at once, equal, same length, off by`` and ``shift`` (tokens, means), ``other verdict``, and
+        ``other outcome``: the share of questions and budgets of which "solved within the budget" changed, in per cent.
+    """
+    rows = [
+        (about["model"].rpartition("/")[2].removesuffix("-GGUF"), each["questions"], each["batch_size"], each["equal"],
+         each["lengths"], each["apart"], each["shift"], each["verdicts"], 100 * each["replayed"])
+        for about in manifest["profiles"].values() for each in about.get("verified", [])
+    ]  # fmt: skip
+    columns = ["model", "questions", "at once", "equal", "same length", "off by", "shift", "other verdict", "other outcome"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def captioned(frame: pd.DataFrame, caption: str) -> Styler:

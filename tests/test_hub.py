@@ -69,7 +69,7 @@ def write(file, packed=gguf.GGMLQuantizationType.F32, architecture="qwen2", with
         tensor.copy_(torch.from_numpy(dequantize(values, kind)).bfloat16())
         values = tensor.numpy() if kind == gguf.GGMLQuantizationType.F32 else values
         if name not in without:
-            writer.add_tensor(names.get_name(name, (".weight", ".bias")) + name[name.rfind(".") :], values, raw_dtype=kind)
+            writer.add_tensor(names.get_name(name, (".weight", ".bias")), values, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -19,6 +19,8 @@ case "$1 $2 $3" in
   "book/run.py "*)         echo "$2" >> log; grep -q broken "$2" && exit 1
                            mkdir -p "$(dirname "$3")" && { cat "$2"; echo "$5"; } > "$3" ;;
   "-m clear_lib record"*)  echo "record $5" >> log; mkdir -p "artifacts/$5/rollouts" ;;
+  "-m clear_lib unpack"*)  echo "unpack $5" >> log
+                           mkdir -p "artifacts/$5/rollouts" && echo made > "artifacts/$5/profile.yaml" ;;
   "-m clear_lib import"*)  echo "import $4 $5 $6" >> log
                            mkdir -p artifacts/imported/rollouts && echo made > artifacts/imported/profile.yaml ;;
   "-m clear_lib replicate"*) echo "replicate $4" >> log; mkdir -p "artifacts/$4/rollouts" && echo made > "artifacts/$4/profile.yaml" ;;
@@ -32,13 +34,15 @@ CHAPTERS = [
 ]
 
 
+#: What is shipped of a recorded profile.
+RECORDED = ["recordings/manifest.json", "recordings/qwen-1.5b/evaluation.parquet", "clear_lib/profiles/qwen-1.5b.yaml"]
+
+
 @pytest.fixture
 def project(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in [*CHAPTERS, "clear_lib/market.py", "clear_lib/profiles/tiny.yaml", "clear_lib/profiles/smoke.yaml",
-                 "book/run.py", "book/intro.md", "_config.yml", "_toc.yml"]:  # fmt: skip
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"{name}\n")
+    add(tmp_path, *CHAPTERS, "clear_lib/market.py", "clear_lib/profiles/tiny.yaml", "clear_lib/profiles/smoke.yaml",
+        "book/run.py", "book/intro.md", "_config.yml", "_toc.yml")  # fmt: skip
     (tmp_path / "python").write_text(STAND_IN)
     (tmp_path / "python").chmod(0o755)
     return tmp_path
@@ -48,12 +52,18 @@ def make(project, *arguments, status=0):
     """What `make` asked Python to do."""
     (project / "log").write_text("")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    environment.pop("PROFILE", None)
+    environment["PROFILE"] = "tiny"  # an argument goes before it
     done = subprocess.run(
         ["make", "PY=./python", *arguments], cwd=project, env=environment, capture_output=True, text=True
     )
     assert done.returncode == status, done.stdout + done.stderr
     return (project / "log").read_text().splitlines()
+
+
+def add(project, *names):
+    for name in names:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(f"{name}\n")
 
 
 def edit(path, text=None):
@@ -112,7 +122,7 @@ def test_an_import_is_made_when_the_logs_or_the_question_change(project):
     (project / "logs").mkdir()
     edit(project / "logs" / "a.jsonl", "{}\n")
     asked = make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model x")
-    assert asked[0] == "import logs --model x" and sorted(asked[1:]) == sorted([*CHAPTERS, "pages"])
+    assert asked[0] == "import logs --model x" and sorted(asked[1:]) == sorted([*CHAPTERS, "record tiny", "pages"])
     assert make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model x") == []
     assert make(project, "book", "PROFILE=imported") == []
     assert make(project, "book", "PROFILE=imported", "ROLLOUTS=logs", "IMPORT=--model y")[0] == "import logs --model y"
@@ -122,7 +132,7 @@ def test_an_import_is_made_when_the_logs_or_the_question_change(project):
 
 def test_a_replica_is_made_anew_when_the_library_changes(project):
     asked = make(project, "book", "PROFILE=replica-7b")
-    assert asked[0] == "replicate replica-7b" and sorted(asked[1:]) == sorted([*CHAPTERS, "pages"])
+    assert asked[0] == "replicate replica-7b" and sorted(asked[1:]) == sorted([*CHAPTERS, "record tiny", "pages"])
     assert make(project, "book", "PROFILE=replica-7b") == []
     edit(project / "clear_lib" / "market.py")
     assert make(project, "book", "PROFILE=replica-7b")[0] == "replicate replica-7b"
@@ -163,3 +173,20 @@ def test_help_is_the_default_and_names_every_target():
     done = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True)
     for target in ("book", "test", "lab", "reasoner", "clean", "help"):
         assert f"make {target} " in done.stdout
+
+
+def test_the_book_is_of_a_recorded_profile_unless_another_is_named(project):
+    add(project, *RECORDED)
+    environment = {name: value for name, value in os.environ.items() if name != "PROFILE"}
+    said = subprocess.run(["make", "--dry-run", "PY=./python", "book"], cwd=project, env=environment, capture_output=True, text=True)
+    assert "unpack --profile qwen-1.5b" in said.stdout and "--profile tiny\n" not in said.stdout.replace("record --profile tiny\n", "")
+
+
+def test_a_recorded_profile_is_unpacked_not_recorded_and_the_laboratory_is(project):
+    add(project, *RECORDED)
+    asked = make(project, "book", "PROFILE=qwen-1.5b")
+    assert sorted(asked) == sorted([*CHAPTERS, "unpack qwen-1.5b", "record tiny", "pages"])
+    assert asked[0] == "unpack qwen-1.5b" and asked.index("record tiny") < asked.index(CHAPTERS[4])
+    assert make(project, "book", "PROFILE=qwen-1.5b") == []
+    edit(project / RECORDED[1])
+    assert make(project, "book", "PROFILE=qwen-1.5b") == ["unpack qwen-1.5b", *CHAPTERS, "pages"]

@@ -65,8 +65,8 @@ def test_three_bins_are_too_few_for_a_surge():
 
 def test_solved_by_cap_rises_to_the_accuracy():
     rollouts = made_up_rollouts(samples=1)
-    table = phases.solved_by_cap(rollouts, [0, 30, 100, rollouts.length.max()])
+    table = phases.solved_by_cap(rollouts, [0, 30, 100, rollouts.length.max()], rollouts.tier)
     for tier, rows in rollouts.groupby("tier"):
-        solved = table[table.tier == tier]["mean"].to_numpy()
+        solved = table[table.group == tier]["mean"].to_numpy()
         assert solved[0] == 0 and (np.diff(solved) >= 0).all()
         assert solved[-1] == pytest.approx(rows.verdict.eq("correct").mean())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,11 +154,58 @@ def test_an_engine_that_breaks_off_loses_nothing_that_had_come(profile, engine, 
     assert recording.record(profile, "evaluation", tmp_path, lambda: engine) == wanted - 30 > 0
 
 
+def test_an_interrupt_keeps_what_had_come(profile, engine, tmp_path):
+    class Interrupted:
+        name, version = engine.name, engine.version
+
+        def stream(self, *given, **named):
+            yield from itertools.islice(engine.stream(*given, **named), 7)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recording.record(profile, "evaluation", tmp_path, Interrupted)
+    assert len(recording.store(profile, "evaluation", tmp_path).keys()) == 7
+
+
+def test_a_second_recorder_is_refused_before_it_starts_an_engine(profile, engine, tmp_path):
+    def second(*given, **named):
+        with pytest.raises(ValueError, match="another process is recording into .*rollouts"):
+            recording.record(profile, "sampled", tmp_path, lambda: pytest.fail("an engine was started"))
+        return engine.stream(*given, **named)
+
+    first = SimpleNamespace(name=engine.name, version=engine.version, stream=second)
+    assert recording.record(profile, "evaluation", tmp_path, lambda: first) > 0
+
+
+def test_several_kinds_are_one_queue_in_the_order_that_is_asked_for(profile, engine, tmp_path):
+    steps = [("evaluation", 0.25), ("predictor", 0.5), ("evaluation", 0.5), "sampled"]
+    made = recording.record(profile, steps, tmp_path, lambda: engine)
+    there = {kind: len(recording.store(profile, kind, tmp_path).keys()) for kind in ("evaluation", "predictor", "sampled")}
+    wanted = {kind: len(recording.requests(profile, kind)) for kind in there}
+    assert there == {"evaluation": wanted["evaluation"] // 2, "predictor": wanted["predictor"] // 2, "sampled": wanted["sampled"]}
+    assert made == sum(there.values())
+    first = recording.store(profile, "evaluation", tmp_path).read().question_id
+    assert set(first) == set(recording.requests(profile, "evaluation").question_id.head(there["evaluation"]))
+
+
+def test_every_beginning_of_the_random_order_has_the_sets_in_their_proportions(sets):
+    profile = profiles.load("paper-7b", questions_folder=str(sets))
+    questions = recording.questions_of(profile, "evaluation")
+    order = recording.in_random_order(questions, seed=0)
+    assert sorted(order.question_id) == sorted(questions.question_id)
+    assert not order.equals(recording.in_random_order(questions, seed=1))
+    share = questions.dataset.value_counts(normalize=True)
+    for n in (100, 400, 1000):
+        counts = order.dataset.head(n).value_counts().reindex(share.index, fill_value=0)
+        assert (counts - n * share).abs().max() <= 2
+
+
 def test_the_command_records_and_says_what_it_found(artifacts, tmp_path, capsys):
     assert main(["record", "--profile", "smoke", "--artifacts", str(tmp_path)]) == 0
-    assert "[1/4] evaluation" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "evaluation, 100% of 96" in said and "rollouts recorded now" in said
     assert main(["record", "--profile", "smoke", "--artifacts", str(tmp_path)]) == 0
-    assert "0 recorded now" in capsys.readouterr().out
+    assert "0 rollouts recorded now" in capsys.readouterr().out
     assert main(["record", "--profile", "large"]) == 1
     assert "tiny" in capsys.readouterr().err
 

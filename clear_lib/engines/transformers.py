@@ -25,6 +25,9 @@ HEADROOM = 128
 #: A new cohort enters when this fraction of the batch is free.
 REFILL = 1 / 8
 
+#: As many batches of requests as are looked ahead at, and sorted, so that those of similar length enter together.
+AHEAD = 4
+
 #: A request that has ended: its number, its tokens, and whether the model ended it.
 Ended = tuple[int, list[int], bool]
 
@@ -181,7 +184,9 @@ class TransformersEngine(ModelEngine):
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
         ids, caps = [request.prompt for request in requests], np.array([request.cap for request in requests])
         seeds = None if temperature == 0 else [request.seed for request in requests]
-        for number, tokens, ended in self._decode(np.arange(len(requests)), ids, caps, temperature, seeds):
+        longest = caps + [len(prompt) for prompt in ids]
+        queue = np.lexsort((-longest, np.arange(len(ids)) // (AHEAD * self.batch_size)))
+        for number, tokens, ended in self._decode(queue, ids, caps, temperature, seeds):
             yield requests[number].position, self._completion(tokens, ended)
 
     def _decode(self, queue: np.ndarray, ids: list[list[int]], caps: np.ndarray, temperature: float,

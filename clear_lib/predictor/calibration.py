@@ -7,9 +7,9 @@ better than by saying what they believe. They are per query, and lower is better
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from scipy.special import expit, ndtr, ndtri, xlogy
 from scipy.stats import beta
 
 from ..forecasts import Array, Forecasts, vector
+
+if TYPE_CHECKING:
+    from . import Predictor
 
 #: The least spread that is believed: lengths are whole tokens, and even a known style varies a little.
 LEAST_SPREAD = 0.02
@@ -198,6 +201,43 @@ def scores(
                 row |= {f"within {level:.0%}": share for level, share in zip(levels, shares, strict=True)}
             rows[part, name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["part", "forecast"])
+
+
+def learning_curve(
+    make: Callable[[], Predictor], texts: Sequence[str], lengths: ArrayLike, sizes: Iterable[int], draws: int = 10, seed: int = 0
+) -> pd.DataFrame:
+    """How well a predictor fits lengths that it has not seen, by the number of lessons.
+
+    In each draw a fifth of the questions is held out, and a predictor is fitted to the first few of the others.
+
+    Parameters
+    ----------
+    make : callable
+        Gives an unfitted predictor.
+    texts, lengths
+        Lessons: questions and tokens, above 0.
+    sizes : iterable of int
+        Numbers of lessons; more than four fifths of them count as that.
+    draws, seed : int
+
+    Returns
+    -------
+    DataFrame
+        Index ``lessons``, columns ``mean``, ``low`` and ``high`` (central 95% over draws) of the squared error of the log
+        length over its variance: 1 is what a constant would get.
+    """
+    texts, logs = np.asarray(texts, dtype=object), np.log(vector("lengths", lengths, n=len(texts)))
+    rng, most = np.random.default_rng(seed), len(texts) - max(1, len(texts) // 5)
+    found = {min(size, most): [] for size in sizes}
+    for _ in range(draws):
+        order = rng.permutation(len(texts))
+        asked = order[most:]
+        for size, errors in found.items():
+            taught = order[:size]
+            fitted = make().fit(list(texts[taught]), np.exp(logs[taught]))
+            errors.append(np.square(np.log(fitted.predict(list(texts[asked])).threshold) - logs[asked]).mean() / logs.var())
+    rows = {size: (np.mean(errors), *np.quantile(errors, [0.025, 0.975])) for size, errors in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"]).rename_axis("lessons")
 
 
 def reliability(chance: ArrayLike, correct: ArrayLike, bins: int = 8) -> pd.DataFrame:

@@ -171,6 +171,12 @@ class Profile:
         asked = self.prompts[rung].replace("{question}", question)
         return self.chat.replace("{prompt}", asked)
 
+    @property
+    def label(self) -> str:
+        """What pages call the model."""
+        name = self.model.rpartition("/")[2].removesuffix("-GGUF")
+        return "laboratory model" if self.model == "embedded" else name
+
     def artifacts(self, root: str | Path = "artifacts") -> Path:
         """Folder of everything that is made under this profile."""
         return Path(root) / self.name
