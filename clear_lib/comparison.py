@@ -1,16 +1,23 @@
-"""Our numbers beside the paper's: accuracies cell by cell, and the data that they were made on."""
+"""Our numbers beside the paper's: accuracies cell by cell, and the data and settings that they were made with; and
+models of ours beside each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from . import paper
-from .experiments import gains, interval
+from . import paper, predictor, profiles, recording, recordings, shipping
+from .experiments import gains, interval, make_pool
+from .policies import POLICIES
+from .predictor.doubting import Doubting
+from .profiles import Profile
 from .streams import TIERS
 
 #: The paper's row that a policy is compared with, where it has another name: the paper reports one oracle.
@@ -21,6 +28,9 @@ SAME, OPPOSITE, UNDECIDED, BASELINE = "same sign", "opposite sign", "undecided",
 INSIDE, HIGHER, LOWER = "inside", "paper higher", "paper lower"
 #: Of both, where the paper has no number.
 ABSENT = "not in the paper"
+#: Of :func:`settings`, and of :func:`changes` from one model to another.
+EQUAL, OTHER = "same", "differs"
+HIGHER_THERE, LOWER_THERE, UNCLEAR = "rises", "falls", "no clear change"
 
 
 def compare(
@@ -99,12 +109,14 @@ def _inside(table: pd.DataFrame) -> np.ndarray:
 
 
 def data(rollouts: pd.DataFrame, sets: Sequence[paper.DataSet], use: str) -> pd.DataFrame:
-    """Question counts, pass rates and mean lengths by tier, the paper's (Table 6 or 7) beside those of rollouts.
+    """Question counts, pass rates and mean lengths, the paper's (Table 6 or 7) beside those of rollouts.
+
+    By data set, if rollouts are of the paper's sets; else by tier.
 
     Parameters
     ----------
     rollouts : DataFrame
-        ``tier, verdict, length``, one rollout a question.
+        ``tier, verdict, length`` and, where it is known, ``dataset``; one rollout a question.
     sets : sequence of DataSet
     use : {"evaluation", "predictor"}
         Which sets.
@@ -112,31 +124,156 @@ def data(rollouts: pd.DataFrame, sets: Sequence[paper.DataSet], use: str) -> pd.
     Returns
     -------
     DataFrame
-        A row a tier (and ``all``) and quantity: ``tier, what, paper, ours, difference, low, high, n, verdict``. The
-        interval is the 95% over questions: Wilson's of a share, 1.96 standard errors of a mean.
+        A row a ``set`` or ``tier`` (and ``all``) and quantity: ``what, paper, ours, difference, low, high, n, verdict``.
+        The interval is the 95% over questions: Wilson's of a share, 1.96 standard errors of a mean.
     """
+    printed = [row for row in sets if row.use == use]
+    names = dict.fromkeys(row.name for row in printed)
+    if "dataset" in rollouts and rollouts["dataset"].isin(names).any():
+        column, ours, theirs = "set", rollouts["dataset"], [row.name for row in printed]
+        groups = dict.fromkeys([*names, *ours])
+    else:
+        column, ours, theirs, groups = "tier", rollouts["tier"], [row.tier for row in printed], TIERS
     rows = []
-    correct = rollouts["verdict"].eq("correct")
-    for tier in (*TIERS, "all"):
-        theirs = [row for row in sets if row.use == use and tier in (row.tier, "all")]
-        mine = rollouts["tier"].eq(tier) | (tier == "all")
-        n, right, lengths = int(mine.sum()), int(correct[mine].sum()), rollouts.loc[mine, "length"]
-        total = sum(row.total for row in theirs) or np.nan
-        if not (n or theirs):
-            continue
-        share = binomtest(right, n).proportion_ci(method="wilson") if n else (np.nan, np.nan)
-        error = 1.96 * lengths.std() / np.sqrt(n) if n > 1 else np.nan
-        mean = lengths.mean()
-        rows += [
-            (tier, "questions", total, n or np.nan, np.nan, np.nan, n),
-            (tier, "Pass@1 (%)", 100 * sum(row.correct for row in theirs) / total, 100 * right / n if n else np.nan,
-             100 * share[0], 100 * share[1], n),
-            (tier, "mean length (tokens)", sum(row.total * row.mean_length for row in theirs) / total, mean,
-             mean - error, mean + error, n),
-        ]  # fmt: skip
+    for group in (*groups, "all"):
+        there = [row for row, own in zip(printed, theirs, strict=True) if group in (own, "all")]
+        part = rollouts[ours.eq(group) | (group == "all")]
+        if there or len(part):
+            rows += [(group, *row) for row in _measured(there, part)]
     # As objects: counts stay whole numbers.
-    table = pd.DataFrame(rows, columns=["tier", "what", "paper", "ours", "low", "high", "n"], dtype=object)
+    table = pd.DataFrame(rows, columns=[column, "what", "paper", "ours", "low", "high", "n"], dtype=object)
     table["difference"] = table["ours"] - table["paper"]
     counted = table["what"] == "questions"
     table["verdict"] = np.where(counted | table["ours"].isna(), "", _inside(table))
     return table
+
+
+def _measured(printed: Sequence[paper.DataSet], rollouts: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """``what, paper, ours, low, high, n`` of some of the paper's sets and of rollouts."""
+    n, right, total = len(rollouts), int(rollouts["verdict"].eq("correct").sum()), sum(row.total for row in printed) or np.nan
+    lengths = rollouts["length"]
+    share = binomtest(right, n).proportion_ci(method="wilson") if n else (np.nan, np.nan)
+    error, mean = 1.96 * lengths.std() / np.sqrt(n) if n > 1 else np.nan, lengths.mean()
+    return [
+        ("questions", total, n or np.nan, np.nan, np.nan, n),
+        ("Pass@1 (%)", 100 * sum(row.correct for row in printed) / total, 100 * right / n if n else np.nan,
+         100 * share[0], 100 * share[1], n),
+        ("mean length (tokens)", sum(row.total * row.mean_length for row in printed) / total, mean,
+         mean - error, mean + error, n),
+    ]  # fmt: skip
+
+
+def settings(profile: Profile) -> pd.DataFrame:
+    """Table 5, the paper's settings beside a profile's: ``setting, paper, ours, verdict`` and empty columns of numbers."""
+    study, five = paper.study_of(profile.model), paper.TABLE_5
+    options = getattr(predictor.build(profile.predictor), "options", {})
+    decoded = profile.engine != "none" or profile.recorded
+    questions = f"{sum(profile.pool_per_tier.values()):,} questions, {len(profile.tiers)} tiers"
+    if profile.recorded:
+        there, wanted = profile.recorded["evaluation"]
+        questions = f"the same: {there:,} of {wanted:,} questions recorded"
+    weights = "4-bit, computed with in " if "q4" in (profile.weights or {}).get("file", "") else ""
+    rows = {
+        "model": (study.model, profile.label),
+        "weights": (None, weights + profile.dtype if decoded else None),
+        "most new tokens": (study.cap, profile.cap),
+        "decoding": (five.decoding, five.decoding if decoded else "as recorded"),
+        "predictor": (five.predictor, profile.predictor.label),
+        "it learns from": (five.training, _lessons(profile)),
+        "most tokens of a question": (five.predictor_context, options.get("context")),
+        "learning rate": (five.learning_rate, options.get("learning_rate")),
+        "weight decay": (five.weight_decay, options.get("weight_decay")),
+        "batch size": (five.batch_size, options.get("batch_size")),
+        "epochs": (five.epochs, options.get("epochs")),
+        "halvings of the bisection": (five.bisection_iterations, POLICIES["clear"].settings["iterations"]),
+        "queries of a stream": (paper.STREAM_SIZE, profile.stream_size),
+        "evaluation": (five.evaluation, questions),
+    }
+
+    def text(value: Any) -> str:
+        return "none" if value is None else value if isinstance(value, str) else f"{value:,.6g}"
+
+    table = pd.DataFrame([(what, text(theirs), text(ours)) for what, (theirs, ours) in rows.items()],
+                         columns=["setting", "paper", "ours"])  # fmt: skip
+    verdict = np.where(table["paper"] == table["ours"], EQUAL, OTHER)
+    table.loc[table["setting"] == "weights", "paper"] = "not said"
+    return table.assign(difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=verdict)
+
+
+def _lessons(profile: Profile) -> str:
+    """What a predictor learns from, and how much of it is recorded."""
+    if not profile.recorded:
+        return f"tiers {', '.join(profile.predictor.tiers)}"
+    there, wanted = profile.recorded["predictor"]
+    return f"GSM8K, MATH (train): {there:,} of {wanted:,} questions recorded"
+
+
+# ---- two models -------------------------------------------------------------------------------------------------
+
+
+class Model(NamedTuple):
+    """A shipped model on the questions that all of them have answered.
+
+    Attributes
+    ----------
+    profile : Profile
+        With streams as large as the pool can fill, and budgets as fractions of the model's own mean length.
+    pool : DataFrame
+        Of :func:`clear_lib.experiments.make_pool`, with ``verdict`` and ``finish_reason``; the same questions in the
+        same order for all models.
+    lessons : int
+        Rollouts that its predictor is fitted to, of the same questions for all models.
+    """
+
+    profile: Profile
+    pool: pd.DataFrame
+    lessons: int
+
+
+def shipped_models(names: Iterable[str], folder: Path = recordings.FOLDER, seed: int = 0) -> dict[str, Model]:
+    """Models that are shipped as recordings, brought to the same questions, each with a predictor fitted as in chapter 06.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Profiles, the smallest model first. One of which no evaluation or no predictor rollouts are shipped is left out.
+    folder : path
+        Of the recordings.
+    seed : int
+        Of the predictors.
+
+    Returns
+    -------
+    dict
+        Models by label.
+
+    Raises
+    ------
+    ValueError
+        As :func:`clear_lib.recordings.read`.
+    """
+    known = [name for name in names if {"evaluation", "predictor"} <= set(recordings.kinds(name, folder))]
+    with TemporaryDirectory() as home:
+        made = [profiles.load(shipping.unpack(profiles.load(name), home, folder)) for name in known]
+        rollouts = {kind: _shared([recording.load(each, kind, home) for each in made]) for kind in ("evaluation", "predictor")}
+    models = {}
+    for profile, evaluation, lessons in zip(made, *rollouts.values(), strict=True):
+        sizes = evaluation["tier"].value_counts().to_dict()
+        wanted = profiles.load(profile.name).stream_size
+        size = shipping.largest_stream(profile.stream_shares, sizes, wanted, shipping.PART)
+        lessons = predictor.training_rollouts(profile.predictor, lessons)
+        model = Doubting(predictor.build(profile.predictor, seed))
+        model.fit(list(lessons["question"]), lessons["length"], lessons["verdict"] == "correct")
+        forecasts = predictor.forecast_table(model, model, evaluation, profile.model_parameters)
+        pool = make_pool(evaluation, evaluation.assign(rung="free"), forecasts)
+        pool = pool.assign(verdict=evaluation["verdict"].to_numpy(), finish_reason=evaluation["finish_reason"].to_numpy())
+        models[profile.label] = Model(replace(profile, stream_size=size, reference_length=None), pool, len(lessons))
+    return models
+
+
+def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Rollouts of the questions that are in all tables, in the order of the first."""
+    if not tables:
+        return []
+    ids = [each for each in tables[0]["question_id"] if all(each in set(table["question_id"]) for table in tables)]
+    return [table.set_index("question_id").loc[ids].reset_index() for table in tables]

@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from .forecasts import Array
+from .phases import Bars, SurgeFit
 from .policies import POLICIES
 from .stages import Promise, Stages
 from .streams import STREAMS, TIERS
@@ -596,4 +597,103 @@ def replica(table: pd.DataFrame, policies: Mapping[str, str]) -> Figure:
     sns.despine(figure)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.legend(handles, labels, frameon=False, ncols=4, loc="lower center")
+    return figure
+
+
+def solved_by_cap(table: pd.DataFrame, borders: tuple[float, float], title: str = "") -> Figure:
+    """Figure 1: share solved against a common cap, one line and band a group; the Strict, Surge and Ample phases.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`clear_lib.phases.solved_by_cap`.
+    borders : tuple of float
+        Caps at which the Surge begins and ends, tokens.
+    title : str
+    """
+    figure, ax = plt.subplots(figsize=(7, 3.8))
+    groups, styles = list(dict.fromkeys(table["group"])), ("-", "--", "-.", ":")
+    colors = TIER_COLORS if set(groups) <= set(TIERS) else dict(zip(groups, sns.color_palette("colorblind"), strict=False))
+    for i, group in enumerate(groups):
+        rows = table[table["group"] == group]
+        text = f"{group} (n = {rows['questions'].iloc[0]})"
+        ax.plot(rows["cap"], 100 * rows["mean"], styles[i % 4], color=colors[group], label=text)
+        ax.fill_between(rows["cap"], 100 * rows["lower"], 100 * rows["upper"], color=colors[group], alpha=0.15, linewidth=0)
+    ax.set(xscale="log", xlabel="cap (tokens)", ylabel="solved (%)", ylim=(0, None))
+    ax.set_xlim(table["cap"].min(), table["cap"].max())
+    ends = [ax.get_xlim()[0], *borders, ax.get_xlim()[1]]
+    ax.axvspan(*borders, color="0.93", linewidth=0, zorder=0)
+    for name, left, right in zip(("Strict", "Surge", "Ample"), ends, ends[1:], strict=False):
+        ax.text(np.sqrt(left * right), 1.01, name, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=9)
+    ax.set_title(title, fontsize=10, pad=18)
+    _plain_ticks(ax, table["cap"])
+    ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def _plain_ticks(ax: plt.Axes, values: pd.Series) -> None:
+    """Powers of two on a logarithmic axis, in plain numbers."""
+    ticks = [tick for tick in _ticks(values) if values.min() <= tick <= values.max()]
+    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    ax.minorticks_off()
+
+
+def observed(table: pd.DataFrame, column: str, fit: SurgeFit | None = None, title: str = "") -> Figure:
+    """Accuracy of bins of solutions with intervals, against their length or, with a line at zero, their relative length.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``column``, ``mean``, ``lower``, ``upper``; fractions.
+    column : {"length", "ratio"}
+        Tokens, or multiples of the mean length of the question.
+    fit : SurgeFit, optional
+    title : str
+    """
+    figure, ax = plt.subplots(figsize=(7, 3.4))
+    reach = [table["mean"] - table["lower"], table["upper"] - table["mean"]]
+    ax.errorbar(table[column], 100 * table["mean"], 100 * np.maximum(reach, 0), fmt="o", color="#0072B2")
+    ax.set_xscale("log")
+    if fit is not None:
+        tokens = np.geomspace(table[column].min() / 1.3, table[column].max() * 1.2, 300)
+        ax.plot(tokens, 100 * fit(tokens), color="#D55E00", label="fitted surge (eq. 1)")
+        ax.legend(frameon=False)
+    if column == "length":
+        ax.set(xlabel="length of the solution (tokens)", ylabel="accuracy (%)", ylim=(0, 100))
+        _plain_ticks(ax, pd.Series(ax.get_xlim()))
+    else:
+        ax.axhline(0, color="0.5", linewidth=1)
+        ax.set(xlabel="length / mean length of its question", ylabel="accuracy − question's own (points)")
+        ticks = [tick for tick in (0.25, 0.5, 0.7, 1, 1.5, 2, 3) if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    ax.set_title(title, fontsize=10)
+    sns.despine(figure)
+    figure.tight_layout()
+    return figure
+
+
+def bars_by_question(questions: Sequence[Bars]) -> Figure:
+    """Figure 2, one column a question: correct solutions by length with the fitted surge, and below, share solved by cap."""
+    n = len(questions)
+    figure, axes = plt.subplots(2, n, figsize=(2.4 * n + 0.6, 4.8), sharex="col", sharey="row", squeeze=False)
+    for (top, bottom), bars in zip(axes.T, questions, strict=True):
+        width = np.diff(bars.edges)
+        top.bar(bars.edges[:-1], bars.correct, width, align="edge", color="#56B4E9", edgecolor="white", label="correct")
+        top.stairs(bars.indifferent, bars.edges, color="0.25", linestyle="--", label="if length did not matter")
+        tokens = np.linspace(bars.edges[0], bars.edges[-1], 200)
+        if bars.fit:
+            top.plot(tokens, bars.fit(tokens), color="#D55E00", label="fitted surge (eq. 1)")
+        below = np.searchsorted(bars.lengths, tokens, side="right")
+        bottom.plot(tokens, 100 * below / bars.count.sum(), color="#0072B2", drawstyle="steps-post")
+        top.set_title(bars.name, fontsize=9)
+        bottom.set(xlabel="tokens", ylim=(0, 100))
+    axes[0, 0].set_ylabel("correct solutions\nof this length")
+    axes[1, 0].set_ylabel("solved (%)\nunder this cap")
+    labelled = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda found: len(found[0]))
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.legend(*labelled, frameon=False, ncols=3, loc="lower center", fontsize=9)
     return figure

@@ -160,17 +160,19 @@ def _convert(file: Path, folder: Path) -> None:
 
     with _quiet(), tempfile.TemporaryDirectory(dir=folder) as alone:
         # A folder of its own: what lies beside the file is no part of the model.
-        (Path(alone) / "model.gguf").symlink_to(file.resolve())
-        named = {"gguf_file": "model.gguf", "trust_remote_code": False}
+        link = Path(alone) / file.name
+        link.symlink_to(file.resolve())
+        named = {"gguf_file": link.name, "trust_remote_code": False}
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(alone, **named)
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
                 alone, dtype=torch.bfloat16, output_loading_info=True, **named)
         except Exception as error:  # whatever the reader trips over
             raise WeightsError(f"{file} cannot be read by transformers {transformers.__version__}, which must know its "
-                               f"architecture: {_line(error)}") from error
+                               f"architecture: {_line(error).replace(str(link), file.name)}") from error
         if missing := sorted(report["missing_keys"]):  # transformers would make them up
-            raise WeightsError(f"{file} lacks {len(missing)} tensors of its architecture, the first is {missing[0]!r}")
+            raise WeightsError(f"{file} is not a whole model: {missing[0]!r} is missing"
+                               + (f", and {len(missing) - 1} other tensors" if missing[1:] else ""))
         # The weights are ordinary numbers from here on, whatever the file packed them into.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config

@@ -17,7 +17,7 @@ import yaml
 from . import benchmarks, recording
 from .engines import Engine
 from .grading import Grader, extract_answer
-from .importing import largest_stream
+from .importing import LEAST, largest_stream
 from .profiles import Profile
 from .questions import same_text
 from .recordings import FOLDER, SHIPPED, SHORT_KEY, STANDS_FOR, digest, kinds, manifest, questions, read
@@ -168,11 +168,15 @@ def unpack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> Pa
         if kind not in tables or tables[kind].empty:
             raise ValueError(f"{folder / profile.name} has no {kind} rollouts; record some: make record "
                              f"PROFILE={profile.name}")
+    fields = _as_recorded(profile, tables, found)
+    if fields["stream_size"] < LEAST:
+        raise ValueError(f"{folder / profile.name} has too few evaluation rollouts for a stream of {LEAST} queries: "
+                         f"{fields['pool_per_tier']}; record more: make record PROFILE={profile.name}")
     home = profile.artifacts(artifacts)
     for kind, rows in tables.items():
         _replace(RolloutStore(home / "rollouts" / kind), rows[SCHEMA.names])
     file = home / "profile.yaml"
-    file.write_text(yaml.safe_dump(_as_recorded(profile, tables, found), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    file.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
 
 

@@ -1,7 +1,7 @@
 """The rules by which the verdicts on the claims fall: functions of tables, without an opinion of their own.
 
-A rule belongs to one claim and one setting: the paper's own tables, the mathematics, the embedded model, the
-replica. It says in which cells the claim is true and in which it is false; cells in which chance could turn it
+A rule belongs to one claim and one setting: the mathematics, the paper's own tables, recorded rollouts of a model (each
+model is judged by itself), what must be decoded while the pages are made, the replica. It says in which cells the claim is true and in which it is false; cells in which chance could turn it
 either way count for neither. :func:`verdict` makes a word of the two counts, the same for all rules.
 """
 
@@ -17,15 +17,22 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import audit, experiments, market, paper
+from . import audit, experiments, market, paper, profiles, recordings
 from .claims import CLAIMS
+from .profiles import Profile
 from .streams import TIERS
 from .utility import Surge
 
 HOLDS, IN_PART, FAILS, UNTESTED = "holds", "holds in part", "does not hold", "not testable here"
 
-#: Where a rule finds its evidence.
-PRINTED, MATHEMATICS, EMBEDDED, REPLICA = "the paper's tables", "mathematics", "embedded model", "replica of the 7B model"
+#: Where a rule finds its evidence. In findings the label of each model stands for ``RECORDED``; ``LABORATORY``, which is
+#: the label of that model, has what needs a live one.
+MATHEMATICS, PRINTED, RECORDED = "mathematics", "the paper's tables", "recorded model"
+LABORATORY, REPLICA = "laboratory model", "replica of the 7B model"
+
+#: Tables of results by name, and such tables by the label of the model whose book they are from.
+Tables = Mapping[str, pd.DataFrame]
+Evidence = Mapping[str, Tables]
 
 
 class Count(NamedTuple):
@@ -44,7 +51,7 @@ class Rule:
     Attributes
     ----------
     claim, setting : str
-        ``C1``, …, and one of the four settings.
+        ``C1``, …, and one of the five settings.
     words : str
         What is true in a cell that speaks for the claim.
     judge : callable
@@ -127,11 +134,12 @@ def _most_are_short(tiers: pd.DataFrame) -> Count:
 
 
 def _hard_ones_are_abandoned(tiers: pd.DataFrame) -> Count:
-    """CLEAR grants nothing to a larger share of the hardest tier than of the easiest."""
+    """CLEAR grants nothing to a larger share of the hardest tier than of the easiest, of those in play."""
     rows = tiers[(tiers["policy"] == "clear") & (tiers["scarcity"] == tiers["scarcity"].min())]
     order = [tier for tier in TIERS if tier in set(rows["tier"])]
     share = rows.groupby(["stream", "tier"], observed=True)["abandoned"].mean().unstack()
-    return _cells(share[order[-1]] > share[order[0]], "streams")
+    both = share[[order[0], order[-1]]].dropna()
+    return _cells(both[order[-1]] > both[order[0]], "streams")
 
 
 def _most_noise(results: pd.DataFrame) -> Count:
@@ -211,6 +219,8 @@ def _short_ones_fail(phases: pd.DataFrame) -> Count:
 def _long_ones_fail(phases: pd.DataFrame) -> Count:
     """The decline: the same for the longest solutions, and under caps a larger one that solves fewer."""
     observed, capped = _ends(phases, -1), phases[phases["view"] == "cap"].groupby("tier")["mean"]
+    if not sum(observed[:3]):  # no view by length
+        return observed
     fall = int(capped.agg(lambda share: (share.diff() < -1e-12).any()).sum())
     what = "views by length, and tiers under caps"
     return Count(observed.true + fall, observed.false + capped.ngroups - fall, observed.unclear, what)
@@ -351,7 +361,7 @@ RULES = (
     *(
         Rule(claim, setting, words, judge, table, claim == "C14")
         # A replica that is off by two points must not judge claims about less (C13, C22).
-        for setting, table, few in ((EMBEDDED, "table1", ()), (REPLICA, "replica-7b", ("C13",)))
+        for setting, table, few in ((RECORDED, "table1", ()), (REPLICA, "replica-7b", ("C13",)))
         for claim, words, judge in (
             ("C10", "the paired gain over Uniform is above zero", lambda rows: _gains(rows, "clear", "uniform")),
             ("C11", "CLEAR solves at least 3 times as many somewhere", _ratio),
@@ -361,18 +371,18 @@ RULES = (
         )
         if claim not in few
     ),
-    Rule("C1", EMBEDDED, "share solved is an S in the cap", _s_shaped, "phases"),
-    Rule("C2", EMBEDDED, "the shortest solutions are clearly below the best bin", _short_ones_fail, "phases"),
-    Rule("C3", EMBEDDED, "the longest solutions, or caps, are below the best", _long_ones_fail, "phases"),
-    Rule("C8", EMBEDDED, "pricing costs less than a hundredth of the decoding", _pricing_is_cheap, "latency"),
-    Rule("C9", EMBEDDED, "distortions that keep ranks change less than a point", _ranks_are_enough, "ranks"),
-    Rule("C15", EMBEDDED, "most queries are granted less than their length", _most_are_short, "tiers"),
-    Rule("C16", EMBEDDED, "the hardest tier is abandoned more than the easiest", _hard_ones_are_abandoned, "tiers"),
-    Rule("C18", EMBEDDED, "the gain over Uniform is above zero at the most noise", _most_noise, "noise"),
-    Rule("C19", EMBEDDED, "the best fixed rate is not a point ahead", _adaptive_is_near_the_best, "decay"),
-    Rule("C20", EMBEDDED, "accuracy stays, the price scales", _velocity_only_scales, "velocity"),
-    Rule("C21", EMBEDDED, "the gain of both shapes over Uniform is above zero", _shapes_are_above, "shapes"),
-    Rule("C24", EMBEDDED, "same weights, beginnings of its own texts, in budget", _wraps, "wrapper", universal=True),
+    Rule("C1", RECORDED, "share solved is an S in the cap", _s_shaped, "phases"),
+    Rule("C2", RECORDED, "the shortest solutions are clearly below the best bin", _short_ones_fail, "phases"),
+    Rule("C3", RECORDED, "the longest solutions, or caps, are below the best", _long_ones_fail, "phases"),
+    Rule("C8", LABORATORY, "pricing costs less than a hundredth of the decoding", _pricing_is_cheap, "latency"),
+    Rule("C9", RECORDED, "distortions that keep ranks change less than a point", _ranks_are_enough, "ranks"),
+    Rule("C15", RECORDED, "most queries are granted less than their length", _most_are_short, "tiers"),
+    Rule("C16", RECORDED, "the hardest tier is abandoned more than the easiest", _hard_ones_are_abandoned, "tiers"),
+    Rule("C18", RECORDED, "the gain over Uniform is above zero at the most noise", _most_noise, "noise"),
+    Rule("C19", RECORDED, "the best fixed rate is not a point ahead", _adaptive_is_near_the_best, "decay"),
+    Rule("C20", RECORDED, "accuracy stays, the price scales", _velocity_only_scales, "velocity"),
+    Rule("C21", RECORDED, "the gain of both shapes over Uniform is above zero", _shapes_are_above, "shapes"),
+    Rule("C24", LABORATORY, "same weights, beginnings of its own texts, in budget", _wraps, "wrapper", universal=True),
 )
 
 
@@ -388,24 +398,45 @@ def load(folder: str | Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in sorted(Path(folder).glob("*.parquet"))}
 
 
-def settle(evidence: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def gather(profile: Profile, artifacts: str | Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """The evidence of a book: its own results, and those of other shipped models of which there is a book, too.
+
+    Returns
+    -------
+    dict
+        Tables of results by name (:func:`load`), by the label of the model; the book's own first.
+    """
+    found = {profile.label: load(profile.artifacts(artifacts) / "results")}
+    for name in recordings.manifest()["profiles"]:
+        own = Path(artifacts) / name
+        if name != profile.name and (tables := load(own / "results")):
+            made = own / "profile.yaml"
+            found.setdefault(profiles.load(made if made.is_file() else name).label, tables)
+    return found
+
+
+def settle(evidence: Evidence) -> pd.DataFrame:
     """Apply all rules.
 
     Parameters
     ----------
     evidence : mapping
-        Tables of results by name (:func:`load`); a rule whose table is missing says *not testable here*.
+        Of :func:`gather`. Rules of recorded rollouts judge each model; the others take the first table that there is.
+        A rule whose table is missing says *not testable here*.
 
     Returns
     -------
     DataFrame
-        ``claim, setting, rule, true, false, unclear, cells, verdict``; a row a rule.
+        ``claim, setting, rule, true, false, unclear, cells, verdict``; a row a rule and model.
     """
-    rows = []
+    rows, anyones = [], {}
+    for tables in reversed(evidence.values()):
+        anyones |= tables
     for rule in RULES:
-        there = rule.table is None or rule.table in evidence
-        count = rule.judge(evidence.get(rule.table)) if there else Count(0, 0, 0, f"no table {rule.table!r}")
-        rows.append((rule.claim, rule.setting, rule.words, *count, verdict(count, rule.universal)))
+        for setting, tables in evidence.items() if rule.setting == RECORDED else [(rule.setting, anyones)]:
+            there = rule.table is None or rule.table in tables
+            count = rule.judge(tables.get(rule.table)) if there else Count(0, 0, 0, f"no table {rule.table!r}")
+            rows.append((rule.claim, setting, rule.words, *count, verdict(count, rule.universal)))
     return pd.DataFrame(rows, columns=["claim", "setting", "rule", "true", "false", "unclear", "cells", "verdict"])
 
 
@@ -428,7 +459,11 @@ def overall(findings: pd.DataFrame) -> pd.Series:
     return pd.Series(words, name="verdict")
 
 
-SETTINGS = (MATHEMATICS, PRINTED, EMBEDDED, REPLICA)
+def settings(findings: pd.DataFrame) -> list[str]:
+    """The settings of findings in the order of the columns: one for each recorded model among the four that are fixed."""
+    fixed = (MATHEMATICS, PRINTED, LABORATORY, REPLICA)
+    models = [name for name in findings["setting"].unique() if name not in fixed]
+    return [MATHEMATICS, PRINTED, *models, LABORATORY, REPLICA]
 
 
 def summary(findings: pd.DataFrame) -> pd.DataFrame:
@@ -439,7 +474,7 @@ def summary(findings: pd.DataFrame) -> pd.DataFrame:
     findings : DataFrame
         Of :func:`settle`.
     """
-    wide = findings.pivot(index="claim", columns="setting", values="verdict").reindex(columns=SETTINGS)
+    wide = findings.pivot(index="claim", columns="setting", values="verdict").reindex(columns=settings(findings))
     titles = pd.Series({claim.name: claim.title for claim in CLAIMS}, name="what the paper says, in short")
     return pd.concat([titles, wide.reindex(titles.index).fillna(""), overall(findings)], axis=1).rename_axis("claim")
 
@@ -464,11 +499,13 @@ def readme(page: str, findings: pd.DataFrame) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the table of claims and verdicts into a page.")
     parser.add_argument("page", type=Path)
-    parser.add_argument("results", type=Path, help="folder with the tables of results of a profile")
+    parser.add_argument("results", type=Path, help="folder with the tables of results of a profile: artifacts/NAME/results")
     given = parser.parse_args()
-    evidence = load(given.results)
-    missing = sorted({rule.table for rule in RULES if rule.table} - set(evidence))
+    home = given.results.resolve().parent
+    missing = sorted({rule.table for rule in RULES if rule.table} - set(load(given.results)))
     if missing:
         parser.error(f"{given.results} lacks the tables {', '.join(missing)}; run `make book` first")
+    made = home / "profile.yaml"
+    book = profiles.load(made if made.is_file() else home.name)
     text = given.page.read_text(encoding="utf-8")
-    given.page.write_text(readme(text, settle(evidence)), encoding="utf-8")
+    given.page.write_text(readme(text, settle(gather(book, home.parent))), encoding="utf-8")

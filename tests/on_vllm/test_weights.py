@@ -14,7 +14,8 @@ def test_both_engines_take_the_file_and_agree(tmp_path, monkeypatch):
     write(tmp_path / "tiny.gguf")
     weights = weights_of(tmp_path / "tiny.gguf")
     monkeypatch.setenv("CLEAR_CACHE", str(tmp_path / "cache"))
-    code = ("import sys; from clear_lib import engines, profiles; _, path, repository, revision, file, sha256, *prompts = sys.argv\n"
+    code = ("import sys; from clear_lib import engines, profiles\n"
+            "_, path, repository, revision, file, sha256, *prompts = sys.argv\n"
             "engine = engines.start(profiles.load('smoke', model=repository, revision=revision, engine='vllm',\n"
             "    weights={'file': file, 'sha256': sha256}, engine_options={'enforce_eager': True}), path)\n"
             "print('ends:', *engine.ends)\n"
