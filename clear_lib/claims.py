@@ -84,15 +84,15 @@ _LIST = (
     (
         "reasoning utility follows an S-shaped curve when we fix the decoding strategy and vary the token limit",
         "§1, Fig. 1",
-        "Cap greedy solutions at every length, tier by tier, and look at the share solved.",
+        "Cap greedy solutions at every length, data set by data set, and look at the share solved.",
         "02_three_phases",
     ),
     (
         "a Strict phase where short trajectories fail consistently, implying a minimum solvable threshold; a Surge "
         "phase where performance rises sharply past this threshold; and an Ample phase",
         "§2, Fig. 2",
-        "Sample many solutions, bin them by length, and fit the surge curve; once over all questions, as the paper "
-        "does, and once within questions, since hard questions have long solutions.",
+        "Bin solutions by length, and fit the surge curve; over all questions, and, where a question has several solutions, "
+        "within questions and question by question, since hard questions have long solutions.",
         "02_three_phases",
     ),
     (
@@ -186,7 +186,7 @@ _LIST = (
     (
         "CLEAR consistently improves over uniform allocation across all three code benchmarks",
         "§7.2, Table 2",
-        "The arithmetic of the printed table; a run of it needs a larger model.",
+        "The arithmetic of the printed table; a run of it needs questions about code, and a grader that runs programs.",
         "14_audit",
     ),
     (

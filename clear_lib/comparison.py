@@ -208,6 +208,10 @@ def _lessons(profile: Profile) -> str:
     return f"GSM8K, MATH (train): {there:,} of {wanted:,} questions recorded"
 
 
+#: Rollouts of a kind that a model needs to stand beside another.
+ENOUGH = 20
+
+
 # ---- two models -------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +240,8 @@ def shipped_models(names: Iterable[str], folder: Path = recordings.FOLDER, seed:
     Parameters
     ----------
     names : iterable of str
-        Profiles, the smallest model first. One of which no evaluation or no predictor rollouts are shipped is left out.
+        Profiles, the smallest model first. One of which fewer than :data:`ENOUGH` evaluation or predictor rollouts are
+        shipped is left out.
     folder : path
         Of the recordings.
     seed : int
@@ -252,7 +257,10 @@ def shipped_models(names: Iterable[str], folder: Path = recordings.FOLDER, seed:
     ValueError
         As :func:`clear_lib.recordings.read`.
     """
-    known = [name for name in names if {"evaluation", "predictor"} <= set(recordings.kinds(name, folder))]
+    listed = recordings.manifest(folder)["profiles"]
+    known = [name for name in names if all(
+        listed.get(name, {}).get("kinds", {}).get(kind, {}).get("there", 0) >= ENOUGH for kind in ("evaluation", "predictor")
+    )]  # fmt: skip
     with TemporaryDirectory() as home:
         made = [profiles.load(shipping.unpack(profiles.load(name), home, folder)) for name in known]
         rollouts = {kind: _shared([recording.load(each, kind, home) for each in made]) for kind in ("evaluation", "predictor")}
@@ -277,3 +285,112 @@ def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
         return []
     ids = [each for each in tables[0]["question_id"] if all(each in set(table["question_id"]) for table in tables)]
     return [table.set_index("question_id").loc[ids].reset_index() for table in tables]
+
+
+def by_set(models: Mapping[str, Model]) -> pd.DataFrame:
+    """Pass@1 and mean length by data set: the models', and what Tables 6 and 7 print of the paper's two.
+
+    Returns
+    -------
+    DataFrame
+        ``set, what, n`` (questions that our models share), then a column for each model; no ``n`` without models.
+    """
+    columns, questions = {}, {}
+    for label, model in models.items():
+        table = data(model.pool, paper.TABLE_6, "evaluation").set_index(["set", "what"])
+        columns[label], questions["n"] = table["ours"], table["n"]
+    for study in paper.STUDIES.values():
+        printed = [row for row in study.sets if row.use == "evaluation"]
+        rows = {(row.name, what): value for row in printed for what, value in
+                (("Pass@1 (%)", row.pass_at_1), ("mean length (tokens)", row.mean_length))}  # fmt: skip
+        every = _measured(printed, pd.DataFrame({"verdict": [], "length": []}))[1:]
+        columns[study.model] = pd.Series(rows | {("all", what): value for what, value, *_ in every})
+    table = pd.DataFrame(columns).astype(float)
+    if questions:
+        table.insert(0, "n", questions["n"].astype(int))
+    order = [(name, what) for what in ("Pass@1 (%)", "mean length (tokens)")
+             for name in (*(row.name for row in paper.TABLE_6 if row.use == "evaluation"), "all")]  # fmt: skip
+    return table.loc[order].rename_axis(["set", "what"]).reset_index()
+
+
+def mean_gains(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Gains over Uniform, in points, a column for each model and for each of the paper's two.
+
+    Parameters
+    ----------
+    results : mapping
+        Of :func:`clear_lib.experiments.run`, by the label of the model; its oracle is the one of the numbered steps.
+
+    Returns
+    -------
+    DataFrame
+        Index ``budgets`` (the scarcest, or all) and ``policy``; means over the streams and these budgets.
+    """
+    printed = {
+        study.model: pd.DataFrame([
+            (stream, 0, tokens, policy, value / 100) for policy, row in study.table.items()
+            for stream, cells in row.items() for tokens, value in cells.items()
+        ], columns=["stream", "stream_seed", "scarcity", "policy", "accuracy"]) for study in paper.STUDIES.values()
+    }  # fmt: skip
+    columns = {}
+    for label, rows in {**results, **printed}.items():
+        gained = gains(rows[rows["policy"] != "oracle"].replace({"policy": PAPER_ROW}) if label in results else rows)
+        scarce = gained[gained["scarcity"] == gained["scarcity"].min()]
+        means = {name: 100 * part.groupby("policy", sort=False)["gain"].mean() for name, part in
+                 (("scarcest", scarce), ("all", gained))}  # fmt: skip
+        columns[label] = pd.concat(means, names=["budgets"])
+    table = pd.DataFrame(columns)
+    order = [(budgets, policy) for budgets in ("scarcest", "all") for policy in paper.TABLE_4 if policy != "uniform"]
+    return table.loc[order]
+
+
+def changes(models: Mapping[str, Model], results: Mapping[str, pd.DataFrame], draws: int = 500) -> pd.DataFrame:
+    """What is measured of each model, and how it changes from the first to the last.
+
+    Parameters
+    ----------
+    models : mapping
+        Of :func:`shipped_models`.
+    results : mapping
+        Of :func:`clear_lib.experiments.run` on the same streams, by the same labels.
+    draws : int
+        Resamples of the questions.
+
+    Returns
+    -------
+    DataFrame
+        ``what``, a column for each model, ``n``; of several models also ``difference``, ``low`` and ``high`` (its
+        central 95% over resampled questions, or over streams, the same for both models), and ``verdict``.
+    """
+    rng, questions = np.random.default_rng(0), len(next(iter(models.values())).pool)
+    resamples = [rng.integers(0, questions, questions) for _ in range(draws)]
+    rows = []
+    for what, statistic in _OF_POOLS.items():
+        values = [statistic(model.pool) for model in models.values()]
+        ends = (models[label].pool for label in (list(models)[0], list(models)[-1]))
+        first, last = ([statistic(pool.iloc[rows]) for rows in resamples] if len(models) > 1 else [] for pool in ends)
+        rows.append((what, *values, f"{questions:,}", np.subtract(last, first)))
+    gained = [gains(results[label]).assign(gain=lambda rows: 100 * rows["gain"]) for label in models]
+    for policy in ("predictor", "clear-heuristic", "clear-auction", "clear", "oracle"):
+        for budgets, part in (("the scarcest budget", lambda rows: rows["scarcity"] == rows["scarcity"].min()),
+                              ("all budgets", lambda rows: rows["scarcity"] > 0)):  # fmt: skip
+            seeds = [rows[part(rows) & (rows["policy"] == policy)].groupby("stream_seed")["gain"].mean() for rows in gained]
+            n = f"{len(seeds[0])} × {results[next(iter(models))]['n'].iloc[0]}"
+            rows.append((f"gain of {POLICIES[policy].label}, {budgets} (points)", *(each.mean() for each in seeds), n,
+                         seeds[-1] - seeds[0]))  # fmt: skip
+    table = pd.DataFrame([row[:-1] for row in rows], columns=["what", *models, "n"])
+    if len(models) > 1:
+        ends = np.array([np.nanpercentile(row[-1], [2.5, 97.5]) for row in rows])
+        table["difference"], table["low"], table["high"] = table[list(models)[-1]] - table[list(models)[0]], *ends.T
+        table["verdict"] = np.select([table["low"] > 0, table["high"] < 0], [HIGHER_THERE, LOWER_THERE], UNCLEAR)
+    return table
+
+
+#: What is measured of a pool, in words.
+_OF_POOLS: Mapping[str, Callable[[pd.DataFrame], float]] = {
+    "solved (%)": lambda pool: 100 * pool["correct"].mean(),
+    "mean length (tokens)": lambda pool: pool["length"].mean(),
+    "stopped by the cap (%)": lambda pool: 100 * pool["finish_reason"].eq("length").mean(),
+    "rank correlation of forecasts": lambda pool: pool["threshold"].corr(pool["length"], method="spearman"),
+    "forecast / length (median)": lambda pool: (pool["threshold"] / pool["length"]).median(),
+}

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from . import recording
-from .importing import cross_fitted, forecasts_by
+from .importing import teach
 from .profiles import Profile
 
 #: What it says of a question.
 COLUMNS = ["threshold", "spread", "solvable", "log_median"]
 
+#: Parts of the evaluation questions; each is forecast by a fit to what is not in it.
+FOLDS = 5
+
 
 def taught(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tuple[pd.DataFrame, bool]:
-    """The pool of a profile with forecasts by its teacher's kind of predictor, which has seen every tier of the pool.
+    """The pool of a profile with forecasts by a predictor of its teacher's kind that has seen every tier of the pool.
 
-    It learns from the questions set aside for a predictor, if they have all of these tiers. Otherwise from the evaluation
-    questions themselves: each is forecast by a fit to others (:func:`clear_lib.importing.cross_fitted`).
+    It learns from the questions that are set aside for predictors. If they lack a tier, it learns from evaluation
+    questions as well: each is forecast by a fit to the former and to four fifths of the latter, itself not among them.
 
     Parameters
     ----------
@@ -34,19 +38,21 @@ def taught(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tuple
     Returns
     -------
     (DataFrame, bool)
-        The pool with other :data:`COLUMNS`, and whether the evaluation questions taught it.
+        The pool with other :data:`COLUMNS`, and whether it learned from evaluation questions.
 
     Raises
     ------
     ValueError
-        If rollouts are missing, or there are too few correct ones to measure doubts.
+        If rollouts are missing, or too few are correct to measure doubts.
     """
     lessons = recording.load(profile, "predictor", artifacts)
-    evaluation = recording.load(profile, "evaluation", artifacts)
+    asked = recording.load(profile, "evaluation", artifacts).set_index("question_id").loc[pool["question_id"]]
     crossed = not set(pool["tier"]) <= set(lessons["tier"])
-    if crossed:
-        said = cross_fitted(evaluation, profile.teacher, profile.model_parameters)
-    else:
-        said = forecasts_by(lessons, evaluation, profile.teacher, profile.model_parameters)
-    said = said.set_index("question_id").loc[pool["question_id"]]
-    return pool.assign(**{name: said[name].to_numpy() for name in COLUMNS}), crossed
+    fold = np.random.default_rng(0).permutation(len(pool)) % FOLDS if crossed else np.zeros(len(pool))
+    new = pd.DataFrame(index=pool.index, columns=COLUMNS, dtype=float)
+    for part in np.unique(fold):
+        here = fold == part
+        pupil = teach(pd.concat([lessons, asked[~here]]), profile.teacher)
+        said = pupil.predict(list(asked["question"][here]))
+        new.loc[here] = np.column_stack([getattr(said, name) for name in COLUMNS])
+    return pool.assign(**new), crossed

@@ -689,6 +689,7 @@ def bars_by_question(questions: Sequence[Bars]) -> Figure:
         below = np.searchsorted(bars.lengths, tokens, side="right")
         bottom.plot(tokens, 100 * below / bars.count.sum(), color="#0072B2", drawstyle="steps-post")
         top.set_title(bars.name, fontsize=9)
+        top.set_ylim(0, 1.25 * max(each.count.max() for each in questions))
         bottom.set(xlabel="tokens", ylim=(0, 100))
     axes[0, 0].set_ylabel("correct solutions\nof this length")
     axes[1, 0].set_ylabel("solved (%)\nunder this cap")

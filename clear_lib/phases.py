@@ -85,8 +85,8 @@ def _resampled(questions: Array, group: Array, value: Array, groups: int, seed: 
 def ratio_intervals(questions: Array, group: Array, value: Array, groups: int, seed: int = 0) -> pd.DataFrame:
     """Mean of ``value`` within each group, with a 95% interval over resampled questions.
 
-    Where a group of verdicts is all right or all wrong, resampling shows no width. Its other bound is then the share of
-    which as many questions would be all alike with a chance of 2.5%.
+    Where a group of verdicts is all right or all wrong, resampling shows no width. So with verdicts no bound is nearer to
+    the far end than the share at which as many questions would be all alike with a chance of 2.5%.
 
     Parameters
     ----------
@@ -110,8 +110,7 @@ def ratio_intervals(questions: Array, group: Array, value: Array, groups: int, s
     lower[filled], upper[filled] = np.nanpercentile(found.drawn[:, filled], [2.5, 97.5], axis=0)
     if np.isin(value, (0, 1)).all():
         alike = 0.025 ** (1 / np.maximum(found.questions, 1))
-        upper[filled & (mean == 0)] = 1 - alike[filled & (mean == 0)]
-        lower[filled & (mean == 1)] = alike[filled & (mean == 1)]
+        lower, upper = np.minimum(lower, alike), np.maximum(upper, 1 - alike)
     return pd.DataFrame({"n": found.counts.astype(int), "questions": found.questions, "mean": mean,
                          "lower": lower, "upper": upper})
 
@@ -216,13 +215,15 @@ class SurgeFit:
         return self.utility.value(np.asarray(tokens) - self.threshold)
 
 
-def fit_surge(length: Array, accuracy: Array, weight: Array) -> SurgeFit:
+def fit_surge(length: Array, accuracy: Array, weight: Array, narrowest: float = 0.14) -> SurgeFit:
     """Least-squares fit of eq. 1 to binned accuracies, or to counts, from several starts.
 
     Parameters
     ----------
     length, accuracy, weight : arrays of shape (k,)
         Length of each bin in tokens, its accuracy or count, and how much the bin counts.
+    narrowest : float
+        Least 1/β, tokens.
 
     Raises
     ------
@@ -239,10 +240,10 @@ def fit_surge(length: Array, accuracy: Array, weight: Array) -> SurgeFit:
     best, least = None, np.inf
     for start in np.quantile(length, (0.0, 0.25)) * 0.5:
         for peak in np.quantile(length, (0.25, 0.5, 0.9)):
-            guess = (start, np.log(np.e * max(accuracy.max(), 1e-3) / peak), -np.log(peak))
+            guess = (start, np.log(np.e * max(accuracy.max(), 1e-3) / peak), -np.log(max(peak, narrowest)))
             try:
                 found, _ = curve_fit(surge, length, accuracy, guess, sigma=1 / np.sqrt(weight), maxfev=5000,
-                                     bounds=([-length.min(), -20, -20], [length.max(), 5, 2]))
+                                     bounds=([-length.min(), -20, -20], [length.max(), 5, -np.log(narrowest)]))
             except RuntimeError:  # this start did not converge; another will
                 continue
             error = np.average((surge(length, *found) - accuracy) ** 2, weights=weight)
@@ -304,7 +305,7 @@ def by_question(rollouts: pd.DataFrame, n: int = 4, bins: int = 8) -> list[Bars]
         lengths = np.sort(rows.length[rows.verdict.eq("correct")].to_numpy())
         count, correct = np.histogram(rows.length, edges)[0], np.histogram(lengths, edges)[0]
         try:
-            fit = fit_surge((edges[1:] + edges[:-1]) / 2, correct, np.ones(bins))
+            fit = fit_surge((edges[1:] + edges[:-1]) / 2, correct, np.ones(bins), (edges[1] - edges[0]) / 2)
         except ValueError:
             fit = None
         found.append(Bars(f"{rows.dataset.iloc[0]}, {rows.tier.iloc[0]}", edges, count, correct, lengths, fit))

@@ -18,7 +18,7 @@ LAYERS = [
     {"verdicts"},
     {"claims", "audit"},
     {"replica"},
-    {"comparison", "sensitivity"},
+    {"comparison", "sensitivity", "every_tier"},
     {"shipping"},
     {"experiments", "phases", "importing"},
     {"predictor"},

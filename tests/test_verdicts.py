@@ -1,16 +1,19 @@
 """Verdicts: the words that follow from counts, and every rule on tables where the answer is known."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import verdicts
+from clear_lib import profiles, recordings, verdicts
 from clear_lib.claims import CLAIMS
 from clear_lib.verdicts import FAILS, HOLDS, IN_PART, UNTESTED, Count
 
+MODEL = "Some-1B"
 STREAMS, BUDGETS = ("balanced", "mostly-hard"), (0.2, 1.5)
 
 
@@ -24,8 +27,8 @@ def results(accuracy, policies=("uniform", "clear"), setting=None, values=(np.na
     return pd.DataFrame(rows)
 
 
-def found(claim, setting=verdicts.EMBEDDED, **tables):
-    table = verdicts.settle(tables)
+def found(claim, setting=MODEL, **tables):
+    table = verdicts.settle({MODEL: tables})
     row = table[(table["claim"] == claim) & (table["setting"] == setting)]
     assert len(row) == 1
     return row["verdict"].item()
@@ -53,8 +56,9 @@ def test_rules_name_claims_and_settings():
 
 
 def test_without_results_only_tables_and_mathematics_are_judged():
-    table = verdicts.settle({}).set_index(["claim", "setting"])["verdict"]
-    assert set(table.xs(verdicts.EMBEDDED, level="setting")) == {UNTESTED}
+    table = verdicts.settle({MODEL: {}}).set_index(["claim", "setting"])["verdict"]
+    for setting in (MODEL, verdicts.LABORATORY, verdicts.REPLICA):
+        assert set(table.xs(setting, level="setting")) == {UNTESTED}
     assert table["C4", verdicts.MATHEMATICS] == HOLDS
     assert table["C5", verdicts.MATHEMATICS] == FAILS
     assert table["C7", verdicts.MATHEMATICS] == FAILS
@@ -124,7 +128,7 @@ def test_shapes():
 
 def test_settings_that_disagree_make_a_claim_hold_in_part():
     worse = results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), ("uniform", "clear", "oracle", "oracle-paper"))
-    words = verdicts.overall(verdicts.settle({"table1": worse}))
+    words = verdicts.overall(verdicts.settle({MODEL: {"table1": worse}}))
     assert list(words.index) == [claim.name for claim in CLAIMS]
     assert words["C10"] == IN_PART and words["C14"] == FAILS and words["C1"] == UNTESTED
     assert words["C17"] == UNTESTED, "a printed table that agrees with its text is no second run"
@@ -152,20 +156,95 @@ def test_phases():
     assert found("C2", phases=falling) == FAILS
 
 
+def test_a_view_that_is_missing_is_not_tested():
+    caps = bins("cap", [0, 0.1, 0.6, 0.79, 0.8, 0.8], "moderate")
+    assert (found("C1", phases=caps), found("C2", phases=caps), found("C3", phases=caps)) == (HOLDS, UNTESTED, UNTESTED)
+    pooled = bins("pooled", [0.1, 0.5, 0.3])
+    assert (found("C1", phases=pooled), found("C2", phases=pooled), found("C3", phases=pooled)) == (UNTESTED, HOLDS, HOLDS)
+    assert found("C3", phases=caps.iloc[:0]) == UNTESTED
+
+
+def test_tiers_in_play_are_compared_only_where_both_are():
+    rows = [("balanced", "moderate", 0.1), ("balanced", "very hard", 0.6), ("u-shaped", "moderate", 0.2)]
+    tiers = pd.DataFrame(rows, columns=["stream", "tier", "abandoned"]).assign(scarcity=0.2, policy="clear", n=5, short=1.0)
+    assert found("C16", tiers=tiers) == HOLDS
+    assert found("C16", tiers=tiers.iloc[[1, 2]]) == UNTESTED
+
+
+def test_each_recorded_model_is_judged_by_itself():
+    better, worse = (results(lambda policy, *_, sign=sign: 0.3 + sign * 0.1 * (policy == "clear"), values=(2.0,)) for sign in (1, -1))
+    one = {"velocity": results(lambda *_: 0.3, ("clear",), "velocity", (0.1, 10.0))}
+    wrapper = pd.DataFrame([{"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}])
+    evidence = {"A": one | {"noise": better, "wrapper": wrapper}, "B": {"noise": worse, "wrapper": wrapper.assign(charged=10)}}
+    table = verdicts.summary(verdicts.settle(evidence))
+    assert list(table)[1:] == [verdicts.MATHEMATICS, verdicts.PRINTED, "A", "B", verdicts.LABORATORY, verdicts.REPLICA, "verdict"]
+    assert table.loc["C18", ["A", "B", "verdict"]].tolist() == [HOLDS, FAILS, IN_PART]
+    assert table.loc["C20", ["A", "B", "verdict"]].tolist() == [HOLDS, UNTESTED, HOLDS]
+    assert table.loc["C24", ["A", "B", verdicts.LABORATORY]].tolist() == ["", "", HOLDS], "the book's own table comes first"
+    assert table.loc["C10", verdicts.REPLICA] == UNTESTED
+
+
+def test_the_laboratory_model_has_one_column():
+    noise = results(lambda policy, *_: 0.3 + 0.1 * (policy == "clear"), values=(2.0,))
+    table = verdicts.summary(verdicts.settle({verdicts.LABORATORY: {"noise": noise}}))
+    assert list(table)[1:] == [verdicts.MATHEMATICS, verdicts.PRINTED, verdicts.LABORATORY, verdicts.REPLICA, "verdict"]
+    assert table.loc[["C18", "C24"], verdicts.LABORATORY].tolist() == [HOLDS, UNTESTED]
+
+
+def test_evidence_of_other_shipped_models_is_gathered(tmp_path, monkeypatch):
+    listed = {"files": {}, "profiles": {"qwen-1.5b": {}, "qwen-0.5b": {}}}
+    monkeypatch.setattr(recordings, "manifest", lambda: listed)
+    book, other = profiles.load("qwen-1.5b"), profiles.load("qwen-0.5b")
+    verdicts.save(tmp_path / "qwen-1.5b" / "results", a=pd.DataFrame({"x": [1.0]}))
+    assert list(verdicts.gather(book, tmp_path)) == [book.label]
+    verdicts.save(tmp_path / "qwen-0.5b" / "results", b=pd.DataFrame({"x": [1.0]}))
+    gathered = verdicts.gather(book, tmp_path)
+    assert [(label, list(tables)) for label, tables in gathered.items()] == [(book.label, ["a"]), (other.label, ["b"])]
+    assert list(verdicts.gather(other, tmp_path)) == [other.label, book.label]
+
+
+def test_the_command_writes_the_table_of_a_book(tmp_path):
+    evidence = {rule.table: pd.DataFrame() for rule in verdicts.RULES if rule.table}
+    page, folder = tmp_path / "page.md", tmp_path / "tiny" / "results"
+    page.write_text("<!-- claims -->\n\n<!-- /claims -->\n")
+    command = [sys.executable, "-m", "clear_lib.verdicts", page, folder]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 2 and "lacks the tables" in told.stderr and "wrapper" in told.stderr
+    filled = dict.fromkeys(evidence, bins("cap", [0.0, 1.0], "easy")) | some_of_each()
+    verdicts.save(folder, **filled)
+    subprocess.run(command, check=True)
+    assert f"| {verdicts.PRINTED} | {verdicts.LABORATORY} |" in page.read_text().splitlines()[1]
+
+
+def some_of_each():
+    """A table of every name that a rule asks for."""
+    names = ("uniform", "clear", "clear-auction", "oracle", "oracle-paper")
+    table = results(lambda policy, *_: 0.3, names, values=(1.0, 2.0))
+    one = results(lambda policy, *_: 0.3, names)
+    decay = pd.concat([table.assign(setting="decay"), one.assign(setting="epsilon")])
+    shapes = pd.concat([one, results(lambda *_: 0.3, ("clear",), "utility", ("triangular", "quadratic"))])
+    tiers = pd.DataFrame({"stream": "balanced", "scarcity": 0.2, "policy": ["uniform", "clear"], "tier": ["easy", "hard"],
+                          "n": 3, "short": 0.5, "abandoned": 0.1})  # fmt: skip
+    wrapper = pd.DataFrame([{"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}])
+    return {"table1": one, "replica-7b": one, "ranks": table, "noise": table, "decay": decay[decay["policy"] == "clear"],
+            "velocity": table[table["policy"] == "clear"], "shapes": shapes, "tiers": tiers, "wrapper": wrapper,
+            "latency": pd.DataFrame({"tokens": [1.0]}, index=["Algorithm 1"])}  # fmt: skip
+
+
 def test_wrapper():
     fine = {"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}
     broken = [{"same_weights": False}, {"begins_alike": 4}, {"charged": 10}]
-    assert found("C24", wrapper=pd.DataFrame([fine, fine])) == HOLDS
+    assert found("C24", verdicts.LABORATORY, wrapper=pd.DataFrame([fine, fine])) == HOLDS
     for wrong in broken:
-        assert found("C24", wrapper=pd.DataFrame([fine, fine | wrong])) == FAILS
+        assert found("C24", verdicts.LABORATORY, wrapper=pd.DataFrame([fine, fine | wrong])) == FAILS
 
 
 def test_latency():
     def of(tokens):
         return pd.DataFrame({"tokens": [tokens]}, index=["Algorithm 1"])
 
-    assert found("C8", latency=of(1.0)) == HOLDS
-    assert found("C8", latency=of(30.0)) == FAILS
+    assert found("C8", verdicts.LABORATORY, latency=of(1.0)) == HOLDS
+    assert found("C8", verdicts.LABORATORY, latency=of(30.0)) == FAILS
 
 
 def test_saved_tables_are_loaded(tmp_path):
@@ -181,21 +260,24 @@ def readme_table():
 
 
 def test_the_readme_lists_the_claims_and_what_no_run_can_change():
-    shown, now = readme_table(), verdicts.summary(verdicts.settle({}))
+    shown = readme_table()
+    title, mathematics, printed, *models, laboratory, replica, _ = shown.columns
+    assert models[:1] == [profiles.load("qwen-1.5b").label], "run: make readme"
+    assert set(models) <= {profiles.load(name).label for name in recordings.manifest()["profiles"]}
+    now = verdicts.summary(verdicts.settle({model: {} for model in models}))
     assert list(shown.columns) == list(now.columns)
-    columns = [shown.columns[0], verdicts.MATHEMATICS, verdicts.PRINTED]
-    assert shown[columns].equals(now[columns]), "run: make readme"
-    run = [verdicts.EMBEDDED, verdicts.REPLICA]
+    assert shown[[title, mathematics, printed]].equals(now[[title, mathematics, printed]]), "run: make readme"
+    run = [*models, laboratory, replica]
     assert ((shown[run] != "") == (now[run] != "")).all(axis=None), "a rule is new or gone; run: make readme"
 
 
 def test_the_readme_agrees_with_itself():
     shown = readme_table()
-    judged = shown[list(verdicts.SETTINGS)].rename_axis(columns="setting").stack()
+    judged = shown[shown.columns[1:-1]].rename_axis(columns="setting").stack()
     findings = judged[judged != ""].rename("verdict").reset_index()
     assert verdicts.overall(findings).to_dict() == shown["verdict"].to_dict()
 
 
 def test_a_page_without_marks_is_refused():
     with pytest.raises(ValueError, match="found 0"):
-        verdicts.readme("# A page", verdicts.settle({}))
+        verdicts.readme("# A page", verdicts.settle({MODEL: {}}))

@@ -242,7 +242,8 @@ def start(profile: Profile, weights: str | Path | None = None) -> Engine:
     Raises
     ------
     ValueError
-        If the profile names an engine that does not exist, or options that the engine does not take.
+        If the profile names an engine that does not exist, or options that the engine does not take, or no file of
+        weights although one is given.
     EngineError
         If the engine is not installed, or cannot start; says what to do.
     """
@@ -256,7 +257,10 @@ def start(profile: Profile, weights: str | Path | None = None) -> Engine:
     if model == "embedded":
         model, revision = str(CHECKPOINT), None
     elif profile.weights:
-        model, revision = str(hub.local(hub.Weights(model, revision, **profile.weights), weights)), None
+        with plainly(model, revision):
+            model, revision = str(hub.local(hub.Weights(model, revision, **profile.weights), weights)), None
+    elif weights is not None:
+        raise ValueError(f"profile {profile.name!r} names no file of weights, so {str(weights)!r} has no use")
     given = {"model": model}
     if profile.engine != "openai":  # a server has chosen its weights and its precision
         given |= {"revision": revision, "dtype": profile.dtype, "batch_size": profile.batch_size}
