@@ -43,10 +43,18 @@ def machine() -> dict[str, Any]:
 
 
 def provenance(profile: Profile) -> dict[str, Any]:
-    """All that one has to know to make a result of a profile again; JSON types only."""
+    """All that one has to know to make a result of a profile again; JSON types only.
+
+    The machine is the one that the page was made on. Where shipped rollouts were recorded says their data card.
+    """
     fields = ("name", "model", "dtype", "engine", "cap", "questions", "seed")
     settings = {field: getattr(profile, field) for field in fields} | {"revision": recording.revision(profile)}
-    return {"profile": settings, "versions": versions(), "machine": machine()}
+    if profile.weights:
+        settings["weights"] = profile.weights["file"]
+    made = {"profile": settings}
+    if profile.recorded:
+        made["recorded"] = {kind: f"{there} of {wanted} rollouts" for kind, (there, wanted) in profile.recorded.items()}
+    return made | {"versions": versions(), "machine": machine()}
 
 
 def as_markdown(record: Mapping[str, Any]) -> str:

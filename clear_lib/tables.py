@@ -227,6 +227,11 @@ def tallies(closed: Mapping[str, pd.DataFrame], caption: str) -> Styler:
     return captioned(shown, caption)
 
 
+def named(profile: Profile) -> str:
+    """What a sentence calls the model."""
+    return f"the {profile.label}" if profile.model == "embedded" else profile.label
+
+
 def evaluated(profile: Profile) -> str:
     """How many evaluation questions there are, and of how many if they are not all recorded yet."""
     pool = sum(profile.pool_per_tier.values())

@@ -74,12 +74,29 @@ def test_an_unknown_verdict_is_not_correct():
     assert not experiments.make_pool(free, rungs, forecasts)["correct"].any()
 
 
-def test_budgets_stand_beside_the_papers(profile):
-    table = experiments.budgets(profile, paper.REFERENCE_LENGTH)
+def test_budgets_stand_beside_the_papers(profile, pool):
+    table = experiments.budgets(dataclasses.replace(profile, reference_length=float(paper.REFERENCE_LENGTH)), pool)
     budgets = table[table["what"] == "budget"]
     assert budgets["paper"].tolist() == list(paper.BUDGETS)
     assert budgets["ours"].tolist() == pytest.approx(list(paper.BUDGETS), abs=3)  # scarcities have three digits
     assert table.set_index("what").loc["floor", "ours"] == pytest.approx(paper.FLOOR, abs=0.1)
+    easy = pool.loc[pool["tier"] == "easy", "length"].median()
+    assert (table["× easiest"] * easy).tolist() == pytest.approx(table["ours"].tolist())
+    harder = pool[pool["tier"] != "easy"]
+    moderate = experiments.budgets(profile, harder)  # the easiest tier that there is
+    assert moderate["ours"][0] / moderate["× easiest"][0] == harder.loc[harder["tier"] == "moderate", "length"].median()
+
+
+def test_a_composition_by_data_set_is_the_mean_over_the_draws(profile, pool):
+    sets = {"easy": "GSM8K", "moderate": "MATH", "hard": "AMC", "very hard": "AIME"}
+    table = experiments.composition(profile, pool.iloc[::-1].assign(dataset=pool["tier"].map(sets)))
+    assert table.columns.tolist() == list(sets.values()) and table.index.tolist() == list(profile.stream_shares)
+    assert table.sum(axis=1).tolist() == pytest.approx([1] * len(table))
+    assert table.loc["balanced"].tolist() == pytest.approx([0.25] * 4)
+    mixed = experiments.composition(profile, pool.assign(dataset=["even", "odd"] * (len(pool) // 2)))
+    draws = [experiments.draw_stream(profile, pool.assign(dataset=["even", "odd"] * (len(pool) // 2)), "u-shaped", seed)
+             for seed in range(profile.stream_seeds)]
+    assert mixed.loc["u-shaped", "odd"] == pytest.approx(np.mean([draw["dataset"].eq("odd").mean() for draw in draws]))
 
 
 def test_results_are_the_whole_grid_in_the_agreed_columns(profile, results):

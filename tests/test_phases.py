@@ -1,10 +1,13 @@
 """The three-phase study: binned accuracies, the within-question view, the surge fit, caps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import phases
+from clear_lib import figures, phases, profiles
+from clear_lib.rollouts import SCHEMA, RolloutStore
 from clear_lib.utility import Surge
 
 
@@ -70,3 +73,68 @@ def test_solved_by_cap_rises_to_the_accuracy():
         solved = table[table.group == tier]["mean"].to_numpy()
         assert solved[0] == 0 and (np.diff(solved) >= 0).all()
         assert solved[-1] == pytest.approx(rows.verdict.eq("correct").mean())
+
+
+def test_longer_solutions_are_less_often_right_pooled_and_more_often_within_questions():
+    rollouts = made_up_rollouts()
+    pooled, within = phases.longer(rollouts), phases.longer(phases.mixed(rollouts), within=True)
+    assert (pooled.words, within.words) == ("less often right", "more often right")
+    assert pooled.lower <= pooled.difference <= pooled.upper < 0 < within.lower
+    assert str(phases.Effect(0.123, -0.05, 0.3)) == "+12 points (95%: -5 to +30)"
+    assert phases.Effect(0.123, -0.05, 0.3).words == "not clearly more or less often right"
+
+
+def test_a_group_without_a_correct_solution_has_a_band_all_the_same():
+    table = phases.ratio_intervals(np.arange(30), np.repeat([0, 1], [10, 20]), np.repeat([0, 1], [10, 20]), 2)
+    assert table["upper"][0] == pytest.approx(0.308, abs=0.001)  # Clopper and Pearson: none of 10
+    assert table["lower"][1] == pytest.approx(0.832, abs=0.001)  # all of 20
+    assert table["lower"][0] == 0 and table["upper"][1] == 1
+
+
+def test_small_sets_are_one_group_after_the_others():
+    names = np.repeat(["Minerva", "AIME 2024", "MATH 500", "AMC-23"], [20, 3, 15, 2])
+    tiers = np.repeat(["very hard", "very hard", "moderate", "hard"], [20, 3, 15, 2])
+    rollouts = pd.DataFrame({"question_id": np.arange(40).astype(str), "dataset": names, "tier": tiers})
+    groups = phases.sets(rollouts, few=10)
+    assert list(groups.cat.categories) == ["MATH 500", "Minerva", "AMC-23, AIME 2024"]
+    assert groups.value_counts()["AMC-23, AIME 2024"] == 5
+    assert list(phases.sets(rollouts, few=1).cat.categories) == ["MATH 500", "AMC-23", "Minerva", "AIME 2024"]
+
+
+def test_bars_count_correct_solutions_and_their_outline_adds_up():
+    rollouts = made_up_rollouts(questions=40, samples=32).assign(dataset="made up")
+    bars = phases.by_question(rollouts, n=3, bins=6)
+    for each in bars:
+        assert each.count.sum() == 32 and each.correct.sum() == each.lengths.size == each.indifferent.sum().round(9)
+        assert (each.correct <= each.count).all() and 8 <= each.lengths.size <= 24
+        assert each.fit is None or each.fit.utility.peak >= 0.499 * np.diff(each.edges)[0]
+    assert len(figures.bars_by_question(bars).axes) == 6
+
+
+def test_samples_are_the_laboratory_models_where_there_are_none(tmp_path):
+    real = replace(profiles.load("tiny"), name="real", engine="none")
+    lab = replace(profiles.load("tiny"), name="lab", engine="none")
+    texts = dict.fromkeys(SCHEMA.names, "x") | dict.fromkeys(("sample", "seed", "cap"), 1) | {"temperature": 1.0}
+    alike = pd.DataFrame([texts | {"length": n, "verdict": "correct", "question_id": "q", "sample": n} for n in (3, 4)])
+    rows = alike.assign(verdict=["correct", "wrong"])
+    RolloutStore(lab.artifacts(tmp_path) / "rollouts" / "sampled").append(rows)
+    assert phases.samples(real, lab, tmp_path)[0] is lab
+    store = RolloutStore(real.artifacts(tmp_path) / "rollouts" / "sampled")
+    store.append(alike)
+    assert phases.samples(real, lab, tmp_path)[0] is lab, "samples that agree tell nothing"
+    store.append(rows.assign(question_id="p"))
+    whose, found = phases.samples(real, lab, tmp_path)
+    assert whose is real and len(phases.mixed(found)) == 2
+
+
+def test_figures_of_the_phases_draw_what_they_are_given():
+    rollouts = made_up_rollouts(samples=1)
+    table = phases.solved_by_cap(rollouts, [10, 20, 60, 300], rollouts.tier)
+    labels = [text.get_text() for text in figures.solved_by_cap(table, (20, 60)).axes[0].get_legend().get_texts()]
+    counts = rollouts.groupby("tier", sort=False).size()
+    assert labels == [f"{tier} (n = {n})" for tier, n in counts.items()]
+    observed = phases.accuracy_by_length(rollouts, 5)
+    fit = phases.fit_surge(observed.length, observed["mean"], observed.n)
+    assert figures.observed(observed, "length", fit).axes[0].get_ylabel() == "accuracy (%)"
+    within = phases.within_questions(made_up_rollouts(), np.geomspace(0.6, 1.7, 6))
+    assert "question's own" in figures.observed(within, "ratio").axes[0].get_ylabel()

@@ -18,6 +18,13 @@ def test_a_record_has_what_it_takes_to_make_a_result_again():
     assert record["machine"]["cores"] >= 1 and record["machine"]["processor"]
 
 
+def test_recorded_rollouts_are_named_with_their_weights():
+    profile = profiles.load("qwen-1.5b", engine="none", recorded={"evaluation": [80, 1547]})
+    record = json.loads(json.dumps(provenance.provenance(profile)))
+    assert record["recorded"] == {"evaluation": "80 of 1547 rollouts"} and record["profile"]["weights"].endswith("q4_k_m.gguf")
+    assert "recorded" not in provenance.provenance(profiles.load("smoke"))
+
+
 def test_the_box_of_a_page_names_everything_in_the_record():
     record = {"profile": {"name": "mine", "seed": 3}, "machine": {"gpus": ["H100", "H100"]}, "seconds": 12, "results": ["a.parquet"]}
     box = provenance.as_markdown(record)

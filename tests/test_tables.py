@@ -122,3 +122,38 @@ def test_tallies_count_cells_and_share_the_gap():
     closed = closed.assign(gap=[0.05, 0.05, 0.001], closed=[0.4, -0.2, np.nan])
     shown = tables.tallies({"ours": closed}, "caption").data.loc["ours"]
     assert shown.tolist() == [1, 1, 0, 1, "+0.5", "10%"]
+
+
+RECORDED = {"evaluation": (96, 1547), "predictor": (72, 2500)}
+
+
+def test_captions_say_how_much_is_recorded():
+    smoke = profiles.load("smoke")
+    assert tables.evaluated(smoke) == "96 evaluation questions" and tables.lessons(smoke) == "72"
+    assert tables.made_of(smoke) == "laboratory model, 96 evaluation questions; 5 streams of N = 16"
+    part = profiles.load("smoke", model="a/Small-1B-GGUF", engine="none", recorded=RECORDED)
+    assert tables.made_of(part, streams=False) == "Small-1B, 96 of the 1,547 evaluation questions"
+    assert tables.lessons(part) == "72 of 2,500"
+    assert "Model: Small-1B, recorded greedy rollouts" in tables.provenance(part)
+    assert "96 of the 1,547" in tables.provenance(part)
+
+
+def test_a_small_stream_says_why():
+    assert tables.stream_size(profiles.load("tiny")) == "A stream has 500 queries, as in the paper."
+    assert "all that the pool has" in tables.stream_size(profiles.load("smoke"))
+    part = profiles.load("smoke", engine="none", recorded=RECORDED)
+    said = tables.stream_size(part)
+    assert "16 queries where the paper's has 500" in said and "recorded so far" in said and "vary more" in said
+    assert "vary more" not in tables.stream_size(profiles.load("smoke", stream_size=400))
+
+
+def test_verifications_are_listed_model_by_model():
+    run = {"questions": 50, "batch_size": 8, "seed": 0, "equal": 30, "lengths": 35, "apart": 40.5, "shift": -2.0,
+           "verdicts": 3, "gained": 1, "replayed": 0.02}  # fmt: skip
+    listed = {"profiles": {"a": {"model": "x/Big-2B-GGUF", "verified": [run, run | {"batch_size": 96}]}, "b": {"model": "x/Y"}}}
+    table = tables.verification(listed)
+    assert table["model"].tolist() == ["Big-2B"] * 2 and table["at once"].tolist() == [8, 96]
+    assert table.loc[0, ["questions", "equal", "same length", "off by", "shift", "other verdict", "other outcome"]].tolist() == [
+        50, 30, 35, 40.5, -2.0, 3, 2.0,
+    ]  # fmt: skip
+    assert tables.verification({"profiles": {"b": {"model": "x/Y"}}}).empty

@@ -189,3 +189,27 @@ def test_what_is_wrong_is_named():
     with pytest.raises(ValueError, match="lengths has 2 values for 1"):
         calibration.crps(one(), [1, 2])
     assert dataclasses.is_dataclass(calibration.Doubts)
+
+
+def test_more_lessons_help_until_they_are_used_up():
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 4, 60)
+    lengths = np.exp(2 + kinds + 0.1 * rng.normal(size=60))
+
+    class Means:
+        """The mean log length of each kind of question, and of all where a kind is new."""
+
+        def fit(self, texts, lengths):
+            logs = pd.Series(np.log(lengths), list(texts))
+            self.all, self.each = logs.mean(), logs.groupby(level=0).mean()
+            return self
+
+        def predict(self, texts):
+            return Forecasts(np.exp(self.each.reindex(list(texts)).fillna(self.all)))
+
+    curve = calibration.learning_curve(Means, [str(kind) for kind in kinds], lengths, (2, 30, 1000))
+    assert curve.index.tolist() == [2, 30, 48] and curve.index.name == "lessons"
+    assert curve["mean"].iloc[0] > 0.3 and curve["mean"].iloc[-1] < 0.05
+    assert (curve["low"] <= curve["mean"]).all() and (curve["mean"] <= curve["high"]).all()
+    again = calibration.learning_curve(Means, [str(kind) for kind in kinds], lengths, (2, 30, 1000))
+    pd.testing.assert_frame_equal(curve, again)
