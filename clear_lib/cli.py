@@ -63,7 +63,8 @@ def record(arguments: argparse.Namespace) -> None:
     kinds = [(kind, float(share or 1)) for kind, _, share in (each.partition(":") for each in arguments.only or recording.kinds_of(profile))]
     for kind, share in kinds:
         print(f"{kind}, {share:.0%} of {len(recording.requests(profile, kind))}: {recording.KINDS[kind]}", flush=True)
-    made = recording.record(profile, kinds, arguments.artifacts, lambda: engines.start(profile, arguments.weights))
+    with shipping.timed(profile, arguments.artifacts):
+        made = recording.record(profile, kinds, arguments.artifacts, lambda: engines.start(profile, arguments.weights))
     print(f"{made} rollouts recorded now")
     if shipped or profile.weights:
         print(f"to ship them: python -m clear_lib pack --profile {profile.name} --artifacts {arguments.artifacts}")

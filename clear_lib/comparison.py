@@ -143,8 +143,7 @@ def data(rollouts: pd.DataFrame, sets: Sequence[paper.DataSet], use: str) -> pd.
     # As objects: counts stay whole numbers.
     table = pd.DataFrame(rows, columns=[column, "what", "paper", "ours", "low", "high", "n"], dtype=object)
     table["difference"] = table["ours"] - table["paper"]
-    counted = table["what"] == "questions"
-    table["verdict"] = np.where(counted | table["ours"].isna(), "", _inside(table))
+    table["verdict"] = np.where(table["low"].isna(), "", _inside(table))
     return table
 
 
@@ -171,11 +170,11 @@ def settings(profile: Profile) -> pd.DataFrame:
     questions = f"{sum(profile.pool_per_tier.values()):,} questions, {len(profile.tiers)} tiers"
     if profile.recorded:
         there, wanted = profile.recorded["evaluation"]
-        questions = f"the same: {there:,} of {wanted:,} questions recorded"
+        questions = five.evaluation if there == wanted else f"the same sets: {there:,} of {wanted:,} questions recorded"
     weights = "4-bit, computed with in " if "q4" in (profile.weights or {}).get("file", "") else ""
     rows = {
         "model": (study.model, profile.label),
-        "weights": (None, weights + profile.dtype if decoded else None),
+        "weights": ("", weights + profile.dtype if decoded else None),
         "most new tokens": (study.cap, profile.cap),
         "decoding": (five.decoding, five.decoding if decoded else "as recorded"),
         "predictor": (five.predictor, profile.predictor.label),
@@ -196,7 +195,7 @@ def settings(profile: Profile) -> pd.DataFrame:
     table = pd.DataFrame([(what, text(theirs), text(ours)) for what, (theirs, ours) in rows.items()],
                          columns=["setting", "paper", "ours"])  # fmt: skip
     verdict = np.where(table["paper"] == table["ours"], EQUAL, OTHER)
-    table.loc[table["setting"] == "weights", "paper"] = "not said"
+    verdict = np.where(table["setting"] == "weights", ABSENT, verdict)
     return table.assign(difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=verdict)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from .engines import Engine
 from .grading import Grader, extract_answer
 from .importing import LEAST, largest_stream
 from .profiles import Profile
+from .provenance import machine
 from .questions import same_text
 from .recordings import FOLDER, SHIPPED, SHORT_KEY, STANDS_FOR, digest, kinds, manifest, questions, read
 from .rollouts import KEY, SCHEMA, RolloutStore
@@ -35,7 +38,30 @@ class Recorded(NamedTuple):
     wanted: int
 
 
-def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER, **known: Any) -> dict[str, Recorded]:
+@contextmanager
+def timed(profile: Profile, artifacts: str | Path) -> Iterator[None]:
+    """Note in ``runs.jsonl`` when a recording ran, on which machine, and how many tokens it kept, however it ends."""
+    began, before = datetime.now(UTC), _tokens(profile, artifacts)
+    try:
+        yield
+    finally:
+        run = {"began": began.isoformat(timespec="seconds"), "seconds": round((datetime.now(UTC) - began).total_seconds()),
+               "tokens": _tokens(profile, artifacts) - before, "machine": machine()}  # fmt: skip
+        if run["tokens"]:
+            with _runs(profile, artifacts).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(run) + "\n")
+
+
+def _runs(profile: Profile, artifacts: str | Path) -> Path:
+    return profile.artifacts(artifacts) / "runs.jsonl"
+
+
+def _tokens(profile: Profile, artifacts: str | Path) -> int:
+    stores = (recording.store(profile, kind, artifacts) for kind in recording.kinds_of(profile))
+    return sum(int(store.read(["length"])["length"].sum()) for store in stores)
+
+
+def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> dict[str, Recorded]:
     """Ship what is recorded of a profile, graded anew by the grader as it is now.
 
     Needs the text of the questions, see :func:`clear_lib.recording.questions_of`.
@@ -46,8 +72,6 @@ def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER, **known
     artifacts : path
         Where the rollouts were recorded.
     folder : path
-    **known
-        What is to stand in the manifest of this recording beside counts: machine, dates, rates.
 
     Returns
     -------
@@ -74,7 +98,11 @@ def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER, **known
     files = {name: _write(folder / name, table) for name, table in shipped.items()}
     files["questions.parquet"] = _write(folder / "questions.parquet", _all_questions(ids, profile, folder))
     kept = {name: sha for name, sha in listed["files"].items() if not name.startswith(f"{profile.name}/")}
-    about = listed["profiles"].get(profile.name, {}) | known | {
+    about = listed["profiles"].get(profile.name, {})
+    runs = _runs(profile, artifacts)
+    here = [json.loads(line) for line in runs.read_text(encoding="utf-8").splitlines()] if runs.is_file() else []
+    about |= {
+        "runs": [*about.get("runs", []), *(run for run in here if run not in about.get("runs", []))],
         "model": profile.model, "revision": profile.revision, "weights": profile.weights, "dtype": profile.dtype,
         "kinds": {kind: each._asdict() for kind, each in found.items()},
     }

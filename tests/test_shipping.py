@@ -65,7 +65,8 @@ def profile(tmp_path_factory):
 def recorded(profile, tmp_path_factory):
     """Artifacts with a tenth of the rollouts, and one of the evaluation's that came before those ahead of it."""
     artifacts = tmp_path_factory.mktemp("recorded")
-    recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], artifacts, Writer)
+    with shipping.timed(profile, artifacts):
+        recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], artifacts, Writer)
     late = recording.requests(profile, "evaluation").iloc[[200]]
     rows = recording._rows(late, [Completion("\\boxed{1}", None, "stop", 30)], SimpleNamespace(grade=lambda *_: ["correct"]))
     recording.store(profile, "evaluation", artifacts).append(rows.assign(engine="writer", engine_version="1"))
@@ -96,6 +97,14 @@ def test_no_question_and_no_gold_answer_is_shipped(profile, folder):
         for name in table.column_names:
             if str(table[name].type) in ("string", "large_string"):
                 assert not any("what is the" in value for value in table[name].to_pylist())
+
+
+def test_the_manifest_says_when_and_where_it_was_recorded(recorded, profile, folder):
+    (run,) = recordings.manifest(folder)["profiles"]["qwen-1.5b"]["runs"]
+    lengths = pd.concat([recording.store(profile, kind, recorded).read().length for kind in ("evaluation", "predictor")])
+    assert run["tokens"] == lengths.sum() - 30 and run["machine"]["cores"] and run["began"] > "2026"  # less the late one
+    shipping.pack(profile, recorded, folder)
+    assert len(recordings.manifest(folder)["profiles"]["qwen-1.5b"]["runs"]) == 1
 
 
 def test_a_profile_is_made_of_what_is_there_up_to_the_first_gap(profile, folder, tmp_path):
