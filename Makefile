@@ -74,7 +74,7 @@ lab: $(INSTALLED) ## JupyterLab on the notebooks (they read what `make rollouts`
 plan: $(INSTALLED) ## what recording a profile will cost: questions, tokens, hours on a card, disk
 	@$(PY) -m clear_lib plan --profile $(PROFILE) $(if $(CARD),--card "$(CARD)")
 
-rollouts: $(RECORDED) ## record the model's solutions; continues where it was stopped
+rollouts: $(RECORDED) $(LABORATORY) ## record the model's solutions; continues where it was stopped
 
 record: .venv-vllm/installed ## record a real model with the real vLLM, and ship it: WEIGHTS=PATH QUESTIONS=FOLDER
 	$(RECORDING) record --profile $(PROFILE) --artifacts artifacts/recording $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -157,7 +157,7 @@ $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED
 
 # What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
 $(call chapters,02 06): $(RECORDED)
-$(call chapters,07 12 90): $(LABORATORY)
+$(call chapters,02 07 12 90): $(LABORATORY)
 $(call chapters,05 07 08 09 10 11 12 13): $(call chapters,06)
 $(call chapters,16): $(call chapters,02 04 07 08 09 10 12 15)
 

@@ -61,7 +61,9 @@ def test_first_code_cell_holds_the_parameters(notebook):
         for node in ast.parse(first.source).body
         if isinstance(node, ast.Assign)
     }
-    assert values["profile"] == "tiny"
+    about_the_laboratory = "laboratory" in first.metadata["tags"]
+    assert values["profile"] == ("tiny" if about_the_laboratory else "../artifacts/qwen-1.5b/profile.yaml")
+    assert values.get("laboratory", "tiny") == "tiny"
     if "artifacts" in values:
         assert values["artifacts"] == "../artifacts"
 
@@ -203,19 +205,37 @@ def test_pages_of_a_replica_say_that_they_are_simulated():
     assert page.startswith("# Title") and "Simulated rollouts" in page and "15_replica.ipynb" in page
 
 
-def test_runner_says_whose_the_rollouts_of_a_larger_model_are(tmp_path):
-    source, made = tmp_path / "notebooks" / "1_a.ipynb", tmp_path / "made" / "1_a.ipynb"
-    write_notebook(source, "# read_pool\nprint(profile)", "print('about ours')")
+def tagged(source, tag, *cells):
+    """A notebook whose parameters have a tag."""
+    write_notebook(source, *cells)
     notebook = nbformat.read(source, as_version=4)
-    notebook.cells[2].metadata["tags"] = ["needs-embedded"]
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Title\n\nFirst."))
+    notebook.cells[0].metadata["tags"].append(tag)
     nbformat.write(notebook, source)
-    assert run(tmp_path, "paper-7b").returncode == 0
-    assert texts(made)[-1] == "paper-7b\n"
-    assert "recorded rollouts of **Qwen/Qwen2.5-Math-7B-Instruct**" in nbformat.read(made, as_version=4).cells[0].source
 
 
-@pytest.mark.parametrize(("need", "kind"), [("embedded", None), ("model", None), ("samples", "sampled"), ("lessons", "predictor")])
+@pytest.mark.parametrize(("profile", "laboratory"), [("paper-7b", "tiny"), ("tiny", "tiny"), ("smoke", "smoke")])
+def test_what_is_decoded_live_runs_on_the_laboratory_model(tmp_path, profile, laboratory):
+    source, made = tmp_path / "notebooks" / "1_a.ipynb", tmp_path / "made" / "1_a.ipynb"
+    write_notebook(source, "print(profile, laboratory)")
+    source.write_text(source.read_text().replace('profile = \\"tiny\\"', 'profile = \\"tiny\\"\\nlaboratory = \\"tiny\\"'))
+    assert run(tmp_path, profile).returncode == 0
+    assert texts(made)[-1] == f"{profile} {laboratory}\n"
+    tagged(source, "laboratory", "print(profile)")
+    assert run(tmp_path, profile).returncode == 0
+    assert texts(made)[-1] == f"{laboratory}\n"
+
+
+def test_pages_of_shipped_recordings_say_nothing_at_their_head_and_lack_no_model(tmp_path):
+    runner = runpy.run_path(str(ROOT / "book" / "run.py"), run_name="runner")
+    (tmp_path / "rollouts" / "predictor").mkdir(parents=True)
+    recorded = profiles.load("tiny", engine="none", model="Qwen/Small-7B", recorded={"evaluation": [10, 20]})
+    assert runner["lacking"](tmp_path, recorded) == {"samples"}
+    title = nbformat.v4.new_markdown_cell("# Title\n\nFirst.")
+    notebook = nbformat.v4.new_notebook(cells=[title, nbformat.v4.new_code_cell("pool = experiments.read_pool()")])
+    assert runner["told"](notebook, recorded).cells[0].source == "# Title\n\nFirst."
+
+
+@pytest.mark.parametrize(("need", "kind"), [("model", None), ("samples", "sampled"), ("lessons", "predictor")])
 def test_runner_leaves_out_whole_chapters(tmp_path, need, kind):
     runner = runpy.run_path(str(ROOT / "book" / "run.py"), run_name="runner")
     source = tmp_path / "notebooks" / "1_a.ipynb"
@@ -225,7 +245,7 @@ def test_runner_leaves_out_whole_chapters(tmp_path, need, kind):
         notebook = nbformat.read(source, as_version=4)
         notebook.cells[0].metadata["tags"].append(f"needs-{need}")
         notebook.cells.insert(0, nbformat.v4.new_markdown_cell("# Title\n\nFirst."))
-        return runner["adapted"](notebook, runner["lacking"](tmp_path)).cells
+        return runner["adapted"](notebook, runner["lacking"](tmp_path, profiles.load("tiny"))).cells
 
     (page,) = adapted()
     assert page.source.startswith("# Title\n\nThis chapter needs")
