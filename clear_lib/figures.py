@@ -72,6 +72,8 @@ def stream_composition(shares: Mapping[str, Sequence[float]]) -> Figure:
     names, left = list(shares), np.zeros(len(shares))
     for i, tier in enumerate(TIERS):
         part = 100 * np.array([shares[name][i] for name in names])
+        if not part.any():
+            continue
         bars = ax.barh([STREAMS[name] for name in names], part, left=left, color=TIER_COLORS[tier], label=tier)
         dark = sum(TIER_COLORS[tier]) < 1.5
         labels = [f"{value:.0f}" if value >= 4 else "" for value in part]
@@ -142,7 +144,7 @@ def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
     policies = list(dict.fromkeys(table["policy"]))
     figure, axes = plt.subplots(1, len(names), figsize=(9.2, 0.42 * len(policies) + 1.3), sharey=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
-        for i, tier in enumerate(TIERS):
+        for i, tier in enumerate(tier for tier in TIERS if tier in set(table["tier"])):
             rows = table[(table["stream"] == name) & (table["tier"] == tier)].set_index("policy").reindex(policies)
             value = 100 * rows[column]
             reach = [value - 100 * rows[f"{column}_low"], 100 * rows[f"{column}_high"] - value]

@@ -76,8 +76,9 @@ class Doubting:
         return self.doubts.apply(self.predictor.predict(texts).threshold, self.chance.logit(texts))
 
     def cost(self, texts: Sequence[str]) -> Array:
-        """What the predictor costs, and a multiplication for each term of the chance."""
-        return self.predictor.cost(texts) + self.chance.cost(texts)
+        """What the predictor costs, and a multiplication for each term of the chance; a frozen encoder reads once."""
+        cost = self.predictor.cost(texts)
+        return cost if self.chance.kind == "sentence-chance" else cost + self.chance.cost(texts)
 
     def save(self, folder: str | Path) -> None:
         """See :class:`~clear_lib.predictor.Predictor`."""
