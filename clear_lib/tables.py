@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from . import paper, predictor
+from . import paper
 from .experiments import tally
 from .policies import POLICIES
 from .profiles import Profile
@@ -80,36 +80,6 @@ def against(table: pd.DataFrame, caption: str) -> Styler:
     if "seeds" in table:
         shown["n"] = table["seeds"].map(str) + " × " + shown["n"]
     return captioned(shown.assign(verdict=table["verdict"]), caption).hide()
-
-
-def settings(profile: Profile) -> pd.DataFrame:
-    """Table 5, the paper's settings beside a profile's, for :func:`against`."""
-    study, five = paper.study_of(profile.model), paper.TABLE_5
-    options = getattr(predictor.build(profile.predictor), "options", {})
-    greedy = five.decoding if profile.engine != "none" else "as recorded"
-    rows = {
-        "model": (study.model, profile.model.rpartition("/")[2]),
-        "most new tokens": (study.cap, profile.cap),
-        "decoding": (five.decoding, greedy),
-        "predictor": (five.predictor, profile.predictor.label),
-        "it learns from": (five.training, f"tiers {', '.join(profile.predictor.tiers)}"),
-        "most tokens of a question": (five.predictor_context, options.get("context")),
-        "learning rate": (five.learning_rate, options.get("learning_rate")),
-        "weight decay": (five.weight_decay, options.get("weight_decay")),
-        "batch size": (five.batch_size, options.get("batch_size")),
-        "epochs": (five.epochs, options.get("epochs")),
-        "halvings of the bisection": (five.bisection_iterations, POLICIES["clear"].settings["iterations"]),
-        "queries of a stream": (paper.STREAM_SIZE, profile.stream_size),
-        "evaluation": (five.evaluation, f"{sum(profile.pool_per_tier.values()):,} questions, {len(profile.tiers)} tiers"),
-    }
-
-    def text(value: Any) -> str:
-        return "none" if value is None else value if isinstance(value, str) else f"{value:,.6g}"
-
-    table = pd.DataFrame([(what, text(theirs), text(ours)) for what, (theirs, ours) in rows.items()],
-                         columns=["setting", "paper", "ours"])  # fmt: skip
-    verdict = np.where(table["paper"] == table["ours"], SAME, OTHER)
-    return table.assign(difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=verdict)
 
 
 def code() -> pd.DataFrame:

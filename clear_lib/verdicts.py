@@ -1,8 +1,9 @@
 """The rules by which the verdicts on the claims fall: functions of tables, without an opinion of their own.
 
 A rule belongs to one claim and one setting: the mathematics, the paper's own tables, recorded rollouts of a model (each
-model is judged by itself), what must be decoded while the pages are made, the replica. It says in which cells the claim is true and in which it is false; cells in which chance could turn it
-either way count for neither. :func:`verdict` makes a word of the two counts, the same for all rules.
+model is judged by itself), what must be decoded while the pages are made, the replica. It says in which cells the claim
+is true and in which it is false; cells in which chance could turn it either way count for neither. :func:`verdict` makes
+a word of the two counts, the same for all rules.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def test_every_table_of_results_ends_in_the_same_columns():
         "accuracy": tables.against(compared, "c"),
         "at scale": tables.against(comparison.compare(results(), STUDY, at_scale=True), "c"),
         "data": tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c"),
-        "settings": tables.against(tables.settings(profiles.load("tiny")), "c"),
+        "settings": tables.against(comparison.settings(profiles.load("tiny")), "c"),
         "code": tables.against(tables.code(), "c"),
     }
     for name, styler in made.items():
@@ -52,7 +52,7 @@ def test_accuracies_are_shown_with_budget_gain_and_interval():
 
 
 def test_settings_stand_beside_table_5():
-    shown = tables.settings(profiles.load("tiny")).set_index("setting")
+    shown = comparison.settings(profiles.load("tiny")).set_index("setting")
     assert shown.loc["most new tokens", ["paper", "ours", "verdict"]].tolist() == ["8,192", "768", "differs"]
     assert shown.loc["halvings of the bisection", "verdict"] == shown.loc["queries of a stream", "verdict"] == "same"
     assert shown.loc["most tokens of a question", "ours"] == "512" and shown.loc["epochs", "ours"] == "30"

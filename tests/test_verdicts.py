@@ -172,7 +172,8 @@ def test_tiers_in_play_are_compared_only_where_both_are():
 
 
 def test_each_recorded_model_is_judged_by_itself():
-    better, worse = (results(lambda policy, *_, sign=sign: 0.3 + sign * 0.1 * (policy == "clear"), values=(2.0,)) for sign in (1, -1))
+    better = results(lambda policy, *_: 0.3 + 0.1 * (policy == "clear"), values=(2.0,))
+    worse = results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), values=(2.0,))
     one = {"velocity": results(lambda *_: 0.3, ("clear",), "velocity", (0.1, 10.0))}
     wrapper = pd.DataFrame([{"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}])
     evidence = {"A": one | {"noise": better, "wrapper": wrapper}, "B": {"noise": worse, "wrapper": wrapper.assign(charged=10)}}
