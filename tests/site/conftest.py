@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "_build" / "smoke-book"  # a project of its own, so that the pages of `make book` stay as they are
-SOURCES = ["Makefile", "_config.yml", "_toc.yml", "book", "clear_lib", "notebooks"]
+SOURCES = ["Makefile", "_config.yml", "_toc.yml", "book", "clear_lib", "notebooks", "recordings"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
