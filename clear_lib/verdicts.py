@@ -102,8 +102,12 @@ def _sides(table: pd.DataFrame, what: str, level: float = 0.0) -> Count:
 
 
 def _ratio(results: pd.DataFrame) -> Count:
+    """A ratio to next to nothing says nothing: streams of which Uniform solves less than half a per cent do not count."""
     scarce = results[results["scarcity"] == results["scarcity"].min()]
     means = scarce.groupby(["stream", "policy"])["accuracy"].mean().unstack()
+    means = means[means["uniform"] >= 0.005]
+    if means.empty:
+        return Count(0, 0, 1, "best ratio at the scarcest budget")
     return _cells([(means["clear"] / means["uniform"]).max() >= 3], "best ratio at the scarcest budget")
 
 

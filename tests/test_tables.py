@@ -56,9 +56,9 @@ def test_settings_stand_beside_table_5():
     assert shown.loc["most new tokens", ["paper", "ours", "verdict"]].tolist() == ["8,192", "768", "differs"]
     assert shown.loc["halvings of the bisection", "verdict"] == shown.loc["queries of a stream", "verdict"] == "same"
     assert shown.loc["most tokens of a question", "ours"] == "512" and shown.loc["epochs", "ours"] == "30"
-    theirs = tables.settings(profiles.load("paper-7b")).set_index("setting")["verdict"]
+    theirs = comparison.settings(profiles.load("paper-7b")).set_index("setting")["verdict"]
     assert (theirs[["model", "predictor", "learning rate", "epochs"]] == "same").all()
-    large = tables.settings(profiles.load("tiny", model="Qwen3-30B-A3B", engine="none")).set_index("setting")
+    large = comparison.settings(profiles.load("tiny", model="Qwen3-30B-A3B", engine="none")).set_index("setting")
     assert large.loc["most new tokens", "paper"] == "16,384" and large.loc["decoding", "ours"] == "as recorded"
 
 
