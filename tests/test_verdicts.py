@@ -80,6 +80,8 @@ def test_table_1():
     assert found("C14", **table) == FAILS
     worse = {"table1": results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), names)}
     assert found("C10", **worse) == found("C11", **worse) == FAILS
+    nothing = {"table1": results(lambda policy, *_: 0.1 * (policy == "clear"), names)}
+    assert found("C11", **nothing) == UNTESTED, "a ratio to nothing is no factor"
 
 
 def test_tiers():
