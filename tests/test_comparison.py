@@ -117,6 +117,8 @@ def test_settings_stand_beside_table_5():
     assert shown.loc["most tokens of a question", "ours"] == "512" and shown.loc["epochs", "ours"] == "30"
     theirs = comparison.settings(profiles.load("paper-7b")).set_index("setting")["verdict"]
     assert (theirs[["model", "predictor", "learning rate", "epochs"]] == "same").all()
+    large = comparison.settings(profiles.load("tiny", model="Qwen3-30B-A3B", engine="none")).set_index("setting")
+    assert large.loc["most new tokens", "paper"] == "16,384" and large.loc["decoding", "ours"] == "as recorded"
 
 
 def test_settings_of_a_recorded_profile_say_what_was_recorded():

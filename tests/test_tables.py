@@ -51,17 +51,6 @@ def test_accuracies_are_shown_with_budget_gain_and_interval():
     }  # fmt: skip
 
 
-def test_settings_stand_beside_table_5():
-    shown = comparison.settings(profiles.load("tiny")).set_index("setting")
-    assert shown.loc["most new tokens", ["paper", "ours", "verdict"]].tolist() == ["8,192", "768", "differs"]
-    assert shown.loc["halvings of the bisection", "verdict"] == shown.loc["queries of a stream", "verdict"] == "same"
-    assert shown.loc["most tokens of a question", "ours"] == "512" and shown.loc["epochs", "ours"] == "30"
-    theirs = comparison.settings(profiles.load("paper-7b")).set_index("setting")["verdict"]
-    assert (theirs[["model", "predictor", "learning rate", "epochs"]] == "same").all()
-    large = comparison.settings(profiles.load("tiny", model="Qwen3-30B-A3B", engine="none")).set_index("setting")
-    assert large.loc["most new tokens", "paper"] == "16,384" and large.loc["decoding", "ours"] == "as recorded"
-
-
 def test_data_show_whole_counts():
     rollouts = pd.DataFrame({"tier": ["easy", "hard"] * 30, "verdict": ["correct", "wrong"] * 30, "length": 20})
     shown = tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c").data.set_index(["tier", "what"])
