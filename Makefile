@@ -36,7 +36,7 @@ chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPT
 # A profile whose rollouts are shipped, imported or simulated is made, and stands with its rollouts.
 REPLICA  := $(filter replica-%,$(PROFILE))
 SHIPPED  := $(wildcard recordings/$(PROFILE)/*.parquet)
-SETTINGS := $(if $(REPLICA)$(SHIPPED)$(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/profiles/$(PROFILE).yaml)
+SETTINGS := $(if $(REPLICA)$(SHIPPED)$(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/study/setup/profiles/$(PROFILE).yaml)
 # What is decoded while the pages are made runs on the laboratory model.
 LABORATORY := artifacts/$(if $(filter smoke,$(PROFILE)),smoke,tiny)/rollouts/recorded
 MODULES  := $(shell find clear_lib -name '*.py')
@@ -72,7 +72,7 @@ lab: $(INSTALLED) ## JupyterLab on the notebooks (they read what `make rollouts`
 	$(PY) -m jupyter lab --notebook-dir=notebooks
 
 plan: $(INSTALLED) ## what recording a profile will cost: questions, tokens, hours on a card, disk
-	@$(PY) -m clear_lib plan --profile $(PROFILE) $(if $(CARD),--card "$(CARD)")
+	@$(PY) -m clear_lib.study plan --profile $(PROFILE) $(if $(CARD),--card "$(CARD)")
 
 rollouts: $(RECORDED) $(LABORATORY) ## record the model's solutions; continues where it was stopped
 
@@ -87,7 +87,7 @@ reasoner: $(INSTALLED) ## train the small language model from scratch and replac
 	$(PY) -m clear_lib.reasoner.train
 
 readme: $(INSTALLED) ## the README's table of claims, from the results of the last book (profile qwen-1.5b)
-	$(PY) -m clear_lib.verdicts README.md artifacts/qwen-1.5b/results
+	$(PY) -m clear_lib.study.evidence.verdicts README.md artifacts/qwen-1.5b/results
 
 clean: ## remove the book and the executed chapters; .venv and the recorded rollouts stay
 	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/results artifacts/replica-* \
@@ -112,23 +112,23 @@ clean: ## remove the book and the executed chapters; .venv and the recorded roll
 	@touch $@
 
 # ---- what the chapters are made of --------------------------------------------------------------------------
-clear_lib/profiles/%.yaml:
-	@echo "there is no profile \`$*\`; clear_lib/profiles/ has: $(sort $(basename $(notdir $(wildcard $(@D)/*.yaml))))" >&2; exit 1
+clear_lib/study/setup/profiles/%.yaml:
+	@echo "there is no profile \`$*\`; clear_lib/study/setup/profiles/ has: $(sort $(basename $(notdir $(wildcard $(@D)/*.yaml))))" >&2; exit 1
 
 # `recorded` only says when the recording was last complete: recording again keeps every rollout it finds.
 ifneq ($(REPLICA),)
-$(SETTINGS): $(MODULES) clear_lib/profiles/tiny.yaml | $(INSTALLED)
-	$(PY) -m clear_lib replicate $(PROFILE)
+$(SETTINGS): $(MODULES) clear_lib/study/setup/profiles/tiny.yaml | $(INSTALLED)
+	$(PY) -m clear_lib.study replicate $(PROFILE)
 $(RECORDED): $(SETTINGS)
 	@touch $@
 else ifneq ($(SHIPPED),)
-$(SETTINGS): $(MODULES) $(SHIPPED) recordings/manifest.json clear_lib/profiles/$(PROFILE).yaml | $(INSTALLED)
-	$(PY) -m clear_lib unpack --profile $(PROFILE)
+$(SETTINGS): $(MODULES) $(SHIPPED) recordings/manifest.json clear_lib/study/setup/profiles/$(PROFILE).yaml | $(INSTALLED)
+	$(PY) -m clear_lib.study unpack --profile $(PROFILE)
 $(RECORDED): $(SETTINGS)
 	@touch $@
 else ifneq ($(PROFILE),imported)
 $(RECORDED): $(LIBRARY) | $(INSTALLED)
-	$(PY) -m clear_lib record --profile $(PROFILE)
+	$(PY) -m clear_lib.study record --profile $(PROFILE)
 	@touch $@
 else
 # Imported anew when the logs change, or what is asked for does. Without ROLLOUTS, what was imported last is used.
@@ -136,7 +136,7 @@ $(RECORDED): $(SETTINGS)
 	@touch $@
 ifdef ROLLOUTS
 $(SETTINGS): $(MADE)/asked $(shell find $(ROLLOUTS) -type f) | $(INSTALLED)
-	$(PY) -m clear_lib import $(ROLLOUTS) $(IMPORT)
+	$(PY) -m clear_lib.study import $(ROLLOUTS) $(IMPORT)
 $(MADE)/asked: FORCE
 	@mkdir -p $(@D) && echo '$(ROLLOUTS) $(IMPORT)' | cmp -s - $@ || echo '$(ROLLOUTS) $(IMPORT)' > $@
 FORCE:
@@ -147,8 +147,8 @@ endif
 endif
 
 ifeq ($(filter tiny smoke,$(PROFILE)),)
-$(LABORATORY): $(MODULES) $(wildcard clear_lib/reasoner/checkpoint/*) clear_lib/profiles/tiny.yaml | $(INSTALLED)
-	$(PY) -m clear_lib record --profile tiny
+$(LABORATORY): $(MODULES) $(wildcard clear_lib/reasoner/checkpoint/*) clear_lib/study/setup/profiles/tiny.yaml | $(INSTALLED)
+	$(PY) -m clear_lib.study record --profile tiny
 	@touch $@
 endif
 

@@ -27,8 +27,8 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from clear_lib import profiles
-from clear_lib.provenance import as_markdown, provenance
+from clear_lib.study.pages.provenance import as_markdown, provenance
+from clear_lib.study.setup import profiles
 
 #: What a notebook or a cell may need, and what it is called where it is missing.
 NEEDS = {
@@ -54,8 +54,10 @@ def lacking(made, settings):
 
 def adapted(notebook, missing):
     """The notebook without what needs something that is missing."""
-    lacks = {cell.id: [name for name in NEEDS if name in missing and f"needs-{name}" in cell.metadata.get("tags", [])]
-             for cell in notebook.cells}  # fmt: skip
+    lacks = {
+        cell.id: [name for name in NEEDS if name in missing and f"needs-{name}" in cell.metadata.get("tags", [])]
+        for cell in notebook.cells
+    }
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     if lacks[parameters.id]:
         title = notebook.cells[0].source.splitlines()[0]
@@ -67,8 +69,11 @@ def adapted(notebook, missing):
 
 def told(notebook, profile):
     """The executed notebook, its text fit for what it ran on: whose rollouts they are, and what was not run."""
-    glued = {output.get("metadata", {}).get("scrapbook", {}).get("name")
-             for cell in notebook.cells for output in cell.get("outputs", [])}  # fmt: skip
+    glued = {
+        output.get("metadata", {}).get("scrapbook", {}).get("name")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    }
     title, *_ = notebook.cells
     head, _, rest = title.source.partition("\n")
     kind = None
@@ -76,8 +81,10 @@ def told(notebook, profile):
         simulated = profile.revision == "simulated"
         kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
     if kind and any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells):
-        said = (f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
-                f"**{profile.model}** ([](../{source})).\n:::\n")  # fmt: skip
+        said = (
+            f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
+            f"**{profile.model}** ([](../{source})).\n:::\n"
+        )
         title.source = f"{head}\n\n{said}{rest}"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -131,7 +138,9 @@ def run(source, target, profile):
         "command": f"make book PROFILE={profile}",
         "began": began.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - began).total_seconds()),
-        "results": sorted(path.name for path in (made / "results").glob("*") if path.stat().st_mtime >= began.timestamp()),
+        "results": sorted(
+            path.name for path in (made / "results").glob("*") if path.stat().st_mtime >= began.timestamp()
+        ),
     }
     target.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
     executed.cells.append(nbformat.v4.new_markdown_cell(as_markdown(record), id="provenance"))

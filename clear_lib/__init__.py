@@ -7,11 +7,11 @@ Optimal Budget Allocation for LLMs*. The public calls are :func:`allocate`, whic
 
 from typing import TYPE_CHECKING, Any
 
-from .forecasts import Forecasts
-from .policies import Allocation, allocate
+from clear_lib.allocation.forecasts import Forecasts
+from clear_lib.allocation.policies import Allocation, allocate
 
 if TYPE_CHECKING:
-    from .budgeter import Budgeter
+    from clear_lib.budgeter import Budgeter
 
 __all__ = ["Allocation", "Budgeter", "Forecasts", "allocate"]
 
@@ -19,7 +19,7 @@ __all__ = ["Allocation", "Budgeter", "Forecasts", "allocate"]
 def __getattr__(name: str) -> Any:
     """Load the wrapper, and the half of the library that it stands on, when it is asked for."""
     if name == "Budgeter":
-        from .budgeter import Budgeter
+        from clear_lib.budgeter import Budgeter
 
         return Budgeter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import reasons
-from .engines import Engine
-from .forecasts import Forecasts
-from .importing import taught_by, warn_of_another_model
-from .policies import POLICIES, Policy, staged
-from .predictor import load
-from .reasoner import CHECKPOINT
-from .serving import EngineStepper, serve
+from clear_lib.allocation.forecasts import Forecasts
+from clear_lib.allocation.policies import POLICIES, Policy, staged
+from clear_lib.engines import Engine
+from clear_lib.predictor import load
+from clear_lib.reasoner import CHECKPOINT
+from clear_lib.serving import reasons
+from clear_lib.serving.batch import EngineStepper, serve
+from clear_lib.study.recordings.importing import taught_by, warn_of_another_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ class Answers(Sequence[Answer]):
     budget : int
         Tokens.
     price : float or None
-        See :class:`clear_lib.serving.Outcome`.
+        See :class:`clear_lib.serving.batch.Outcome`.
     rounds : int
         Steps that it took: 1 unless queries were paused and continued.
     """
@@ -144,10 +144,10 @@ class Budgeter:
         Anything with ``predict(texts) -> Forecasts``, or a folder in which one was saved. None if the policy needs no
         forecast (``uniform``).
     policy : str
-        A name in :data:`clear_lib.policies.POLICIES`, sequential ones included. The oracles know what a wrapper
+        A name in :data:`clear_lib.allocation.policies.POLICIES`, sequential ones included. The oracles know what a wrapper
         cannot know, and are refused.
     accounting : {"caps", "refunds"}, optional
-        Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.serve`. By
+        Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.batch.serve`. By
         default caps, as in the paper, and refunds for a sequential policy, which knows nothing else.
     template : str
         The engine's prompt, with ``{question}`` where the question goes. The forecaster sees the question alone.
@@ -187,7 +187,9 @@ class Budgeter:
         if "{question}" not in template:
             raise ValueError(f"the template must contain {{question}}, got {template!r:.80}")
         if forecaster is None and set(entry.needs) - {"estimates"}:
-            raise ValueError(f"policy {policy!r} needs a forecaster: anything with predict(texts), or the folder of one")
+            raise ValueError(
+                f"policy {policy!r} needs a forecaster: anything with predict(texts), or the folder of one"
+            )
         if isinstance(forecaster, (str, Path)):
             folder, forecaster = forecaster, load(forecaster)
             written_by = model or ("embedded" if engine.model == str(CHECKPOINT) else engine.model)
@@ -219,7 +221,7 @@ class Budgeter:
         Raises
         ------
         ValueError
-            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts; a prompt that
+            As :func:`clear_lib.serving.batch.serve`, before anything is decoded; questions that are no texts; a prompt that
             leaves nothing of the context; forecasts that lack what the policy needs.
         """
         given, questions = questions, list(questions)
@@ -239,8 +241,9 @@ class Budgeter:
         else:
             why = reasons.unfinished(reasons.abandoned(forecasts, outcome.allocation, cap), outcome, cap)
         kinds = np.where(outcome.finished, "stop", np.where(outcome.granted > 0, "length", "abandoned"))
-        rows = zip(questions, stepper.texts, kinds.tolist(), outcome.granted.tolist(), outcome.used.tolist(), why,
-                   strict=True)  # fmt: skip
+        rows = zip(
+            questions, stepper.texts, kinds.tolist(), outcome.granted.tolist(), outcome.used.tolist(), why, strict=True
+        )
         return Answers(
             tuple(map(Answer._make, rows)), self.policy, self.accounting, outcome.budget, outcome.price, outcome.rounds
         )
@@ -252,9 +255,11 @@ class Budgeter:
         forecasts = self.forecaster.predict(questions)
         for need in POLICIES[self.policy].needs:
             if need in ("spread", "solvable") and getattr(forecasts, need) is None:
-                raise ValueError(f"policy {self.policy!r} needs the {need} of the forecasts, and this forecaster gives "
-                                 f"none; one with doubts does: clear_lib.predictor.doubting.Doubting, which "
-                                 f"`python -m clear_lib fit` makes")  # fmt: skip
+                raise ValueError(
+                    f"policy {self.policy!r} needs the {need} of the forecasts, and this forecaster gives "
+                    f"none; one with doubts does: clear_lib.predictor.doubting.Doubting, which "
+                    f"`python -m clear_lib fit` makes"
+                )
         return forecasts
 
 
@@ -273,11 +278,14 @@ def usable(policy: str) -> Policy:
 def _room(engine: Engine, prompts: list[str]) -> int:
     """Tokens that the engine's context leaves to the completion of the longest prompt."""
     if not hasattr(engine, "tokenizer"):
-        raise ValueError(f"the engine {engine.name!r} cannot count the tokens of a prompt: give cap=, the most tokens of "
-                         f"one completion")  # fmt: skip
+        raise ValueError(
+            f"the engine {engine.name!r} cannot count the tokens of a prompt: give cap=, the most tokens of "
+            f"one completion"
+        )
     lengths = [len(engine.tokenizer(prompt).input_ids) for prompt in prompts]
     longest = int(np.argmax(lengths))
     if lengths[longest] >= engine.context:
-        raise ValueError(f"prompt {longest} has {lengths[longest]} tokens and leaves nothing of the context of "
-                         f"{engine.context}")  # fmt: skip
+        raise ValueError(
+            f"prompt {longest} has {lengths[longest]} tokens and leaves nothing of the context of {engine.context}"
+        )
     return engine.context - lengths[longest]

@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +17,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clear_lib import (
-    engines, importing, logs, plan, policies, predictor, profiles, reasons, recording, recordings, replica,
-    shipping, streams,
-)  # fmt: skip
+from clear_lib import engines, predictor
+from clear_lib.allocation import policies
+from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.budgeter import Budgeter, usable
-from clear_lib.forecasts import Forecasts
+from clear_lib.rollouts import logs
+from clear_lib.rollouts import shipped as recordings
+from clear_lib.serving import reasons
+from clear_lib.study.evidence import replica
+from clear_lib.study.recordings import importing, plan, recording, shipping
+from clear_lib.study.setup import profiles, streams
 
 #: One question with its number: of its line in the input, for messages.
 Line = tuple[int, dict[str, Any]]
@@ -59,8 +62,13 @@ def record(arguments: argparse.Namespace) -> None:
     """Record what a profile asks for; what is shipped of it counts as recorded."""
     profile = profiles.load(arguments.profile)
     if shipped := recordings.kinds(profile.name):
-        print(f"{shipping.restore(profile, arguments.artifacts)} rollouts taken over from {recordings.FOLDER}", flush=True)
-    kinds = [(kind, float(share or 1)) for kind, _, share in (each.partition(":") for each in arguments.only or recording.kinds_of(profile))]
+        print(
+            f"{shipping.restore(profile, arguments.artifacts)} rollouts taken over from {recordings.FOLDER}", flush=True
+        )
+    kinds = [
+        (kind, float(share or 1))
+        for kind, _, share in (each.partition(":") for each in arguments.only or recording.kinds_of(profile))
+    ]
     for kind, share in kinds:
         print(f"{kind}, {share:.0%} of {len(recording.requests(profile, kind))}: {recording.KINDS[kind]}", flush=True)
     with shipping.timed(profile, arguments.artifacts):
@@ -130,9 +138,11 @@ def fit(arguments: argparse.Namespace) -> None:
     texts = list(rollouts["question"])
     unseen = predictor.held_out(texts, pupil.options["held_out"], pupil.options["seed"])
     pairs = pd.DataFrame({"length": rollouts["length"], "said": pupil.predict(texts).threshold})[unseen]
-    print(f"{arguments.out}: taught by {len(rollouts):,} rollouts of {', '.join(sorted(set(rollouts['model'])))}; on the "
-          f"{unseen.sum():,} of them that were held out the rank correlation of forecast and length is "
-          f"{pairs.rank().corr().iloc[0, 1]:.2f}")  # fmt: skip
+    print(
+        f"{arguments.out}: taught by {len(rollouts):,} rollouts of {', '.join(sorted(set(rollouts['model'])))}; on the "
+        f"{unseen.sum():,} of them that were held out the rank correlation of forecast and length is "
+        f"{pairs.rank().corr().iloc[0, 1]:.2f}"
+    )
 
 
 def allocate(arguments: argparse.Namespace) -> None:
@@ -144,20 +154,33 @@ def allocate(arguments: argparse.Namespace) -> None:
     forecaster = _forecaster(lines, arguments)
     if arguments.forecaster and arguments.model:
         importing.warn_of_another_model(importing.taught_by(arguments.forecaster), [arguments.model])
-    forecasts = forecaster.predict(_questions(lines) if arguments.forecaster else []) if forecaster else Forecasts(
-        np.zeros(len(lines)))  # fmt: skip
+    forecasts = (
+        forecaster.predict(_questions(lines) if arguments.forecaster else [])
+        if forecaster
+        else Forecasts(np.zeros(len(lines)))
+    )
     allocation = policies.allocate(
-        forecasts, arguments.budget, policy.name, cap=arguments.cap, estimates=_column(lines, "estimate"),
+        forecasts,
+        arguments.budget,
+        policy.name,
+        cap=arguments.cap,
+        estimates=_column(lines, "estimate"),
         **_settings(arguments.set),
-    )  # fmt: skip
+    )
     why = reasons.abandoned(forecasts, allocation, arguments.cap)
-    _write(arguments.out, (
-        line | {"tokens": tokens, "active": tokens > 0, "reason": reason}
-        for (_, line), tokens, reason in zip(lines, allocation.tokens.tolist(), why, strict=True)
-    ))  # fmt: skip
+    _write(
+        arguments.out,
+        (
+            line | {"tokens": tokens, "active": tokens > 0, "reason": reason}
+            for (_, line), tokens, reason in zip(lines, allocation.tokens.tolist(), why, strict=True)
+        ),
+    )
     price = "" if allocation.price is None else f", price {allocation.price:.3g} per token"
-    print(f"{policy.label}: {allocation.active.sum():,} of {len(lines):,} questions are granted "
-          f"{allocation.tokens.sum():,} of {allocation.budget:,} tokens{price}", file=sys.stderr)  # fmt: skip
+    print(
+        f"{policy.label}: {allocation.active.sum():,} of {len(lines):,} questions are granted "
+        f"{allocation.tokens.sum():,} of {allocation.budget:,} tokens{price}",
+        file=sys.stderr,
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -167,24 +190,39 @@ def run(arguments: argparse.Namespace) -> None:
     usable(arguments.policy)
     forecaster = arguments.forecaster or _forecaster(lines, arguments)
     profile = _profile(arguments)
-    template = arguments.template or (profile.prompt("{question}") if arguments.profile or profile.model == "embedded"
-                                      else "{question}")  # fmt: skip
+    template = arguments.template or (
+        profile.prompt("{question}") if arguments.profile or profile.model == "embedded" else "{question}"
+    )
     if "{question}" not in template and Path(template).is_file():
         template = Path(template).read_text(encoding="utf-8")
     budgeter = Budgeter(
-        engines.start(profile), forecaster, arguments.policy, accounting=arguments.accounting, template=template,
-        cap=arguments.cap or (profile.cap if arguments.profile else None), model=profile.model, **_settings(arguments.set),
-    )  # fmt: skip
+        engines.start(profile),
+        forecaster,
+        arguments.policy,
+        accounting=arguments.accounting,
+        template=template,
+        cap=arguments.cap or (profile.cap if arguments.profile else None),
+        model=profile.model,
+        **_settings(arguments.set),
+    )
     answers = budgeter.run(questions, arguments.budget, estimates=_column(lines, "estimate"), progress="answers")
     begun = [answer.finish_reason != "abandoned" for answer in answers]
-    _write(arguments.out, (
-        line | {
-            "tokens": answer.granted, "active": served, "reason": answer.reason,
-            "completion": answer.text if served else None, "n_tokens": answer.used if served else None,
-            "finished": answer.finish_reason == "stop", "model": profile.model,
-        }
-        for (_, line), answer, served in zip(lines, answers, begun, strict=True)
-    ))  # fmt: skip
+    _write(
+        arguments.out,
+        (
+            line
+            | {
+                "tokens": answer.granted,
+                "active": served,
+                "reason": answer.reason,
+                "completion": answer.text if served else None,
+                "n_tokens": answer.used if served else None,
+                "finished": answer.finish_reason == "stop",
+                "model": profile.model,
+            }
+            for (_, line), answer, served in zip(lines, answers, begun, strict=True)
+        ),
+    )
     print(answers, file=sys.stderr)
 
 
@@ -233,12 +271,16 @@ def _forecaster(lines: Sequence[Line], arguments: argparse.Namespace) -> Any:
     """The forecaster of a folder, or one that says what the lines say; None if the policy needs none."""
     if arguments.forecaster:
         return predictor.load(arguments.forecaster)
-    known = {name: _column(lines, name, high) for name, high in
-             {"threshold": np.inf, "spread": np.inf, "solvable": 1.0}.items()}  # fmt: skip
+    known = {
+        name: _column(lines, name, high)
+        for name, high in {"threshold": np.inf, "spread": np.inf, "solvable": 1.0}.items()
+    }
     if known["threshold"] is None:
         if set(policies.POLICIES[arguments.policy].needs) - {"estimates"}:
-            raise ValueError(f"policy {arguments.policy!r} needs to know what the questions cost: give the lines a "
-                             f"'threshold', or name the folder of a --forecaster")  # fmt: skip
+            raise ValueError(
+                f"policy {arguments.policy!r} needs to know what the questions cost: give the lines a "
+                f"'threshold', or name the folder of a --forecaster"
+            )
         return None
     forecasts = Forecasts(**known)
     return SimpleNamespace(predict=lambda texts: forecasts)
@@ -326,63 +368,117 @@ def _files(paths: Sequence[str]) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m clear_lib", description="Token budgets for batches of LLM queries.")
+    parser = argparse.ArgumentParser(
+        prog="python -m clear_lib", description="Token budgets for batches of LLM queries."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     reading = argparse.ArgumentParser(add_help=False)
     reading.add_argument("files", nargs="+", metavar="FILE", help=".jsonl, LightEval's .parquet, or a folder of them")
     reading.add_argument("--layout", choices=logs.LAYOUTS, help="how they are written (default: by their first line)")
-    reading.add_argument("--columns", nargs="+", default=[], metavar="NAME=PLACE",
-                         help=f"where things stand, such as gold=doc.answer; names: {', '.join(logs.COLUMNS)}")  # fmt: skip
+    reading.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="NAME=PLACE",
+        help=f"where things stand, such as gold=doc.answer; names: {', '.join(logs.COLUMNS)}",
+    )
     reading.add_argument("--filter", help="of lm-evaluation-harness: whose verdicts to take (default: the first)")
     reading.add_argument("--model", help="who wrote them, where the files do not say")
     reading.add_argument("--tokenizer", help="counts tokens where none are recorded: a model, a folder, or `embedded`")
-    reading.add_argument("--cap", type=int, help="most new tokens that the model was allowed, where the files do not say")
-    reading.add_argument("--malformed", type=float, default=logs.MALFORMED, metavar="SHARE",
-                         help="of the lines that may be unreadable (default: %(default)s)")  # fmt: skip
+    reading.add_argument(
+        "--cap", type=int, help="most new tokens that the model was allowed, where the files do not say"
+    )
+    reading.add_argument(
+        "--malformed",
+        type=float,
+        default=logs.MALFORMED,
+        metavar="SHARE",
+        help="of the lines that may be unreadable (default: %(default)s)",
+    )
 
     budgeting = argparse.ArgumentParser(add_help=False)
-    budgeting.add_argument("questions", nargs="?", default="-", metavar="FILE",
-                           help="JSON lines (default: -, the standard input)")  # fmt: skip
-    budgeting.add_argument("--budget", type=int, required=True, metavar="TOKENS", help="completion tokens for the batch")
-    budgeting.add_argument("--policy", default="clear", help=f"one of {', '.join(policies.POLICIES)} (default: clear); the "
-                           f"oracles need what only hindsight knows")  # fmt: skip
-    budgeting.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the policy: epsilon=64")
+    budgeting.add_argument(
+        "questions", nargs="?", default="-", metavar="FILE", help="JSON lines (default: -, the standard input)"
+    )
+    budgeting.add_argument(
+        "--budget", type=int, required=True, metavar="TOKENS", help="completion tokens for the batch"
+    )
+    budgeting.add_argument(
+        "--policy",
+        default="clear",
+        help=f"one of {', '.join(policies.POLICIES)} (default: clear); the oracles need what only hindsight knows",
+    )
+    budgeting.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the policy: epsilon=64"
+    )
     budgeting.add_argument("--forecaster", metavar="FOLDER", help="a forecaster that `fit` saved")
     budgeting.add_argument("--cap", type=int, metavar="TOKENS", help="most tokens of one completion")
     budgeting.add_argument("--out", default="-", metavar="FILE", help="where to (default: -, the standard output)")
 
     def add(name: str, function: Any, summary: str, *parents: argparse.ArgumentParser, epilog: str | None = None):
-        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".", parents=parents,
-                                      epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary.capitalize() + ".",
+            parents=parents,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.set_defaults(run=function)
         return command
 
     add("allocate", allocate, "split a token budget over questions", budgeting, epilog=ALLOCATE).add_argument(
-        "--model", help="whose completions the budget is for: warns if the forecaster learned from another")
+        "--model", help="whose completions the budget is for: warns if the forecaster learned from another"
+    )
     command = add("run", run, "answer questions within a token budget", budgeting, epilog=RUN)
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help="a model, a folder, or `embedded`, the small one of this project")
     which.add_argument("--profile", help=f"model, engine, prompt and cap of a profile: {', '.join(profiles.names())}")
-    command.add_argument("--engine", choices=[name for name in profiles.ENGINES if name != "none"],
-                         help="what decodes (default: that of the profile, or transformers)")  # fmt: skip
-    command.add_argument("--engine-option", nargs="+", default=[], metavar="NAME=VALUE",
-                         help="dtype, batch_size, revision, and what the engine knows (clear_lib.engines)")  # fmt: skip
-    command.add_argument("--template", metavar="TEXT|FILE",
-                         help="the prompt, with {question} in it (default: the profile's, or the question alone)")  # fmt: skip
-    command.add_argument("--accounting", choices=("caps", "refunds"),
-                         help="whether tokens granted or used are within the budget (default: caps; refunds if the policy "
-                              "decides as it runs)")  # fmt: skip
+    command.add_argument(
+        "--engine",
+        choices=[name for name in profiles.ENGINES if name != "none"],
+        help="what decodes (default: that of the profile, or transformers)",
+    )
+    command.add_argument(
+        "--engine-option",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="dtype, batch_size, revision, and what the engine knows (clear_lib.engines)",
+    )
+    command.add_argument(
+        "--template",
+        metavar="TEXT|FILE",
+        help="the prompt, with {question} in it (default: the profile's, or the question alone)",
+    )
+    command.add_argument(
+        "--accounting",
+        choices=("caps", "refunds"),
+        help="whether tokens granted or used are within the budget (default: caps; refunds if the policy "
+        "decides as it runs)",
+    )
     command = add("fit", fit, "fit a forecaster to rollouts and save it", reading, epilog=FIT)
     command.add_argument("--out", required=True, metavar="FOLDER", help="where to save it")
-    command.add_argument("--kind", choices=profiles.FORECASTERS, default="ridge",
-                         help="a regression on words, or another of clear_lib.predictor (default: %(default)s)")  # fmt: skip
+    command.add_argument(
+        "--kind",
+        choices=profiles.FORECASTERS,
+        default="ridge",
+        help="a regression on words, or another of clear_lib.predictor (default: %(default)s)",
+    )
 
     command = add("record", record, "record the rollouts of a profile; goes on where it was stopped")
     command.add_argument("--profile", default="tiny", help="name of a profile (default: tiny)")
-    command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
-    command.add_argument("--only", nargs="+", metavar="KIND[:SHARE]", help="which rollouts, in this order, and which share of "
-                         f"them, from the beginning of their random order; kinds: {', '.join(recording.KINDS)}")  # fmt: skip
+    command.add_argument(
+        "--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)"
+    )
+    command.add_argument(
+        "--only",
+        nargs="+",
+        metavar="KIND[:SHARE]",
+        help="which rollouts, in this order, and which share of "
+        f"them, from the beginning of their random order; kinds: {', '.join(recording.KINDS)}",
+    )
     weights = {"metavar": "PATH", "help": "the profile's file of weights, or its folder (default: from the hub)"}
     command.add_argument("--weights", **weights)
     command = add("pack", pack, "ship what is recorded of a profile, without the questions")
@@ -390,7 +486,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--artifacts", required=True, help="folder in which it was recorded")
     command = add("unpack", unpack, "make the profile of shipped recordings that the chapters run on")
     command.add_argument("--profile", required=True, help="name of a profile")
-    command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
+    command.add_argument(
+        "--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)"
+    )
     command = add("verify", verify, "decode recorded questions again, in other batches, and compare")
     command.add_argument("--profile", required=True, help="name of a profile")
     command.add_argument("--weights", **weights)
@@ -401,22 +499,34 @@ def _parser() -> argparse.ArgumentParser:
     command = add("plan", plan_, "say what recording a profile will cost, before it runs")
     command.add_argument("--profile", default="tiny", help="name of a profile (default: tiny)")
     command.add_argument("--card", help=f"one of {', '.join(plan.CARDS)} (default: A100 for vLLM, else CPU)")
-    command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
+    command.add_argument(
+        "--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)"
+    )
     command = add("replicate", replicate, "make a profile that simulates a study of the paper from its tables")
     command.add_argument("name", choices=replica.SOURCES)
-    command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
+    command.add_argument(
+        "--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)"
+    )
 
     command = add("import", import_, "make a profile of rollouts that other programs recorded", reading)
     command.add_argument("--tier", nargs="+", default=[], metavar="SET=TIER", help="tiers of the question sets")
-    command.add_argument("--predictor", nargs="+", metavar="FILE",
-                         help="rollouts that the predictor learns from (default: cross-fitted)")  # fmt: skip
+    command.add_argument(
+        "--predictor", nargs="+", metavar="FILE", help="rollouts that the predictor learns from (default: cross-fitted)"
+    )
     command.add_argument("--predictor-model", metavar="MODEL", help="who wrote those (default: --model)")
     command.add_argument("--folds", type=int, default=5, help="parts of the cross-fit (default: %(default)s)")
-    command.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE",
-                         help="of the questions to set aside for the predictor (default: none, it is cross-fitted)")  # fmt: skip
+    command.add_argument(
+        "--hold-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the questions to set aside for the predictor (default: none, it is cross-fitted)",
+    )
     command.add_argument("--stream-size", type=int, metavar="N", help="queries of a stream (default: what they allow)")
     command.add_argument("--parameters", type=int, help="weights of the model (default: by its name)")
-    command.add_argument("--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)")
+    command.add_argument(
+        "--artifacts", default="artifacts", help="folder of recordings and results (default: artifacts)"
+    )
     return parser
 
 

@@ -99,24 +99,29 @@ def refusal(error: BaseException, model: str, revision: str | None) -> str | Non
 
     match error:
         case hub.GatedRepoError():
-            return (f"the model {model!r} is gated: accept its terms on its page of the hub, and give a token of "
-                    f"yours in the environment variable HF_TOKEN")
+            return (
+                f"the model {model!r} is gated: accept its terms on its page of the hub, and give a token of "
+                f"yours in the environment variable HF_TOKEN"
+            )
         case hub.RevisionNotFoundError():
             return f"the model {model!r} has no revision {revision!r}"
         case hub.RepositoryNotFoundError() | hub.HFValidationError():
             return f"there is no model {model!r}, neither as a folder nor on the hub (or it is private)"
         case hub.LocalEntryNotFoundError() | hub.OfflineModeIsEnabled():
-            return (f"the model {model!r} is not on this machine and the hub cannot be reached: no network, or "
-                    f"HF_HUB_OFFLINE is set. Give a path instead: the folder of a checkpoint or, where the profile "
-                    f"names a file of weights, that file with --weights")
+            return (
+                f"the model {model!r} is not on this machine and the hub cannot be reached: no network, or "
+                f"HF_HUB_OFFLINE is set. Give a path instead: the folder of a checkpoint or, where the profile "
+                f"names a file of weights, that file with --weights"
+            )
     return None
 
 
 def _check_packages() -> None:
     """``WeightsError`` if what transformers reads GGUF files with is not installed."""
     if missing := [package for package in ("gguf", "accelerate") if find_spec(package) is None]:
-        raise WeightsError(f"a model from a GGUF file needs the package {' and '.join(missing)}: "
-                           f"pip install 'clear-lib[gguf]'")
+        raise WeightsError(
+            f"a model from a GGUF file needs the package {' and '.join(missing)}: pip install 'clear-lib[gguf]'"
+        )
 
 
 def _file(weights: Weights, path: str | Path | None) -> Path:
@@ -133,12 +138,16 @@ def _file(weights: Weights, path: str | Path | None) -> Path:
     try:
         return Path(hf_hub_download(weights.repository, weights.file, revision=weights.revision))
     except RemoteEntryNotFoundError as error:
-        raise WeightsError(f"the model {weights.repository!r} has no file {weights.file!r} at revision "
-                           f"{weights.revision!r}") from error
+        raise WeightsError(
+            f"the model {weights.repository!r} has no file {weights.file!r} at revision {weights.revision!r}"
+        ) from error
     except Exception as error:  # of the network, the hub or the disk
         said = refusal(error, weights.repository, weights.revision)
-        raise WeightsError(said or f"{weights.file} of {weights.repository} could not be fetched from the hub: "
-                                   f"{_line(error)}; fetch it yourself and give its path with --weights") from error
+        raise WeightsError(
+            said
+            or f"{weights.file} of {weights.repository} could not be fetched from the hub: "
+            f"{_line(error)}; fetch it yourself and give its path with --weights"
+        ) from error
 
 
 def _check(file: Path, weights: Weights) -> None:
@@ -147,9 +156,11 @@ def _check(file: Path, weights: Weights) -> None:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
         size = opened.tell()
     if found != weights.sha256:
-        raise WeightsError(f"{file} is not {weights.file} of {weights.repository} at {weights.revision}, or not all of "
-                           f"it: {size:,} bytes with the SHA-256 {found}, expected {weights.sha256}; delete it and "
-                           f"fetch it again")
+        raise WeightsError(
+            f"{file} is not {weights.file} of {weights.repository} at {weights.revision}, or not all of "
+            f"it: {size:,} bytes with the SHA-256 {found}, expected {weights.sha256}; delete it and "
+            f"fetch it again"
+        )
 
 
 def _convert(file: Path, folder: Path) -> None:
@@ -166,13 +177,18 @@ def _convert(file: Path, folder: Path) -> None:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(alone, **named)
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
-                alone, dtype=torch.bfloat16, output_loading_info=True, **named)
+                alone, dtype=torch.bfloat16, output_loading_info=True, **named
+            )
         except Exception as error:  # whatever the reader trips over
-            raise WeightsError(f"{file} cannot be read by transformers {transformers.__version__}, which must know its "
-                               f"architecture: {_line(error).replace(str(link), file.name)}") from error
+            raise WeightsError(
+                f"{file} cannot be read by transformers {transformers.__version__}, which must know its "
+                f"architecture: {_line(error).replace(str(link), file.name)}"
+            ) from error
         if missing := sorted(report["missing_keys"]):  # transformers would make them up
-            raise WeightsError(f"{file} is not a whole model: {missing[0]!r} is missing"
-                               + (f", and {len(missing) - 1} other tensors" if missing[1:] else ""))
+            raise WeightsError(
+                f"{file} is not a whole model: {missing[0]!r} is missing"
+                + (f", and {len(missing) - 1} other tensors" if missing[1:] else "")
+            )
         # The weights are ordinary numbers from here on, whatever the file packed them into.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
@@ -202,8 +218,10 @@ def _kept_in(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WeightsError(f"the model cannot be kept in {root}: {error.strerror or error}; name a folder with room for "
-                           f"it in the environment variable CLEAR_CACHE") from error
+        raise WeightsError(
+            f"the model cannot be kept in {root}: {error.strerror or error}; name a folder with room for "
+            f"it in the environment variable CLEAR_CACHE"
+        ) from error
 
 
 @contextmanager

@@ -1,5 +1,4 @@
 import os
-
 from importlib.util import find_spec
 
 import pytest
@@ -22,8 +21,10 @@ def taught(tmp_path_factory):
     import numpy as np
     import pandas as pd
 
-    from clear_lib import Budgeter, engines, importing, profiles, streams
+    from clear_lib import Budgeter, engines
     from clear_lib.reasoner import PROMPT, tasks
+    from clear_lib.study.recordings import importing
+    from clear_lib.study.setup import profiles, streams
 
     lessons = pd.concat([tasks.questions("predictor", tier, 10) for tier in tasks.TIERS], ignore_index=True)
     wrapper = Budgeter(engines.start(profiles.load("tiny")), None, "uniform", template=PROMPT, cap=200)

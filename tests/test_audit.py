@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clear_lib import audit, paper
-from clear_lib.policies import allocate
+from clear_lib.allocation.policies import allocate
+from clear_lib.study.evidence import audit
+from clear_lib.study.setup import paper
 
 
 def printed(*tables):

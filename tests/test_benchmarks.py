@@ -14,13 +14,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clear_lib import benchmarks, paper
-from clear_lib.benchmarks import SETS, UNREADABLE, check_golds, load, study
-from clear_lib.questions import COLUMNS, same_text
+from clear_lib.study.setup import benchmarks, paper
+from clear_lib.study.setup.benchmarks import SETS, UNREADABLE, check_golds, load, study
+from clear_lib.study.setup.questions import COLUMNS, same_text
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = Path(os.environ.get("CLEAR_BENCHMARKS") or ROOT.parent / "shared/data/benchmarks")
-real = pytest.mark.skipif(not REAL.is_dir(), reason="the real sets are not at hand; name their folder in CLEAR_BENCHMARKS")
+real = pytest.mark.skipif(
+    not REAL.is_dir(), reason="the real sets are not at hand; name their folder in CLEAR_BENCHMARKS"
+)
 
 
 def write(path, *rows):
@@ -32,7 +34,8 @@ def write(path, *rows):
 def small(monkeypatch):
     """Makes a set as small as the test needs."""
     return lambda name, repeated=0, **rows: monkeypatch.setitem(
-        SETS, name, SETS[name]._replace(rows=rows, repeated=dict.fromkeys(rows, repeated)))
+        SETS, name, SETS[name]._replace(rows=rows, repeated=dict.fromkeys(rows, repeated))
+    )
 
 
 # ---- the table of sets ----------------------------------------------------------------------------------------
@@ -67,27 +70,46 @@ def test_revisions_are_commits_and_the_unpinned_set_is_known():
 # ---- layouts --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "file", "row", "question", "gold"), [
-    ("GSM8K", "gsm8k_test.jsonl", {"question": "1+1?", "answer": "It is <<1+1=2>>2.\n#### 2,000"}, "1+1?", "2,000"),
-    ("GSM8K", "gsm8k/test.jsonl", {"question": "1+1?", "cot": "It is 2.", "answer": "2"}, "1+1?", "2"),
-    ("MATH", "math_test.jsonl", {"problem": "Half?", "solution": "So $\\boxed{\\frac12}$."}, "Half?", "\\frac12"),
-    ("MATH", "math/test.jsonl", {"problem": "Two?", "solution": "It is $\\boxed 2$."}, "Two?", "2"),
-    ("MATH 500", "math500_test.jsonl", {"problem": "a?", "solution": "\\boxed{1}", "answer": "x=1"}, "a?", "x=1"),
-    ("AMC-23", "amc23/test.jsonl", {"id": 0, "problem": "b?", "question": "b?", "answer": 27.0}, "b?", "27"),
-    ("AMC-23", "amc23_test.jsonl", {"question": "b?", "answer": "\\boxed{27}"}, "b?", "27"),
-    ("AIME 2024", "aime_2024.jsonl", {"problem": "c?", "solution": "", "answer": 33}, "c?", "33"),
-    ("OlympiadBench", "olympiadbench/test.jsonl",
-     {"question": "d?", "final_answer": ["$1$,$2$"], "solution": ["\\boxed{9}"], "answer_type": "Numerical"}, "d?", "$1$,$2$"),
-    ("OlympiadBench", "olympiadbench_test.jsonl", {"question": "d?", "final_answer": ["3 ", "4"]}, "d?", "3, 4"),
-    ("Minerva", "minerva_math_test.jsonl", {"problem": "e?", "solution": "\\boxed{1e-3} \\mathrm{~m}"}, "e?", "1e-3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "file", "row", "question", "gold"),
+    [
+        ("GSM8K", "gsm8k_test.jsonl", {"question": "1+1?", "answer": "It is <<1+1=2>>2.\n#### 2,000"}, "1+1?", "2,000"),
+        ("GSM8K", "gsm8k/test.jsonl", {"question": "1+1?", "cot": "It is 2.", "answer": "2"}, "1+1?", "2"),
+        ("MATH", "math_test.jsonl", {"problem": "Half?", "solution": "So $\\boxed{\\frac12}$."}, "Half?", "\\frac12"),
+        ("MATH", "math/test.jsonl", {"problem": "Two?", "solution": "It is $\\boxed 2$."}, "Two?", "2"),
+        ("MATH 500", "math500_test.jsonl", {"problem": "a?", "solution": "\\boxed{1}", "answer": "x=1"}, "a?", "x=1"),
+        ("AMC-23", "amc23/test.jsonl", {"id": 0, "problem": "b?", "question": "b?", "answer": 27.0}, "b?", "27"),
+        ("AMC-23", "amc23_test.jsonl", {"question": "b?", "answer": "\\boxed{27}"}, "b?", "27"),
+        ("AIME 2024", "aime_2024.jsonl", {"problem": "c?", "solution": "", "answer": 33}, "c?", "33"),
+        (
+            "OlympiadBench",
+            "olympiadbench/test.jsonl",
+            {"question": "d?", "final_answer": ["$1$,$2$"], "solution": ["\\boxed{9}"], "answer_type": "Numerical"},
+            "d?",
+            "$1$,$2$",
+        ),
+        ("OlympiadBench", "olympiadbench_test.jsonl", {"question": "d?", "final_answer": ["3 ", "4"]}, "d?", "3, 4"),
+        (
+            "Minerva",
+            "minerva_math_test.jsonl",
+            {"problem": "e?", "solution": "\\boxed{1e-3} \\mathrm{~m}"},
+            "e?",
+            "1e-3",
+        ),
+    ],
+)
 def test_layouts_of_public_repositories_are_read(tmp_path, small, name, file, row, question, gold):
     small(name, test=1)
     write(tmp_path / file, row)
     table = load(name, "test", tmp_path)
     assert list(table) == list(COLUMNS) and table.attrs["source"] == str(tmp_path / file)
     assert table.iloc[0][["dataset", "tier", "split", "question", "gold"]].tolist() == [
-        name, SETS[name].tier, "test", question, gold]
+        name,
+        SETS[name].tier,
+        "test",
+        question,
+        gold,
+    ]
 
 
 def test_a_set_in_pieces_is_put_together(tmp_path, small):
@@ -108,7 +130,9 @@ def test_the_identity_of_a_question_is_its_text(tmp_path, small):
 
 
 def test_questions_that_stand_twice_are_kept_if_they_are_known_to(tmp_path, small):
-    rows = [{"problem": text, "answer": "1"} for text in ("Let $x=1$.  What is $x$?", "Let $x = 1$. What is $x$?", "y?")]
+    rows = [
+        {"problem": text, "answer": "1"} for text in ("Let $x=1$.  What is $x$?", "Let $x = 1$. What is $x$?", "y?")
+    ]
     write(tmp_path / "math_train.jsonl", *rows)
     small("MATH", repeated=1, train=3)
     table = load("MATH", "train", tmp_path)
@@ -121,12 +145,15 @@ def test_questions_that_stand_twice_are_kept_if_they_are_known_to(tmp_path, smal
         load("MATH", "train", tmp_path)
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    ([{"question": "a?", "answer": "1"}], "AMC-23, test: expected 2 questions, found 1 in .*amc23.jsonl"),
-    ([{"question": "a?", "answer": "1"}, {"question": "b?", "answer": ""}], "row 2 has no answer: 'b[?]'"),
-    ([{"question": "a?", "answer": "1"}, {"text": "b?"}], "row 2 has no text in `problem` or `question`, got None"),
-    ([{"question": "a?", "answer": "1"}, ["b?"]], "amc23.jsonl, line 2: no JSON object"),
-])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"question": "a?", "answer": "1"}], "AMC-23, test: expected 2 questions, found 1 in .*amc23.jsonl"),
+        ([{"question": "a?", "answer": "1"}, {"question": "b?", "answer": ""}], "row 2 has no answer: 'b[?]'"),
+        ([{"question": "a?", "answer": "1"}, {"text": "b?"}], "row 2 has no text in `problem` or `question`, got None"),
+        ([{"question": "a?", "answer": "1"}, ["b?"]], "amc23.jsonl, line 2: no JSON object"),
+    ],
+)
 def test_a_file_that_is_not_the_set_is_named(tmp_path, small, rows, message):
     small("AMC-23", test=2)
     write(tmp_path / "amc23.jsonl", *rows)
@@ -141,7 +168,9 @@ def test_what_is_unknown_is_named(tmp_path):
         load("MATH 500", "train")
     with pytest.raises(ValueError, match="unknown split 'dirty'; known: clean, paper"):
         study("dirty")
-    with pytest.raises(ValueError, match="AIME 2025, test: not in .*; looked for aime25_test.jsonl, .*aime25_I.jsonl and"):
+    with pytest.raises(
+        ValueError, match="AIME 2025, test: not in .*; looked for aime25_test.jsonl, .*aime25_I.jsonl and"
+    ):
         load("AIME 2025", folder=tmp_path)
 
 
@@ -154,24 +183,38 @@ def test_a_repository_is_read_with_its_configurations_and_split(tmp_path, small,
     files = {"algebra": ("Sum?", "1"), "geometry": ("Area?", "2")}
     for config, (text, answer) in files.items():
         write(tmp_path / f"hub/{config}.jsonl", {"problem": text, "solution": f"\\boxed{{{answer}}}"})
-    (tmp_path / "hub/README.md").write_text("---\nconfigs:\n" + "".join(
-        f"- config_name: {config}\n  data_files:\n  - split: train\n    path: {config}.jsonl\n" for config in files) + "---\n")
+    (tmp_path / "hub/README.md").write_text(
+        "---\nconfigs:\n"
+        + "".join(
+            f"- config_name: {config}\n  data_files:\n  - split: train\n    path: {config}.jsonl\n" for config in files
+        )
+        + "---\n"
+    )
     small("MATH", test=2)
-    monkeypatch.setitem(SETS, "MATH", SETS["MATH"]._replace(
-        repository=str(tmp_path / "hub"), configs=tuple(files), hub_split="train"))
+    monkeypatch.setitem(
+        SETS, "MATH", SETS["MATH"]._replace(repository=str(tmp_path / "hub"), configs=tuple(files), hub_split="train")
+    )
     table = load("MATH")
     assert table[["question", "gold"]].to_numpy().tolist() == [["Sum?", "1"], ["Area?", "2"]]
     assert table.attrs["source"] == f"{tmp_path / 'hub'}@{SETS['MATH'].revision}"
 
 
-@pytest.mark.parametrize(("name", "revision", "file"), [
-    ("GSM8K", SETS["GSM8K"].revision, "gsm8k_test.jsonl"), ("OlympiadBench", "newest", "olympiadbench_test.jsonl")])
+@pytest.mark.parametrize(
+    ("name", "revision", "file"),
+    [("GSM8K", SETS["GSM8K"].revision, "gsm8k_test.jsonl"), ("OlympiadBench", "newest", "olympiadbench_test.jsonl")],
+)
 def test_without_a_network_the_message_names_the_folder(tmp_path, name, revision, file):
-    run = subprocess.run([sys.executable, "-c", f"from clear_lib.benchmarks import load; load({name!r})"], cwd=ROOT,
-                         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", f"from clear_lib.study.setup.benchmarks import load; load({name!r})"],
+        cwd=ROOT,
+        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     last = run.stderr.strip().splitlines()[-2:]
-    assert last[0].startswith(f"ValueError: {name} cannot be loaded from the hub (dataset {SETS[name].repository}, "
-                              f"revision {revision}): ")
+    assert last[0].startswith(
+        f"ValueError: {name} cannot be loaded from the hub (dataset {SETS[name].repository}, revision {revision}): "
+    )
     assert last[1] == f"Without a network, name a folder that holds {file}"
 
 
@@ -184,22 +227,39 @@ def folder(tmp_path, small):
     for name, known in SETS.items():
         small(name, **dict.fromkeys(known.rows, 2))
         for part in known.rows:
-            write(tmp_path / f"{known.stems[0]}_{part}.jsonl",
-                  *({"problem": f"{name}, {part}, {letter}?", "answer": letter} for letter in "ab"))
-    write(tmp_path / "math500_test.jsonl", *({"problem": f"MATH, test, {letter}?", "answer": letter} for letter in "ab"))
-    write(tmp_path / "olympiadbench_test.jsonl", {"question": "$math$, train, a ?", "answer": "a"},
-          {"question": "c?", "answer": "c"})
+            write(
+                tmp_path / f"{known.stems[0]}_{part}.jsonl",
+                *({"problem": f"{name}, {part}, {letter}?", "answer": letter} for letter in "ab"),
+            )
+    write(
+        tmp_path / "math500_test.jsonl", *({"problem": f"MATH, test, {letter}?", "answer": letter} for letter in "ab")
+    )
+    write(
+        tmp_path / "olympiadbench_test.jsonl",
+        {"question": "$math$, train, a ?", "answer": "a"},
+        {"question": "c?", "answer": "c"},
+    )
     return tmp_path
 
 
 def test_the_clean_split_shares_no_question_and_says_what_it_held_out(folder):
     tables = study(folder=folder)
-    assert list(tables["evaluation"].dataset.unique()) == list(benchmarks.EVALUATION) and len(tables["evaluation"]) == 12
+    assert (
+        list(tables["evaluation"].dataset.unique()) == list(benchmarks.EVALUATION) and len(tables["evaluation"]) == 12
+    )
     predictor = tables["predictor"]
     assert predictor[["dataset", "question"]].to_numpy().tolist() == [
-        ["GSM8K", "GSM8K, train, a?"], ["GSM8K", "GSM8K, train, b?"], ["MATH", "MATH, train, b?"]]
-    assert predictor.attrs["held_out"] == (load("MATH", "train", folder).question_id[0],) and not predictor.attrs["shared"]
-    assert predictor.attrs["sources"] == {"GSM8K, train": f"{folder}/gsm8k_train.jsonl", "MATH, train": f"{folder}/math_train.jsonl"}
+        ["GSM8K", "GSM8K, train, a?"],
+        ["GSM8K", "GSM8K, train, b?"],
+        ["MATH", "MATH, train, b?"],
+    ]
+    assert (
+        predictor.attrs["held_out"] == (load("MATH", "train", folder).question_id[0],) and not predictor.attrs["shared"]
+    )
+    assert predictor.attrs["sources"] == {
+        "GSM8K, train": f"{folder}/gsm8k_train.jsonl",
+        "MATH, train": f"{folder}/math_train.jsonl",
+    }
     assert [set(tables[split].split) for split in tables] == [{"evaluation"}, {"predictor"}]
 
 
@@ -224,8 +284,10 @@ def test_golds_are_checked_without_comparing_texts():
 
 
 @real
-@pytest.mark.parametrize(("split", "sizes", "held_out", "shared"), [
-    ("clean", {"GSM8K": 7473, "MATH": 7497}, 3, 0), ("paper", {"GSM8K": 1319, "MATH": 12500}, 0, 504)])
+@pytest.mark.parametrize(
+    ("split", "sizes", "held_out", "shared"),
+    [("clean", {"GSM8K": 7473, "MATH": 7497}, 3, 0), ("paper", {"GSM8K": 1319, "MATH": 12500}, 0, 504)],
+)
 def test_the_real_sets_make_both_splits(split, sizes, held_out, shared):
     tables = study(split, REAL)
     predictor = tables["predictor"]
@@ -256,4 +318,8 @@ def _value(text):
     r"""What a fraction, an amount or a list comes to: two texts may be equal, such as ``\frac54`` and ``1.25``."""
     plain = re.sub(r"^[a-z]=|\^?circ|text.*$", "", re.sub(r"[\s${}\\]", "", text))
     fraction = re.fullmatch(r"(-?)[dt]?frac(\d)(\d)", plain)
-    return f"{int(fraction[1] + fraction[2]) / int(fraction[3]):g}" if fraction else ",".join(sorted(set(plain.split(","))))
+    return (
+        f"{int(fraction[1] + fraction[2]) / int(fraction[3]):g}"
+        if fraction
+        else ",".join(sorted(set(plain.split(","))))
+    )

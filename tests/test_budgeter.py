@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import Budgeter, Forecasts, allocate, importing, policies, predictor
+from clear_lib import Budgeter, Forecasts, allocate, predictor
+from clear_lib.allocation import policies
 from clear_lib.engines.transformers import TransformersEngine
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
+from clear_lib.study.recordings import importing
 
 WORKING = [name for name, policy in policies.POLICIES.items() if not set(policy.needs) & {"lengths", "correct"}]
 N, CAP = 12, 150
@@ -68,7 +70,9 @@ def test_every_policy_answers_within_the_budget(engine, questions, whole, policy
 @pytest.mark.parametrize("policy", ["clear", "clear-sequential"])
 def test_paused_and_continued_is_the_same_text(engine, questions, whole, policy):
     budget = int(0.7 * sum(completion.length for completion in whole))
-    answers = Budgeter(engine, ByTheLetter(), policy, accounting="refunds", template=PROMPT, cap=CAP).run(questions, budget)
+    answers = Budgeter(engine, ByTheLetter(), policy, accounting="refunds", template=PROMPT, cap=CAP).run(
+        questions, budget
+    )
     assert answers.rounds > 1 and 0.8 * budget < answers.used.sum() <= budget
     assert all(completion.text.startswith(answer.text) for answer, completion in zip(answers, whole, strict=True))
     assert {answer.reason for answer in answers if answer.finish_reason == "stop"} == {None}
@@ -114,7 +118,9 @@ def test_the_result_is_a_sequence_a_table_and_a_summary(engine, questions):
 
 @pytest.mark.parametrize("policy, needs", [("oracle", "lengths and correct"), ("oracle-paper", "lengths")])
 def test_hindsight_is_refused(engine, policy, needs):
-    with pytest.raises(ValueError, match=f"nobody knows the {needs} of queries.*'{policy}'; these work: {', '.join(WORKING)}$"):
+    with pytest.raises(
+        ValueError, match=f"nobody knows the {needs} of queries.*'{policy}'; these work: {', '.join(WORKING)}$"
+    ):
         Budgeter(engine, ByTheLetter(), policy)
 
 
@@ -185,7 +191,9 @@ def test_one_forecaster_serves_its_model_under_any_path(engine, taught, tmp_path
 
 def test_importing_the_package_does_not_load_the_wrapper():
     code = "import sys, clear_lib; print([m for m in ('pandas', 'clear_lib.budgeter') if m in sys.modules]); clear_lib.Budgeter"
-    run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "[]"
     with pytest.raises(ImportError, match="Budgetter"):
-        from clear_lib import Budgetter  # noqa: F401
+        pass

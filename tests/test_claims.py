@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from clear_lib import claims
+from clear_lib.study.evidence import claims
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_page_is_what_the_list_says():
     page = ROOT / "book" / "claims.md"
-    assert page.read_text(encoding="utf-8") == claims.markdown(), "run: python -m clear_lib.claims > book/claims.md"
+    assert page.read_text(encoding="utf-8") == claims.markdown(), (
+        "run: python -m clear_lib.study.evidence.claims > book/claims.md"
+    )
 
 
 def test_names_count_up_and_chapters_exist():

@@ -30,8 +30,13 @@ def rows(text):
 
 def ask(*command, given=b"", **more):
     """A process of its own, as a shell starts it."""
-    return subprocess.run([sys.executable, "-m", "clear_lib", *command], input=given, capture_output=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)}, **more)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "clear_lib", *command],
+        input=given,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        **more,
+    )
 
 
 @pytest.fixture
@@ -63,18 +68,29 @@ def test_who_reads_may_stop_reading():
     many = b'{"threshold": 90, "note": "%s"}\n' % (b"x" * 1000) * 5000
     process = subprocess.Popen(
         f"{sys.executable} -m clear_lib allocate --budget 800000 | head -n 1; exit ${{PIPESTATUS[0]}}",
-        shell=True, executable="/bin/bash", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        shell=True,
+        executable="/bin/bash",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     out, err = process.communicate(many)
     assert process.returncode == 0 and len(out.splitlines()) == 1 and b"Traceback" not in err and b"Broken" not in err
 
 
-@given(st.dictionaries(
-    st.text().filter(lambda name: name not in ("threshold", "spread", "solvable", "estimate", "tokens", "active", "reason")),
-    st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-                 lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5),
-))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.text().filter(
+            lambda name: name not in ("threshold", "spread", "solvable", "estimate", "tokens", "active", "reason")
+        ),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=5,
+        ),
+    )
+)
 def test_fields_of_your_own_come_back_as_they_were(tmp_path_factory, fields):
     folder = tmp_path_factory.mktemp("own")
     source = write(folder / "in.jsonl", [fields | {"threshold": 3}])
@@ -122,7 +138,10 @@ def test_a_wrong_line_is_named_and_nothing_is_written(line, message, tmp_path, c
         (["--budget", "-5"], "budget must be a whole number of at least 0, got -5"),
         (["--budget", "5", "--policy", "cleer"], "unknown policy 'cleer'"),
         (["--budget", "5", "--policy", "oracle"], "nobody knows the lengths and correct of queries"),
-        (["--budget", "5", "--policy", "clear-sequential"], "decides as it runs, so it has no caps to write; use `run`"),
+        (
+            ["--budget", "5", "--policy", "clear-sequential"],
+            "decides as it runs, so it has no caps to write; use `run`",
+        ),
         (["--budget", "5", "--policy", "clear-lognormal"], "needs forecasts with spread"),
         (["--budget", "5", "--policy", "tale-ep"], "needs estimates="),
         (["--budget", "5", "--set", "epsilon"], "'epsilon' must be name=value"),
@@ -150,8 +169,17 @@ def test_missing_and_empty_files_are_named(tmp_path, capsys, monkeypatch):
     assert main(["allocate", no_cost, "--budget", "5", "--policy", "uniform"]) == 0
 
 
-@pytest.mark.parametrize("command", [["allocate"], ["run", "--budget", "5"], ["allocate", "--budget", "many"], ["sell"], [],
-                                     ["run", "--budget", "5", "--model", "a", "--engine", "abacus"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["allocate"],
+        ["run", "--budget", "5"],
+        ["allocate", "--budget", "many"],
+        ["sell"],
+        [],
+        ["run", "--budget", "5", "--model", "a", "--engine", "abacus"],
+    ],
+)
 def test_wrong_usage_is_exit_code_2(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(command)
@@ -174,11 +202,30 @@ def rollouts(tmp_path_factory):
     from clear_lib.reasoner import tasks
 
     folder = tmp_path_factory.mktemp("rollouts")
-    asked = [{"question": row.question, "gold": row.gold, "id": row.question_id}
-             for tier in tasks.TIERS for row in tasks.questions("predictor", tier, 8).itertuples()]  # fmt: skip
+    asked = [
+        {"question": row.question, "gold": row.gold, "id": row.question_id}
+        for tier in tasks.TIERS
+        for row in tasks.questions("predictor", tier, 8).itertuples()
+    ]
     source = write(folder / "lessons.jsonl", asked)
     budget = str(200 * len(asked))
-    assert main(["run", source, "--model", "embedded", "--policy", "uniform", "--budget", budget, "--out", str(folder / "r")]) == 0
+    assert (
+        main(
+            [
+                "run",
+                source,
+                "--model",
+                "embedded",
+                "--policy",
+                "uniform",
+                "--budget",
+                budget,
+                "--out",
+                str(folder / "r"),
+            ]
+        )
+        == 0
+    )
     return folder, asked
 
 
@@ -209,7 +256,9 @@ def test_fit_says_whose_rollouts_and_how_well(forecaster, rollouts, capsys):
 def test_a_fitted_forecaster_allocates(forecaster, rollouts, tmp_path):
     folder, asked = rollouts
     source = write(tmp_path / "in.jsonl", asked)
-    assert main(["allocate", source, "--budget", "900", "--forecaster", forecaster, "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(["allocate", source, "--budget", "900", "--forecaster", forecaster, "--out", str(tmp_path / "out")]) == 0
+    )
     thresholds = clear_lib.predictor.load(forecaster).predict([row["question"] for row in asked]).threshold
     made = rows((tmp_path / "out").read_text())
     assert [row["tokens"] for row in made] == clear_lib.allocate(thresholds, 900).tokens.tolist()
@@ -238,7 +287,9 @@ def test_run_spends_what_is_used_if_asked_to(policy, options, forecaster, rollou
 def test_lines_may_know_what_they_cost(tmp_path):
     template = tmp_path / "prompt.txt"
     template.write_text("Question: {question}\nSolution:\n")
-    source = write(tmp_path / "in.jsonl", [{"question": "Ann has 4 eggs, loses 2. How many eggs does Ann have?", "threshold": 9}])
+    source = write(
+        tmp_path / "in.jsonl", [{"question": "Ann has 4 eggs, loses 2. How many eggs does Ann have?", "threshold": 9}]
+    )
     given = ["--budget", "40", "--profile", "smoke", "--template", str(template), "--engine-option", "batch_size=2"]
     assert main(["run", source, *given, "--out", str(tmp_path / "out")]) == 0
     (row,) = rows((tmp_path / "out").read_text())

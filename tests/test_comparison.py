@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from test_tables import STUDY, results
 
-from clear_lib import comparison, experiments, paper, profiles, recordings
-from clear_lib.rollouts import SCHEMA
+from clear_lib.rollouts import shipped as recordings
+from clear_lib.rollouts.store import SCHEMA
+from clear_lib.study.evidence import comparison
+from clear_lib.study.experiments import run as experiments
+from clear_lib.study.setup import paper, profiles
 
 
 def test_the_papers_number_stands_beside_ours():
@@ -57,13 +60,24 @@ def test_as_many_budgets_as_printed_are_those_in_order():
 
 def test_variants_are_set_beside_table_3():
     rows = [
-        {"stream": "balanced", "stream_seed": seed, "scarcity": 0.2, "policy": policy, "value": value, "n": 500,
-         "accuracy": accuracy + 0.001 * seed, "budget_per_query": 10}
+        {
+            "stream": "balanced",
+            "stream_seed": seed,
+            "scarcity": 0.2,
+            "policy": policy,
+            "value": value,
+            "n": 500,
+            "accuracy": accuracy + 0.001 * seed,
+            "budget_per_query": 10,
+        }
         for seed in range(3)
         for policy, value, accuracy in [
-            ("uniform", np.nan, 0.1), ("clear", "surge", 0.3), ("clear", "triangular", 0.1), ("clear-exact", np.nan, 0.3),
+            ("uniform", np.nan, 0.1),
+            ("clear", "surge", 0.3),
+            ("clear", "triangular", 0.1),
+            ("clear-exact", np.nan, 0.3),
         ]
-    ]  # fmt: skip
+    ]
     table = comparison.compare(pd.DataFrame(rows), STUDY, paper.TABLE_3).set_index("policy")
     assert list(table.index) == ["uniform", "clear", "triangular", "clear-exact"]
     assert table["paper"].tolist()[:3] == [5.4, 19.4, 18.8] and np.isnan(table["paper"]["clear-exact"])
@@ -73,10 +87,13 @@ def test_variants_are_set_beside_table_3():
 
 
 def test_data_by_tier():
-    rollouts = pd.DataFrame({
-        "tier": ["moderate"] * 100 + ["easy"] * 4, "verdict": ["correct"] * 75 + ["wrong"] * 25 + ["correct"] * 4,
-        "length": [1000, 1200] * 50 + [10] * 4,
-    })  # fmt: skip
+    rollouts = pd.DataFrame(
+        {
+            "tier": ["moderate"] * 100 + ["easy"] * 4,
+            "verdict": ["correct"] * 75 + ["wrong"] * 25 + ["correct"] * 4,
+            "length": [1000, 1200] * 50 + [10] * 4,
+        }
+    )
     table = comparison.data(rollouts, paper.TABLE_6, "evaluation").set_index(["tier", "what"])
     assert list(dict.fromkeys(tier for tier, _ in table.index)) == ["easy", "moderate", "hard", "very hard", "all"]
     share = table.loc[("moderate", "Pass@1 (%)")]
@@ -92,14 +109,25 @@ def test_data_by_tier():
 
 
 def test_data_by_set_where_the_sets_are_the_papers():
-    rollouts = pd.DataFrame({
-        "dataset": ["MATH 500"] * 4 + ["AIME 2024"] * 2 + ["MINE"], "tier": ["moderate"] * 4 + ["very hard"] * 3,
-        "verdict": ["correct"] * 3 + ["wrong"] * 4, "length": [100, 300] * 3 + [10],
-    })  # fmt: skip
+    rollouts = pd.DataFrame(
+        {
+            "dataset": ["MATH 500"] * 4 + ["AIME 2024"] * 2 + ["MINE"],
+            "tier": ["moderate"] * 4 + ["very hard"] * 3,
+            "verdict": ["correct"] * 3 + ["wrong"] * 4,
+            "length": [100, 300] * 3 + [10],
+        }
+    )
     table = comparison.data(rollouts, paper.TABLE_7, "evaluation").set_index(["set", "what"])
     assert list(dict.fromkeys(name for name, _ in table.index)) == [
-        "MATH 500", "OlympiadBench", "AMC-23", "AIME 2024", "AIME 2025", "Minerva", "MINE", "all",
-    ]  # fmt: skip
+        "MATH 500",
+        "OlympiadBench",
+        "AMC-23",
+        "AIME 2024",
+        "AIME 2025",
+        "Minerva",
+        "MINE",
+        "all",
+    ]
     share = table.loc[("MATH 500", "Pass@1 (%)")]
     assert (share["paper"], share["ours"], share["n"], share["verdict"]) == (57.6, 75, 4, "inside")
     assert table.loc[("AIME 2024", "mean length (tokens)"), ["paper", "ours"]].tolist() == [14428, 200]
@@ -128,7 +156,10 @@ def test_settings_of_a_recorded_profile_say_what_was_recorded():
     assert (ours["decoding"], ours["most new tokens"]) == ("greedy", "2,048")
     assert ours["predictor"] == recorded.predictor.label and "60 of 2,500" in ours["it learns from"]
     assert "80 of 1,547" in ours["evaluation"]
-    assert comparison.settings(profiles.load("tiny", engine="none")).set_index("setting").loc["decoding", "ours"] == "as recorded"
+    assert (
+        comparison.settings(profiles.load("tiny", engine="none")).set_index("setting").loc["decoding", "ours"]
+        == "as recorded"
+    )
 
 
 # ---- two models -------------------------------------------------------------------------------------------------
@@ -152,13 +183,29 @@ def shipped(tmp_path, monkeypatch):
         for name, rows in PART.items():
             profile = profiles.load(name)
             large = name == "qwen-1.5b"
-            table = pd.DataFrame({
-                "question_id": ids, "dataset": names, "tier": [TIER[each] for each in names], "split": kind, "rung": "free",
-                "sample": 0, "seed": 0, "temperature": 0.0, "cap": profile.cap, "model": profile.model,
-                "revision": profile.revision, "dtype": profile.dtype, "engine": "vllm", "engine_version": "0",
-                "length": length if large else 2 * length, "finish_reason": "stop", "completion": "", "answer": "",
-                "verdict": np.where(np.arange(100) % (2 if large else 4) == 0, "correct", "wrong"),
-            }).iloc[rows]  # fmt: skip
+            table = pd.DataFrame(
+                {
+                    "question_id": ids,
+                    "dataset": names,
+                    "tier": [TIER[each] for each in names],
+                    "split": kind,
+                    "rung": "free",
+                    "sample": 0,
+                    "seed": 0,
+                    "temperature": 0.0,
+                    "cap": profile.cap,
+                    "model": profile.model,
+                    "revision": profile.revision,
+                    "dtype": profile.dtype,
+                    "engine": "vllm",
+                    "engine_version": "0",
+                    "length": length if large else 2 * length,
+                    "finish_reason": "stop",
+                    "completion": "",
+                    "answer": "",
+                    "verdict": np.where(np.arange(100) % (2 if large else 4) == 0, "correct", "wrong"),
+                }
+            ).iloc[rows]
             table.insert(0, "place", np.arange(len(table)))
             schema = pa.schema([("place", pa.int64()), *(each for each in SCHEMA if each.name not in recordings.TEXTS)])
             made = pa.Table.from_pandas(table[list(recordings.SHIPPED)], schema=schema, preserve_index=False)
@@ -189,14 +236,20 @@ def test_two_shipped_models_are_brought_to_the_same_questions(shipped):
     # Its own lessons: a predictor of the model that writes twice as much forecasts twice as much.
     assert (small.pool["threshold"] / large.pool["threshold"]).median() == pytest.approx(2, rel=0.05)
 
-    results = {label: experiments.run(replace(model.profile, stream_seeds=3), model.pool,
-                                      policies=[*paper.TABLE_4, "oracle-paper"]) for label, model in models.items()}  # fmt: skip
+    results = {
+        label: experiments.run(
+            replace(model.profile, stream_seeds=3), model.pool, policies=[*paper.TABLE_4, "oracle-paper"]
+        )
+        for label, model in models.items()
+    }
     table = comparison.changes(models, results, draws=50).set_index("what")
     assert table.loc["solved (%)", "verdict"] == "rises" and table.loc["mean length (tokens)", "verdict"] == "falls"
     assert table.loc["stopped by the cap (%)", "verdict"] == "no clear change"
     assert table.loc["rank correlation of forecasts", "difference"] == pytest.approx(0, abs=1e-9)
     solved = table.loc["solved (%)"]
-    assert solved["difference"] == pytest.approx(solved.iloc[1] - solved.iloc[0]) and solved["low"] < solved["difference"]
+    assert (
+        solved["difference"] == pytest.approx(solved.iloc[1] - solved.iloc[0]) and solved["low"] < solved["difference"]
+    )
 
     by_set = comparison.by_set(models).set_index(["set", "what"])
     assert by_set.loc[("Minerva", "Pass@1 (%)"), "Qwen2.5-Math-7B-Instruct"] == 12.9
@@ -211,8 +264,12 @@ def test_two_shipped_models_are_brought_to_the_same_questions(shipped):
 def test_one_model_or_none_has_no_differences(shipped, tmp_path):
     models = comparison.shipped_models(["tiny", "qwen-1.5b"], shipped)
     assert len(models) == 1 and len(next(iter(models.values())).pool) == 90
-    results = {label: experiments.run(replace(model.profile, stream_seeds=1), model.pool,
-                                      policies=[*paper.TABLE_4, "oracle-paper"]) for label, model in models.items()}  # fmt: skip
+    results = {
+        label: experiments.run(
+            replace(model.profile, stream_seeds=1), model.pool, policies=[*paper.TABLE_4, "oracle-paper"]
+        )
+        for label, model in models.items()
+    }
     assert list(comparison.changes(models, results)) == ["what", "Qwen2.5-Coder-1.5B-Instruct", "n"]
     assert comparison.shipped_models(["qwen-0.5b"], tmp_path / "nothing") == {}
     assert list(comparison.by_set({})) == ["set", "what", *comparison.mean_gains({})]

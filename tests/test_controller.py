@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clear_lib import Forecasts
-from clear_lib.controller import fair_share, serve_online
-from clear_lib.serving import ReplayStepper, serve
+from clear_lib.serving.batch import ReplayStepper, serve
+from clear_lib.serving.online import fair_share, serve_online
 
 
 def batch(n, seed, part=0.5):

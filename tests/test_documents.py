@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import clear_lib
-from clear_lib import engines, profiles
+from clear_lib import engines
 from clear_lib.reasoner import PROMPT, tasks
+from clear_lib.study.setup import profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "book/run_it_yourself.md"]
@@ -47,4 +48,6 @@ def test_the_commands_are_targets_of_the_makefile(page):
 
 def test_the_readme_names_the_policies_of_the_paper():
     named = re.search(r"`policy` is one of the paper's seven: (.*?)\.\n", (ROOT / "README.md").read_text())[1]
-    assert re.findall(r"`([\w-]+)`", named) == [name for name in clear_lib.policies.OF_THE_PAPER if name != "oracle-paper"]
+    assert re.findall(r"`([\w-]+)`", named) == [
+        name for name in clear_lib.allocation.policies.OF_THE_PAPER if name != "oracle-paper"
+    ]

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from test_importing import read, records, write
 
-from clear_lib import every_tier, importing, recording
-from clear_lib.forecasts import Forecasts
+from clear_lib.allocation.forecasts import Forecasts
+from clear_lib.study.experiments import every_tier
+from clear_lib.study.recordings import importing, recording
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,11 @@ def made(tmp_path_factory):
 
 def only(monkeypatch, lessons):
     load = recording.load
-    monkeypatch.setattr(recording, "load", lambda profile, kind, artifacts:
-                        lessons if kind == "predictor" else load(profile, kind, artifacts))  # fmt: skip
+    monkeypatch.setattr(
+        recording,
+        "load",
+        lambda profile, kind, artifacts: lessons if kind == "predictor" else load(profile, kind, artifacts),
+    )
 
 
 def test_learns_from_lessons_of_every_tier(made):

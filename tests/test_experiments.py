@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import experiments, paper, profiles
-from clear_lib.policies import OF_THE_PAPER, allocate
-from clear_lib.streams import TIERS
+from clear_lib.allocation.policies import OF_THE_PAPER, allocate
+from clear_lib.study.experiments import run as experiments
+from clear_lib.study.setup import paper, profiles
+from clear_lib.study.setup.streams import TIERS
 
 
 def recorded(n=30, seed=0):
@@ -27,10 +28,13 @@ def recorded(n=30, seed=0):
     noise = np.exp(rng.normal(0, 0.3, len(free)))
     forecasts = pd.DataFrame(
         {
-            "question_id": free["question_id"], "threshold": free["length"] * noise, "estimate": free["length"] / noise,
-            "threshold_cost": 1.0, "estimate_cost": 2.0,
+            "question_id": free["question_id"],
+            "threshold": free["length"] * noise,
+            "estimate": free["length"] / noise,
+            "threshold_cost": 1.0,
+            "estimate_cost": 2.0,
         }
-    )  # fmt: skip
+    )
     return free, frame[frame["rung"] != "free"], forecasts.sample(frac=1, random_state=0)
 
 
@@ -94,8 +98,10 @@ def test_a_composition_by_data_set_is_the_mean_over_the_draws(profile, pool):
     assert table.sum(axis=1).tolist() == pytest.approx([1] * len(table))
     assert table.loc["balanced"].tolist() == pytest.approx([0.25] * 4)
     mixed = experiments.composition(profile, pool.assign(dataset=["even", "odd"] * (len(pool) // 2)))
-    draws = [experiments.draw_stream(profile, pool.assign(dataset=["even", "odd"] * (len(pool) // 2)), "u-shaped", seed)
-             for seed in range(profile.stream_seeds)]
+    draws = [
+        experiments.draw_stream(profile, pool.assign(dataset=["even", "odd"] * (len(pool) // 2)), "u-shaped", seed)
+        for seed in range(profile.stream_seeds)
+    ]
     assert mixed.loc["u-shaped", "odd"] == pytest.approx(np.mean([draw["dataset"].eq("odd").mean() for draw in draws]))
 
 
@@ -167,9 +173,10 @@ def test_settings_reach_the_policies_that_know_them(profile, pool):
     queries = experiments.draw_stream(profile, pool, "balanced", 0)
     generous = experiments.serve(profile, queries, "clear", 0.195, reference, epsilon=10 * reference)
     assert generous.allocation.settings["epsilon"] == 10 * reference
-    assert generous.allocation.active.sum() < experiments.serve(
-        profile, queries, "clear", 0.195, reference
-    ).allocation.active.sum()
+    assert (
+        generous.allocation.active.sum()
+        < experiments.serve(profile, queries, "clear", 0.195, reference).allocation.active.sum()
+    )
 
 
 def test_tiers_add_up_to_the_stream(profile, pool, results):
@@ -187,10 +194,14 @@ def test_tiers_add_up_to_the_stream(profile, pool, results):
 def test_gains_are_paired_and_intervals_are_percentiles():
     results = pd.DataFrame(
         {
-            "stream": "balanced", "scarcity": 1.0, "stream_seed": [0, 1, 0, 1], "n": 5,
-            "policy": ["clear", "clear", "uniform", "uniform"], "accuracy": [0.5, 0.9, 0.4, 0.6],
+            "stream": "balanced",
+            "scarcity": 1.0,
+            "stream_seed": [0, 1, 0, 1],
+            "n": 5,
+            "policy": ["clear", "clear", "uniform", "uniform"],
+            "accuracy": [0.5, 0.9, 0.4, 0.6],
         }
-    )  # fmt: skip
+    )
     gained = experiments.gains(results)
     assert gained["gain"].tolist() == pytest.approx([0.1, 0.3, 0, 0])
     table = experiments.interval(gained, ["gain"]).set_index("policy")
@@ -228,7 +239,12 @@ def test_refunds_are_named_and_use_more_than_caps(profile, uncertain):
 
 def test_a_sweep_gives_rows_for_each_value_to_those_that_have_the_setting(profile, pool):
     sweep = experiments.run(
-        profile, pool, policies=["uniform", "clear"], scarcities=[0.39], only=["balanced"], sweep={"epsilon": [2.0, 20.0]}
+        profile,
+        pool,
+        policies=["uniform", "clear"],
+        scarcities=[0.39],
+        only=["balanced"],
+        sweep={"epsilon": [2.0, 20.0]},
     )
     assert sweep.groupby("policy", sort=False).size().tolist() == [3, 6]
     assert set(sweep.loc[sweep["policy"] == "clear", "setting"]) == {"epsilon"}
@@ -242,19 +258,28 @@ def test_a_sweep_gives_rows_for_each_value_to_those_that_have_the_setting(profil
 def rows(policy, accuracy, value=np.nan, scarcity=1.0):
     return pd.DataFrame(
         {
-            "stream": "balanced", "scarcity": scarcity, "stream_seed": [0, 1], "policy": policy, "accounting": "refunds",
-            "setting": "epsilon", "value": value, "accuracy": accuracy,
+            "stream": "balanced",
+            "scarcity": scarcity,
+            "stream_seed": [0, 1],
+            "policy": policy,
+            "accounting": "refunds",
+            "setting": "epsilon",
+            "value": value,
+            "accuracy": accuracy,
         }
-    )  # fmt: skip
+    )
 
 
 def test_the_best_fixed_value_is_one_and_the_best_in_each_cell_is_not():
     sweep = pd.concat(
         [
-            rows("clear", [0.5, 0.6], 1.0), rows("clear", [0.4, 0.5], 2.0),
-            rows("clear", [0.2, 0.2], 1.0, 2.0), rows("clear", [0.3, 0.5], 2.0, 2.0), rows("uniform", [0.1, 0.1]),
+            rows("clear", [0.5, 0.6], 1.0),
+            rows("clear", [0.4, 0.5], 2.0),
+            rows("clear", [0.2, 0.2], 1.0, 2.0),
+            rows("clear", [0.3, 0.5], 2.0, 2.0),
+            rows("uniform", [0.1, 0.1]),
         ]
-    )  # fmt: skip
+    )
     assert set(experiments.best_fixed(sweep)["value"]) == {2.0}
     best = experiments.best_in_each(sweep)
     assert best.groupby("scarcity")["value"].unique().map(list).tolist() == [[1.0], [2.0]]
@@ -276,10 +301,13 @@ def test_the_share_of_the_gap_is_gain_over_gap_and_undefined_without_one():
 def test_a_tally_counts_what_is_clear_of_chance():
     table = pd.DataFrame(
         {
-            "gain": [0.1, -0.1, 0.0, 0.0], "gain_low": [0.05, -0.2, -0.1, 0.0], "gain_high": [0.2, -0.05, 0.1, 0.0],
-            "gap": [0.2, 0.2, 0.2, 0.0], "closed": [0.5, -0.5, 0.0, np.nan],
+            "gain": [0.1, -0.1, 0.0, 0.0],
+            "gain_low": [0.05, -0.2, -0.1, 0.0],
+            "gain_high": [0.2, -0.05, 0.1, 0.0],
+            "gap": [0.2, 0.2, 0.2, 0.0],
+            "closed": [0.5, -0.5, 0.0, np.nan],
         }
-    )  # fmt: skip
+    )
     assert experiments.tally(table).tolist() == pytest.approx([1, 1, 1, 1, 0, 0])
     assert experiments.tally(table[:1])[["gain", "closed"]].tolist() == pytest.approx([0.1, 0.5])
     assert np.isnan(experiments.tally(table[3:])["closed"])
@@ -290,9 +318,12 @@ def test_arrivals_are_the_same_queries_in_three_orders(profile, uncertain):
     assert table.groupby("order", sort=False).size().to_dict() == {"random": 12, "easy first": 12, "hard first": 12}
     assert (table.groupby(["stream", "stream_seed"])["batch"].nunique() == 1).all()
     one = experiments.serve(
-        profile, experiments.draw_stream(profile, uncertain, "balanced", 0), "clear-sequential", 0.39,
+        profile,
+        experiments.draw_stream(profile, uncertain, "balanced", 0),
+        "clear-sequential",
+        0.39,
         experiments.reference_length(profile, uncertain),
-    )  # fmt: skip
+    )
     assert table["batch"].iloc[0] == one.queries["solved"].mean()
     assert table[["batch", "controller", "fair share"]].stack().between(0, 1).all()
 

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import figures, profiles
-from clear_lib.policies import POLICIES
-from clear_lib.stages import Promise, Stages, index
-from clear_lib.streams import TIERS
-from clear_lib.utility import Surge, Triangular
+from clear_lib.allocation.policies import POLICIES
+from clear_lib.allocation.stages import Promise, Stages, index
+from clear_lib.allocation.utility import Surge, Triangular
+from clear_lib.study.pages import figures
+from clear_lib.study.setup import profiles
+from clear_lib.study.setup.streams import TIERS
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,11 @@ def test_promises_shows_prices_and_the_corners_of_the_hull():
     staged = Stages(np.array([[10, 20, 40]]), np.array([[0.04, 0.04, 0.01]]))
     figure = figures.promises({"one": (promised, index(promised), staged)})
     left, right = figure.axes
-    assert left.lines[1].get_xdata().tolist() == [0, 10, 20] and left.lines[1].get_ydata().tolist() == [0.04, 0.04, 0.01]
+    assert left.lines[1].get_xdata().tolist() == [0, 10, 20] and left.lines[1].get_ydata().tolist() == [
+        0.04,
+        0.04,
+        0.01,
+    ]
     bill, cap, corners = right.lines
     assert bill.get_xdata().tolist() == [0, 10, 18, 30] and cap.get_xdata().tolist() == [0, 10, 20, 40]
     assert corners.get_xdata().tolist() == [18, 30]  # a price ends there: stop, or begin the next stage
@@ -101,18 +106,31 @@ def test_granted_and_used():
 
 def test_pareto_orders_by_cost():
     table = pd.DataFrame(
-        {"stream": "balanced", "policy": "clear", "granted": [64.0, 16.0], "accuracy": [0.5, 0.2],
-         "accuracy_low": [0.4, 0.1], "accuracy_high": [0.6, 0.3]}
-    )  # fmt: skip
+        {
+            "stream": "balanced",
+            "policy": "clear",
+            "granted": [64.0, 16.0],
+            "accuracy": [0.5, 0.2],
+            "accuracy_low": [0.4, 0.1],
+            "accuracy_high": [0.6, 0.3],
+        }
+    )
     line = figures.pareto(table, "granted", "tokens").axes[0].lines[0]
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([16, 64], [20, 50])
 
 
 def test_gains_draw_ours_and_the_papers():
     table = pd.DataFrame(
-        {"stream": "balanced", "policy": "clear", "scarcity": [0.195, 0.39], "gain": [3.0, 1.0], "gain_low": [2.0, 0.0],
-         "gain_high": [4.0, 2.0], "paper_gain": [11.6, 4.0]}
-    )  # fmt: skip
+        {
+            "stream": "balanced",
+            "policy": "clear",
+            "scarcity": [0.195, 0.39],
+            "gain": [3.0, 1.0],
+            "gain_low": [2.0, 0.0],
+            "gain_high": [4.0, 2.0],
+            "paper_gain": [11.6, 4.0],
+        }
+    )
     figure = figures.gains(table, ["clear"])
     ours, theirs = (line.get_ydata().tolist() for line in figure.axes[0].lines[:2])
     assert (ours, theirs) == ([3, 1], [11.6, 4.0])
@@ -163,7 +181,9 @@ def test_demand_curve_has_the_budget_and_the_exits_in_sight():
 
 
 def test_dual_curve_and_its_levels():
-    ax = figures.dual_curve(np.array([1, 2, 3]), np.array([9, 7, 8]), (2, 7), {"optimum": 6.5, "Algorithm 1": 5}).axes[0]
+    ax = figures.dual_curve(np.array([1, 2, 3]), np.array([9, 7, 8]), (2, 7), {"optimum": 6.5, "Algorithm 1": 5}).axes[
+        0
+    ]
     assert [line.get_ydata()[0] for line in ax.lines] == [9, 7, 6.5, 5]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dual bound g(λ)", "optimum", "Algorithm 1"]
 

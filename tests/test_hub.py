@@ -18,16 +18,25 @@ import torch
 from gguf.quants import dequantize, quantize
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, set_seed
 
-from clear_lib import engines, hub, profiles
+from clear_lib import engines, hub
+from clear_lib.study.setup import profiles
 
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.content }}<|im_end|>{% endfor %}"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 BYTES = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]  # of GPT-2
 MERGES = ["a b", "ab c", "Ġ x"]
 TOKENS = [*BYTES, *(merge.replace(" ", "") for merge in MERGES), *SPECIAL]
-CONFIG = Qwen2Config(vocab_size=len(TOKENS), hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
-                     num_key_value_heads=1, intermediate_size=96, max_position_embeddings=256, initializer_range=0.2,
-                     tie_word_embeddings=False)
+CONFIG = Qwen2Config(
+    vocab_size=len(TOKENS),
+    hidden_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    intermediate_size=96,
+    max_position_embeddings=256,
+    initializer_range=0.2,
+    tie_word_embeddings=False,
+)
 
 REAL = Path(os.environ.get("CLEAR_WEIGHTS", ""))
 
@@ -105,20 +114,28 @@ def kept(folder):
 
 def process(weights, path, folder, before="", environment=None):
     """Another process that wants the model; prints its folder, or what is wrong."""
-    code = (f"import json, sys; from clear_lib import hub; {before}\n"
-            "try: print(hub.local(hub.Weights(*json.loads(sys.argv[1])), sys.argv[2] or None, sys.argv[3]))\n"
-            "except hub.WeightsError as error: print('error:', error)")
+    code = (
+        f"import json, sys; from clear_lib import hub; {before}\n"
+        "try: print(hub.local(hub.Weights(*json.loads(sys.argv[1])), sys.argv[2] or None, sys.argv[3]))\n"
+        "except hub.WeightsError as error: print('error:', error)"
+    )
     given = json.dumps([weights.repository, weights.revision, weights.file, weights.sha256])
-    return subprocess.Popen([sys.executable, "-c", code, given, str(path or ""), str(folder)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
+    return subprocess.Popen(
+        [sys.executable, "-c", code, given, str(path or ""), str(folder)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+    )
 
 
 @pytest.mark.parametrize("packed", ["F32", "Q8_0"])
 def test_the_logits_are_those_of_the_weights_in_the_file(packed, tmp_path):
     file = tmp_path / "tiny.gguf"
     source = write(file, gguf.GGMLQuantizationType[packed])
-    converted = AutoModelForCausalLM.from_pretrained(hub.local(weights_of(file), tmp_path, tmp_path / "cache"),
-                                                     dtype=torch.float32).eval()
+    converted = AutoModelForCausalLM.from_pretrained(
+        hub.local(weights_of(file), tmp_path, tmp_path / "cache"), dtype=torch.float32
+    ).eval()
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, len(TOKENS), (3, 40)))
     with torch.inference_mode():
         expected = source(ids).logits
@@ -135,8 +152,9 @@ def test_tokenizer_and_chat_template_are_the_files_own_whatever_lies_beside_it(w
         tokenizer = AutoTokenizer.from_pretrained(folder)
         text = tokenizer.apply_chat_template([{"role": "user", "content": "abc xé\n"}], tokenize=False)
         assert text == "<|im_start|>abc xé\n<|im_end|>"
-        assert tokenizer(text).input_ids == [TOKENS.index(token) for token in
-                                             ("<|im_start|>", "abc", "Ġx", "Ã", "©", "Ċ", "<|im_end|>")]
+        assert tokenizer(text).input_ids == [
+            TOKENS.index(token) for token in ("<|im_start|>", "abc", "Ġx", "Ã", "©", "Ċ", "<|im_end|>")
+        ]
         assert tokenizer.decode(tokenizer(text).input_ids) == text
         assert (folder / "tokenizer.json").read_bytes() == (made / "tokenizer.json").read_bytes()
 
@@ -148,8 +166,13 @@ def test_it_is_converted_once(weights, file, tmp_path):
     assert hub.local(weights, copy, tmp_path / "cache") == first
     assert kept(tmp_path / "cache") == [first.name]
     assert sorted(path.name for path in first.iterdir()) == [
-        "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-        "tokenizer_config.json"]
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
 
 
 def test_processes_at_the_same_time_convert_it_once_and_say_one_line(weights, file, tmp_path):
@@ -192,18 +215,24 @@ def test_files_that_are_not_what_they_should_be(weights, file, tmp_path):
     assert said(other) == f"{other}: there is no such file; tiny.gguf of someone/model is wanted"
     assert said(tmp_path) == f"{tmp_path / 'tiny.gguf'}: there is no such file; tiny.gguf of someone/model is wanted"
     other.write_bytes(file.read_bytes()[:-1])
-    assert said(other) == (f"{other} is not tiny.gguf of someone/model at v9, or not all of it: "
-                           f"{file.stat().st_size - 1:,} bytes with the SHA-256 {weights_of(other).sha256}, expected "
-                           f"{weights.sha256}; delete it and fetch it again")
+    assert said(other) == (
+        f"{other} is not tiny.gguf of someone/model at v9, or not all of it: "
+        f"{file.stat().st_size - 1:,} bytes with the SHA-256 {weights_of(other).sha256}, expected "
+        f"{weights.sha256}; delete it and fetch it again"
+    )
     assert not cache.exists()  # it was not even begun
     other.write_text("no model at all")
     magic = "other.gguf does not start with the GGUF magic bytes, so it is not a GGUF file."
     assert said(other, weights_of(other)).endswith(f"which must know its architecture: {magic}")
     write(other, architecture="nonesuch")
     assert "which must know its architecture: GGUF model with architecture nonesuch is not supported" in said(
-        other, weights_of(other))
+        other, weights_of(other)
+    )
     write(other, without=("model.layers.1.mlp.up_proj.weight",))
-    assert said(other, weights_of(other)) == f"{other} is not a whole model: 'model.layers.1.mlp.up_proj.weight' is missing"
+    assert (
+        said(other, weights_of(other))
+        == f"{other} is not a whole model: 'model.layers.1.mlp.up_proj.weight' is missing"
+    )
 
 
 def test_no_space(weights, file, tmp_path, monkeypatch):
@@ -212,8 +241,11 @@ def test_no_space(weights, file, tmp_path, monkeypatch):
     assert out.startswith(f"error: the model cannot be kept in {tmp_path}: ") and "CLEAR_CACHE" in out
     assert kept(tmp_path) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(hub.WeightsError, match=r"the converted weights take 0.0 GB and 0.0 GB are free; name a folder "
-                                               r"with room for it in the environment variable CLEAR_CACHE"):
+    with pytest.raises(
+        hub.WeightsError,
+        match=r"the converted weights take 0.0 GB and 0.0 GB are free; name a folder "
+        r"with room for it in the environment variable CLEAR_CACHE",
+    ):
         hub.local(weights, file, tmp_path)
     assert kept(tmp_path) == []
 
@@ -238,9 +270,14 @@ def test_no_permission(weights, file, tmp_path):
     locked.mkdir()
     with refused(locked), pytest.raises(hub.WeightsError) as caught:
         hub.local(weights, file, locked)
-    assert str(caught.value) == (f"the model cannot be kept in {locked}: Permission denied; name a folder with room for "
-                                 f"it in the environment variable CLEAR_CACHE")
-    with refused(locked), pytest.raises(hub.WeightsError, match=f"{locked}/tiny.gguf cannot be read: Permission denied$"):
+    assert str(caught.value) == (
+        f"the model cannot be kept in {locked}: Permission denied; name a folder with room for "
+        f"it in the environment variable CLEAR_CACHE"
+    )
+    with (
+        refused(locked),
+        pytest.raises(hub.WeightsError, match=f"{locked}/tiny.gguf cannot be read: Permission denied$"),
+    ):
         hub._check(locked / "tiny.gguf", weights)
     with pytest.raises(hub.WeightsError, match=f"the model cannot be kept in {file}: (Not a directory|File exists)"):
         hub.local(weights, file, file)
@@ -265,8 +302,12 @@ class Hub(BaseHTTPRequestHandler):
         elif not self.path.endswith("/v9/tiny.gguf"):
             content, status, refusal = b"", 404, "EntryNotFound"
         self.send_response(status)
-        for header, value in {"X-Error-Code": refusal, "X-Repo-Commit": "9" * 40, "ETag": '"tiny"',
-                              "Content-Length": str(len(content))}.items():
+        for header, value in {
+            "X-Error-Code": refusal,
+            "X-Repo-Commit": "9" * 40,
+            "ETag": '"tiny"',
+            "Content-Length": str(len(content)),
+        }.items():
             self.send_header(header, value)
         self.end_headers()
         if self.command == "GET":
@@ -282,8 +323,11 @@ def test_the_hub_is_asked_where_no_path_is_given(weights, file, made, tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.content = file.read_bytes()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    there = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0",
-             "HF_HOME": str(tmp_path / "hf")}
+    there = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path / "hf"),
+    }
 
     def said(repository, name="tiny.gguf", **environment):
         asked = hub.Weights(repository, "v9", name, weights.sha256)
@@ -302,8 +346,13 @@ def test_the_hub_is_asked_where_no_path_is_given(weights, file, made, tmp_path):
 
 
 def profile_of(weights, engine="transformers"):
-    return profiles.load("smoke", model=weights.repository, revision=weights.revision, engine=engine,
-                         weights={"file": weights.file, "sha256": weights.sha256})
+    return profiles.load(
+        "smoke",
+        model=weights.repository,
+        revision=weights.revision,
+        engine=engine,
+        weights={"file": weights.file, "sha256": weights.sha256},
+    )
 
 
 def test_a_profile_starts_its_engine_with_the_file(weights, file, tmp_path, monkeypatch):
@@ -320,7 +369,9 @@ def test_without_vllm_nothing_is_fetched_or_converted(weights, file, tmp_path, m
     monkeypatch.setenv("CLEAR_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.delitem(sys.modules, "clear_lib.engines.vllm", raising=False)
-    with pytest.raises(engines.EngineError, match=r"engine 'vllm' needs the package vllm: pip install 'clear-lib\[vllm\]'"):
+    with pytest.raises(
+        engines.EngineError, match=r"engine 'vllm' needs the package vllm: pip install 'clear-lib\[vllm\]'"
+    ):
         engines.start(profile_of(weights, "vllm"), file)
     assert kept(tmp_path) == []
 
@@ -330,8 +381,10 @@ def test_the_chat_text_of_the_profiles_is_the_files_own(name):
     profile = profiles.load(name)
     real(profile)
     tokenizer = AutoTokenizer.from_pretrained(REAL, gguf_file=profile.weights["file"])
-    messages = [{"role": "system", "content": "Please reason step by step, and put your final answer within \\boxed{}."},
-                {"role": "user", "content": "What is $2 + 2$?\n\nSay it."}]
+    messages = [
+        {"role": "system", "content": "Please reason step by step, and put your final answer within \\boxed{}."},
+        {"role": "user", "content": "What is $2 + 2$?\n\nSay it."},
+    ]
     chat = profile.prompt(messages[1]["content"])
     assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == chat
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)

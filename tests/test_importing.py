@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clear_lib import experiments, importing, logs, paper, predictor, profiles, recording, streams
+from clear_lib import predictor
 from clear_lib.cli import main
-from clear_lib.profiles import Forecaster
+from clear_lib.rollouts import logs
+from clear_lib.study.experiments import run as experiments
+from clear_lib.study.recordings import importing, recording
+from clear_lib.study.setup import paper, profiles, streams
+from clear_lib.study.setup.profiles import Forecaster
 
 RIDGE = Forecaster("ridge", "ridge", streams.TIERS, "all", {})
 
@@ -24,10 +28,14 @@ def records(n=160, model="Small-7B", seed=0, start=0):
     for number in range(start, start + n):
         terms = int(rng.integers(2, 12))
         yield {
-            "question": f"Item {number}: " + " plus ".join(["one"] * terms) + "?", "gold": str(terms), "model": model,
-            "benchmark": ("math500", "amc23", "aime24")[number % 3], "n_tokens": int(terms * 40 * rng.lognormal(0, 0.2)),
-            "correct": bool(rng.random() < 0.9 - 0.05 * terms), "finished": True,
-        }  # fmt: skip
+            "question": f"Item {number}: " + " plus ".join(["one"] * terms) + "?",
+            "gold": str(terms),
+            "model": model,
+            "benchmark": ("math500", "amc23", "aime24")[number % 3],
+            "n_tokens": int(terms * 40 * rng.lognormal(0, 0.2)),
+            "correct": bool(rng.random() < 0.9 - 0.05 * terms),
+            "finished": True,
+        }
 
 
 def write(path, rows):
@@ -134,13 +142,16 @@ def test_several_models_are_not_one(rollouts, tmp_path):
 # ---- tiers and streams ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("column", "values", "rule", "first"), [
-    ("tier", ["hard", "easy"], "as recorded", "hard"),
-    ("dataset", ["gsm8k_test", "aime24"], "by question set (Table 6)", "easy"),
-    ("level", ["Level 5", "Level 1"], "by level", "very hard"),
-    ("level", ["5", "2"], "by level", "very hard"),
-    ("level", [None, None], "quarters of the forecast length", "easy"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "values", "rule", "first"),
+    [
+        ("tier", ["hard", "easy"], "as recorded", "hard"),
+        ("dataset", ["gsm8k_test", "aime24"], "by question set (Table 6)", "easy"),
+        ("level", ["Level 5", "Level 1"], "by level", "very hard"),
+        ("level", ["5", "2"], "by level", "very hard"),
+        ("level", [None, None], "quarters of the forecast length", "easy"),
+    ],
+)
 def test_tiers(column, values, rule, first):
     table = pd.DataFrame({"tier": "", "dataset": "mine", "level": None}, index=range(8)).assign(**{column: values * 4})
     tiers, said = importing.tiers_of(table, np.arange(1.0, 9.0))
@@ -179,7 +190,9 @@ def test_streams_fit_the_questions(tiers, counts):
 def test_too_few_questions_are_an_error(rollouts, tmp_path):
     few = rollouts[rollouts.dataset == "math500"].head(30)
     few = pd.concat([few, rollouts[rollouts.dataset == "aime24"].head(3)])
-    with pytest.raises(ValueError, match="too few questions for a stream of 8 queries: {'moderate': 30, 'very hard': 3}"):
+    with pytest.raises(
+        ValueError, match="too few questions for a stream of 8 queries: {'moderate': 30, 'very hard': 3}"
+    ):
         importing.adopt(few, tmp_path)
     assert importing.adopt(few, tmp_path, stream_size=5).profile.stream_size == 5
     with pytest.raises(ValueError, match="a stream of 300 queries needs more questions than there are; at most"):
@@ -206,7 +219,9 @@ def test_the_command_reads_folders_and_reports(tmp_path, capsys):
 
 def test_the_command_is_loud_about_another_model(tmp_path, capsys):
     mine, other = write(tmp_path / "a.jsonl", records()), write(tmp_path / "b.jsonl", records(90, "Other-8B", 1, 500))
-    assert main(["import", str(mine), "--predictor", str(other), "--artifacts", str(tmp_path), "--stream-size", "20"]) == 0
+    assert (
+        main(["import", str(mine), "--predictor", str(other), "--artifacts", str(tmp_path), "--stream-size", "20"]) == 0
+    )
     caught = capsys.readouterr()
     assert "WARNING: THE PREDICTOR WAS TRAINED ON ANOTHER MODEL'S ROLLOUTS" in caught.err and "N = 20" in caught.out
     assert "ANOTHER MODEL'S ROLLOUTS" in (tmp_path / "imported" / "import.txt").read_text()

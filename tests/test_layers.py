@@ -130,6 +130,9 @@ def test_modules_load_without_the_heavy_packages():
     )
     run = subprocess.run(
         [sys.executable, "-c", code, " ".join(HEAVY), " ".join(light)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert run.stdout.strip() == "[]"

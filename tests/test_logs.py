@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clear_lib import logs
-from clear_lib.rollouts import SCHEMA, RolloutStore
+from clear_lib.rollouts import logs
+from clear_lib.rollouts.store import SCHEMA, RolloutStore
 
 LOGS = Path(__file__).parent / "logs"
 WORDS = LOGS / "samples_clear_words_2026-11-24T02-55-34.447982.jsonl"
@@ -33,8 +33,15 @@ def rollouts(path, layout=None, columns=None, **completed):
 
 
 def plain(number=0, **changes):
-    return {"question": f"What is {number} + 1?", "gold": str(number + 1), "completion": rf"\boxed{{{number + 1}}}",
-            "n_tokens": 7, "correct": True, "finished": True, "model": "m"} | changes  # fmt: skip
+    return {
+        "question": f"What is {number} + 1?",
+        "gold": str(number + 1),
+        "completion": rf"\boxed{{{number + 1}}}",
+        "n_tokens": 7,
+        "correct": True,
+        "finished": True,
+        "model": "m",
+    } | changes
 
 
 # ---- the harnesses' own files -----------------------------------------------------------------------------------
@@ -47,7 +54,13 @@ def test_lm_evaluation_harness(tmp_path):
     assert "verdicts of the filter 'boxed'; also there: raw" in str(report)
     first = table.iloc[0]
     assert first.question == "Ann has 11 eggs, wins 2. How many eggs does Ann have?"
-    assert (first.gold, first.answer, first.verdict, first.tier, first.dataset) == ("13", "13", "correct", "easy", "clear_words")
+    assert (first.gold, first.answer, first.verdict, first.tier, first.dataset) == (
+        "13",
+        "13",
+        "correct",
+        "easy",
+        "clear_words",
+    )
     assert (first.cap, first.finish_reason, first.engine) == (300, "stop", "lm-evaluation-harness, --log_samples")
     RolloutStore(tmp_path).append(table[SCHEMA.names])
 
@@ -77,19 +90,34 @@ def test_lighteval_counts_agree_with_the_tokenizer():
 
 
 def test_lighteval_before_version_0_10(tmp_path):
-    row = {"full_prompt": "Question: 1 + 1?", "gold": ["2"], "predictions": [r"\boxed{2}"], "cont_tokens": [[5, 6, 7, 0]],
-           "metrics": {"extractive_match": 1.0}}  # fmt: skip
+    row = {
+        "full_prompt": "Question: 1 + 1?",
+        "gold": ["2"],
+        "predictions": [r"\boxed{2}"],
+        "cont_tokens": [[5, 6, 7, 0]],
+        "metrics": {"extractive_match": 1.0},
+    }
     path = tmp_path / "details_custom|math|0_2025-01-28T10-00-00.000000.parquet"
     pq.write_table(pa.Table.from_pylist([row]), path)
     table, _ = rollouts(path, tokenizer=None)
     assert table[["question", "gold", "length", "verdict", "dataset"]].to_numpy().tolist() == [
-        ["Question: 1 + 1?", "2", 4, "correct", "math"]]  # fmt: skip
+        ["Question: 1 + 1?", "2", 4, "correct", "math"]
+    ]
 
 
 def test_qwen_math_evaluation(tmp_path):
-    record = {"idx": 0, "question": "1 + 1?", "gt_cot": "So 2.", "gt": "2", "level": 3, "answer": "2",
-              "code": [r"It is \boxed{2}", r"It is \boxed{3}"], "pred": ["2", "3"], "report": [None, None],
-              "score": [True, False]}  # fmt: skip
+    record = {
+        "idx": 0,
+        "question": "1 + 1?",
+        "gt_cot": "So 2.",
+        "gt": "2",
+        "level": 3,
+        "answer": "2",
+        "code": [r"It is \boxed{2}", r"It is \boxed{3}"],
+        "pred": ["2", "3"],
+        "report": [None, None],
+        "score": [True, False],
+    }
     table, report = rollouts(lines(tmp_path / "math.jsonl", record))
     assert report.layout == "qwen-math" and table.verdict.tolist() == ["correct", "wrong"]
     assert table["sample"].tolist() == [0, 1] and table.level.tolist() == ["3", "3"]
@@ -106,13 +134,16 @@ def test_plain_lines_with_a_mapping(tmp_path):
     assert table.completion.isna().all() and set(table.cap) == {8}
 
 
-@pytest.mark.parametrize(("name", "task"), [
-    ("samples_gsm8k_2024-08-01T10-00-00.123456", "gsm8k"),
-    ("samples_minerva_math_algebra_2024-08-01T10-00-00", "minerva_math_algebra"),
-    ("details_lighteval|math_500|0|0_2025-01-28T10-00-00.000000", "math_500"),
-    ("details_aime24|0_2025-01-28T10-00-00.000000", "aime24"),
-    ("my_rollouts", "my_rollouts"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("samples_gsm8k_2024-08-01T10-00-00.123456", "gsm8k"),
+        ("samples_minerva_math_algebra_2024-08-01T10-00-00", "minerva_math_algebra"),
+        ("details_lighteval|math_500|0|0_2025-01-28T10-00-00.000000", "math_500"),
+        ("details_aime24|0_2025-01-28T10-00-00.000000", "aime24"),
+        ("my_rollouts", "my_rollouts"),
+    ],
+)
 def test_the_task_is_read_from_the_name_of_the_file(name, task):
     assert logs._task(Path(f"{name}.jsonl")) == task
 
@@ -121,25 +152,50 @@ def test_the_task_is_read_from_the_name_of_the_file(name, task):
 
 
 def test_verdicts_are_graded_only_where_none_is_recorded(tmp_path):
-    path = lines(tmp_path / "a.jsonl", plain(1, correct=None), plain(2, correct=None, completion=r"\boxed{9}"),
-                 plain(3, correct=None, completion="no box"), plain(4, correct=False))  # fmt: skip
+    path = lines(
+        tmp_path / "a.jsonl",
+        plain(1, correct=None),
+        plain(2, correct=None, completion=r"\boxed{9}"),
+        plain(3, correct=None, completion="no box"),
+        plain(4, correct=False),
+    )
     table, report = rollouts(path)
     assert table.verdict.tolist() == ["correct", "wrong", "wrong", "wrong"]
     assert "3 verdicts were not recorded" in str(report)
 
 
-@pytest.mark.parametrize(("gold", "answer"), [
-    ("12", "12"), ("so 3 + 4 = 7\n#### 7", "7"), (r"It is \boxed{\frac{1}{2}}.", r"\frac{1}{2}"), ("x #### 1,000 ", "1,000")])
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("12", "12"),
+        ("so 3 + 4 = 7\n#### 7", "7"),
+        (r"It is \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        ("x #### 1,000 ", "1,000"),
+    ],
+)
 def test_gold_answers_are_found_in_solutions(gold, answer):
     assert logs.gold_answer(gold) == answer
 
 
-@pytest.mark.parametrize(("gold", "text"), [
-    (1234567, "1234567"), (10**25 + 1, "10000000000000000000000001"), (1234567.0, "1234567"), (-3.0, "-3"), (0.1234567891, "0.1234567891"),
-    (123456789.25, "123456789.25"), (1e22, "1e+22"), ("1.0", "1.0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("gold", "text"),
+    [
+        (1234567, "1234567"),
+        (10**25 + 1, "10000000000000000000000001"),
+        (1234567.0, "1234567"),
+        (-3.0, "-3"),
+        (0.1234567891, "0.1234567891"),
+        (123456789.25, "123456789.25"),
+        (1e22, "1e+22"),
+        ("1.0", "1.0"),
+    ],
+)
 def test_a_number_keeps_every_digit(tmp_path, gold, text):
-    path = lines(tmp_path / "a.jsonl", plain(1, gold=gold, correct=None, completion=f"\\boxed{{{text}}}"),
-                 plain(2, gold=gold, correct=None, completion=f"\\boxed{{{text.replace('1', '2').replace('3', '4')}}}"))  # fmt: skip
+    path = lines(
+        tmp_path / "a.jsonl",
+        plain(1, gold=gold, correct=None, completion=f"\\boxed{{{text}}}"),
+        plain(2, gold=gold, correct=None, completion=f"\\boxed{{{text.replace('1', '2').replace('3', '4')}}}"),
+    )
     table, _ = rollouts(path)
     assert table.gold.tolist() == [text] * 2 and table.verdict.tolist() == ["correct", "wrong"]
 
@@ -147,15 +203,23 @@ def test_a_number_keeps_every_digit(tmp_path, gold, text):
 def test_what_is_dropped_has_a_reason(tmp_path):
     path = lines(
         tmp_path / "a.jsonl",
-        plain(0), plain(1, question=" "), plain(2, completion="", n_tokens=None), plain(3, gold=None, correct=None),
-        plain(4, completion=None, correct=None), plain(5, sample=0), plain(5, sample=0),
-    )  # fmt: skip
+        plain(0),
+        plain(1, question=" "),
+        plain(2, completion="", n_tokens=None),
+        plain(3, gold=None, correct=None),
+        plain(4, completion=None, correct=None),
+        plain(5, sample=0),
+        plain(5, sample=0),
+    )
     table, report = rollouts(path)
     assert table.question.str[8].tolist() == ["0", "5"] and (report.lines, report.kept) == (7, 2)
     assert report.dropped == {
-        "no question": 1, "neither completion nor token count": 1, "neither verdict nor gold answer": 1,
-        "neither verdict nor completion": 1, "the same question and sample again": 1,
-    }  # fmt: skip
+        "no question": 1,
+        "neither completion nor token count": 1,
+        "neither verdict nor gold answer": 1,
+        "neither verdict nor completion": 1,
+        "the same question and sample again": 1,
+    }
     assert report.kept + sum(report.dropped.values()) == report.lines
 
 
@@ -166,8 +230,13 @@ def test_repeated_questions_are_samples(tmp_path):
 
 
 def test_what_was_cut_off(tmp_path):
-    path = lines(tmp_path / "a.jsonl", plain(1, finished=False, n_tokens=50), plain(2, finished=None, n_tokens=60),
-                 plain(3, finished=None, n_tokens=59), plain(4, finished=True, n_tokens=60))  # fmt: skip
+    path = lines(
+        tmp_path / "a.jsonl",
+        plain(1, finished=False, n_tokens=50),
+        plain(2, finished=None, n_tokens=60),
+        plain(3, finished=None, n_tokens=59),
+        plain(4, finished=True, n_tokens=60),
+    )
     table, report = rollouts(path, cap=60)
     assert table.finish_reason.tolist() == ["length", "length", "stop", "stop"]
     assert (table.length <= table.cap).all() and "2 rollouts were stopped by their cap" in str(report)
@@ -236,7 +305,9 @@ def test_wrong_files_and_names(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["model", "dataset"])
-@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>", "a[b](javascript:x)", "a\u202eb", "", "a\nb", "{raw}`x`"])
+@pytest.mark.parametrize(
+    "name", ["<img src=x onerror=alert(1)>", "a[b](javascript:x)", "a\u202eb", "", "a\nb", "{raw}`x`"]
+)
 def test_a_name_is_a_name(tmp_path, column, name):
     path = lines(tmp_path / "a.jsonl", plain(0, **{column: name}))
     with pytest.raises(ValueError, match=f"a.jsonl: {column} .* is no name: letters"):

@@ -35,14 +35,27 @@ CHAPTERS = [
 
 
 #: What is shipped of a recorded profile.
-RECORDED = ["recordings/manifest.json", "recordings/qwen-1.5b/evaluation.parquet", "clear_lib/profiles/qwen-1.5b.yaml"]
+RECORDED = [
+    "recordings/manifest.json",
+    "recordings/qwen-1.5b/evaluation.parquet",
+    "clear_lib/study/setup/profiles/qwen-1.5b.yaml",
+]
 
 
 @pytest.fixture
 def project(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    add(tmp_path, *CHAPTERS, "clear_lib/market.py", "clear_lib/profiles/tiny.yaml", "clear_lib/profiles/smoke.yaml",
-        "book/run.py", "book/intro.md", "_config.yml", "_toc.yml")  # fmt: skip
+    add(
+        tmp_path,
+        *CHAPTERS,
+        "clear_lib/market.py",
+        "clear_lib/study/setup/profiles/tiny.yaml",
+        "clear_lib/study/setup/profiles/smoke.yaml",
+        "book/run.py",
+        "book/intro.md",
+        "_config.yml",
+        "_toc.yml",
+    )
     (tmp_path / "python").write_text(STAND_IN)
     (tmp_path / "python").chmod(0o755)
     return tmp_path
@@ -76,8 +89,12 @@ def test_a_first_run_makes_everything_in_order_and_a_second_nothing(project):
     asked = make(project, "book")
     assert sorted(asked) == sorted([*CHAPTERS, "record tiny", "pages"])
     assert asked[-1] == "pages"
-    assert asked.index("record tiny") < asked.index(CHAPTERS[1]) and asked.index("record tiny") < asked.index(CHAPTERS[6])
-    assert asked.index("record tiny") < asked.index(CHAPTERS[3]) < min(asked.index(CHAPTERS[4]), asked.index(CHAPTERS[5]))
+    assert asked.index("record tiny") < asked.index(CHAPTERS[1]) and asked.index("record tiny") < asked.index(
+        CHAPTERS[6]
+    )
+    assert (
+        asked.index("record tiny") < asked.index(CHAPTERS[3]) < min(asked.index(CHAPTERS[4]), asked.index(CHAPTERS[5]))
+    )
     assert (project / "_build/html/index.html").read_text().count("tiny") == len(CHAPTERS)
     assert make(project, "book") == []
 
@@ -92,8 +109,8 @@ def test_a_first_run_makes_everything_in_order_and_a_second_nothing(project):
         ("_toc.yml", ["pages"]),
         ("book/run.py", [*CHAPTERS, "pages"]),
         ("clear_lib/market.py", ["record tiny", *CHAPTERS, "pages"]),
-        ("clear_lib/profiles/tiny.yaml", ["record tiny", *CHAPTERS, "pages"]),
-        ("clear_lib/profiles/smoke.yaml", []),
+        ("clear_lib/study/setup/profiles/tiny.yaml", ["record tiny", *CHAPTERS, "pages"]),
+        ("clear_lib/study/setup/profiles/smoke.yaml", []),
     ],
 )
 def test_an_edit_reruns_what_depends_on_it_and_nothing_else(project, edited, asked):
@@ -141,7 +158,9 @@ def test_a_replica_is_made_anew_when_the_library_changes(project):
 
 
 def test_nothing_imported_is_named(project):
-    done = subprocess.run(["make", "PY=./python", "book", "PROFILE=imported"], cwd=project, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "PY=./python", "book", "PROFILE=imported"], cwd=project, capture_output=True, text=True
+    )
     assert done.returncode == 2 and "nothing is imported yet: make book PROFILE=imported ROLLOUTS=" in done.stderr
 
 
@@ -166,7 +185,7 @@ def test_clean_keeps_the_recorded_rollouts(project):
 def test_an_unknown_profile_is_named(project):
     done = subprocess.run(["make", "PY=./python", "book", "PROFILE=huge"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "there is no profile `huge`; clear_lib/profiles/ has: smoke tiny" in done.stderr
+    assert "there is no profile `huge`; clear_lib/study/setup/profiles/ has: smoke tiny" in done.stderr
 
 
 def test_help_is_the_default_and_names_every_target():
@@ -178,8 +197,12 @@ def test_help_is_the_default_and_names_every_target():
 def test_the_book_is_of_a_recorded_profile_unless_another_is_named(project):
     add(project, *RECORDED)
     environment = {name: value for name, value in os.environ.items() if name != "PROFILE"}
-    said = subprocess.run(["make", "--dry-run", "PY=./python", "book"], cwd=project, env=environment, capture_output=True, text=True)
-    assert "unpack --profile qwen-1.5b" in said.stdout and "--profile tiny\n" not in said.stdout.replace("record --profile tiny\n", "")
+    said = subprocess.run(
+        ["make", "--dry-run", "PY=./python", "book"], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert "unpack --profile qwen-1.5b" in said.stdout and "--profile tiny\n" not in said.stdout.replace(
+        "record --profile tiny\n", ""
+    )
 
 
 def test_a_recorded_profile_is_unpacked_not_recorded_and_the_laboratory_is(project):

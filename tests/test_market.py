@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from clear_lib import market
-from clear_lib.market import (
+from clear_lib.allocation import market
+from clear_lib.allocation.market import (
     abandonment_line,
     adaptive_decay,
     borders,
@@ -18,8 +18,8 @@ from clear_lib.market import (
     solve,
     solve_shared,
 )
-from clear_lib.rivals import by_all_sets, by_highs
-from clear_lib.utility import LogNormal, Quadratic, Surge, Triangular
+from clear_lib.allocation.utility import LogNormal, Quadratic, Surge, Triangular
+from clear_lib.study.experiments.solvers import by_all_sets, by_highs
 
 thresholds = st.lists(st.floats(1.0, 5000.0), min_size=1, max_size=30).map(np.array)
 decays = st.floats(1e-4, 0.1)
@@ -172,8 +172,12 @@ def test_shared_optimum_of_twelve(seed):
         assert solve_shared(thresholds, budget, utility).value == pytest.approx(best, rel=1e-9)
 
 
-@given(st.lists(st.sampled_from([0.0, 1.0, 7.0, 50.0, 51.0, 900.0]), min_size=1, max_size=20).map(np.array),
-       st.floats(0, 3000), decays, caps)  # fmt: skip
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 7.0, 50.0, 51.0, 900.0]), min_size=1, max_size=20).map(np.array),
+    st.floats(0, 3000),
+    decays,
+    caps,
+)
 def test_shared_solution_is_consistent_with_ties_zeros_and_caps(thresholds, budget, decay, cap):
     utility = Surge(1.0, decay)
     solution = solve_shared(thresholds, budget, utility, cap=cap)
@@ -359,7 +363,9 @@ def test_solvers_at_the_ends_of_every_scale(n, shared, seed):
     thresholds, size = 10 ** rng.uniform(0, 7, n), None if shared else n
     surge = Surge(10 ** rng.uniform(-6, 6, size), 10 ** rng.uniform(-9, 1, size))
     sure, hopeless = rng.random(n) < 0.2, rng.random(n) < 0.2
-    chance = LogNormal(np.log(thresholds), np.where(sure, 0.0, rng.uniform(0, 2, n)), np.where(hopeless, 0.0, rng.random(n)))
+    chance = LogNormal(
+        np.log(thresholds), np.where(sure, 0.0, rng.uniform(0, 2, n)), np.where(hopeless, 0.0, rng.random(n))
+    )
     budget, cap = 10 ** rng.uniform(-1, 9), rng.choice([np.inf, 10 ** rng.uniform(0, 8)])
     for utility in (surge, Triangular.like(surge), Quadratic.like(surge), chance):
         fees = np.zeros(n) if utility is chance else thresholds

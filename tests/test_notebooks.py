@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from clear_lib import profiles
+from clear_lib.study.setup import profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -102,7 +102,9 @@ def test_what_an_import_may_lack_is_tagged(notebook):
     for cell in code_cells(notebook):
         tags = set(cell.metadata.get("tags", [])) | set(first.metadata["tags"])
         for use, need in uses.items():
-            assert use not in cell.source or {f"needs-{need}", "needs-model"} & tags, f"{cell.id} needs the tag needs-{need}"
+            assert use not in cell.source or {f"needs-{need}", "needs-model"} & tags, (
+                f"{cell.id} needs the tag needs-{need}"
+            )
 
 
 def test_no_path_of_one_machine(notebook):
@@ -125,8 +127,11 @@ def run(folder, profile="tiny"):
     """Run notebooks/1_a.ipynb of `folder` into made/1_a.ipynb, as the Makefile does."""
     return subprocess.run(
         [sys.executable, ROOT / "book" / "run.py", "notebooks/1_a.ipynb", "made/1_a.ipynb", "--profile", profile],
-        cwd=folder, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"},
-    )  # fmt: skip
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
 
 
 def texts(path):
@@ -159,7 +164,9 @@ def test_runner_sets_the_profile_and_keeps_the_last_good_result(tmp_path):
     assert "    tokens = -1" in failed.stderr
     assert "ValueError: budget -1 is negative" in failed.stderr.splitlines()[-1]
     assert made.read_text() == good
-    assert {path.name for path in made.parent.iterdir()} == {"1_a.ipynb", "1_a.json"}, "nothing unfinished is left behind"
+    assert {path.name for path in made.parent.iterdir()} == {"1_a.ipynb", "1_a.json"}, (
+        "nothing unfinished is left behind"
+    )
 
 
 def test_runner_says_how_the_page_was_made(tmp_path):
@@ -217,7 +224,9 @@ def tagged(source, tag, *cells):
 def test_what_is_decoded_live_runs_on_the_laboratory_model(tmp_path, profile, laboratory):
     source, made = tmp_path / "notebooks" / "1_a.ipynb", tmp_path / "made" / "1_a.ipynb"
     write_notebook(source, "print(profile, laboratory)")
-    source.write_text(source.read_text().replace('profile = \\"tiny\\"', 'profile = \\"tiny\\"\\nlaboratory = \\"tiny\\"'))
+    source.write_text(
+        source.read_text().replace('profile = \\"tiny\\"', 'profile = \\"tiny\\"\\nlaboratory = \\"tiny\\"')
+    )
     assert run(tmp_path, profile).returncode == 0
     assert texts(made)[-1] == f"{profile} {laboratory}\n"
     tagged(source, "laboratory", "print(profile)")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from clear_lib import paper
-from clear_lib.policies import POLICIES
-from clear_lib.streams import STREAMS
+from clear_lib.allocation.policies import POLICIES
+from clear_lib.study.setup import paper
+from clear_lib.study.setup.streams import STREAMS
 
 
 @pytest.mark.parametrize("table", [paper.TABLE_1, paper.TABLE_4])
@@ -37,7 +37,9 @@ def test_pass_rates_are_correct_over_total_but_for_the_one_row_the_paper_gets_wr
 def test_reference_length_and_the_budgets_as_fractions_of_it():
     assert paper.REFERENCE_LENGTH == pytest.approx(1311, abs=0.5)
     small, large = paper.STUDIES.values()
-    assert small.budgets_of((0.195, 0.39, 0.78, 1.56)) == dict(zip((0.195, 0.39, 0.78, 1.56), paper.BUDGETS, strict=True))
+    assert small.budgets_of((0.195, 0.39, 0.78, 1.56)) == dict(
+        zip((0.195, 0.39, 0.78, 1.56), paper.BUDGETS, strict=True)
+    )
     assert small.budgets_of([0.8, 0.2]) == {0.2: 256, 0.8: 1024}
     assert large.budgets_of([2.0, 0.5]) == {0.5: 1024, 2.0: 4096}
 

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import figures, phases, profiles
-from clear_lib.rollouts import SCHEMA, RolloutStore
-from clear_lib.utility import Surge
+from clear_lib.allocation.utility import Surge
+from clear_lib.rollouts.store import SCHEMA, RolloutStore
+from clear_lib.study.experiments import phases
+from clear_lib.study.pages import figures
+from clear_lib.study.setup import profiles
 
 
 def made_up_rollouts(questions=300, samples=8, seed=0):
@@ -18,9 +20,14 @@ def made_up_rollouts(questions=300, samples=8, seed=0):
     care = rng.uniform(-0.5, 0.5, questions * samples)
     length = np.ceil(np.exp(3 + 2 * difficulty + care)).astype(int)
     right = rng.random(length.size) < np.clip(0.9 - 0.9 * difficulty + 0.6 * care, 0, 1)
-    return pd.DataFrame({"question_id": np.repeat([f"q{k}" for k in range(questions)], samples), "length": length,
-                         "tier": np.where(difficulty < 0.5, "easy", "hard"),
-                         "verdict": np.where(right, "correct", "wrong")})
+    return pd.DataFrame(
+        {
+            "question_id": np.repeat([f"q{k}" for k in range(questions)], samples),
+            "length": length,
+            "tier": np.where(difficulty < 0.5, "easy", "hard"),
+            "verdict": np.where(right, "correct", "wrong"),
+        }
+    )
 
 
 def test_observed_accuracy_falls_with_length_although_longer_helps_within_a_question():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from clear_lib import plan, profiles, recording
+from clear_lib.study.recordings import plan, recording
+from clear_lib.study.setup import profiles
 
 
 def test_rollouts_are_those_that_are_asked_for():

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from clear_lib import Forecasts, allocate, policies
-from clear_lib.policies import OF_THE_PAPER, POLICIES, share, unrounded, whole_tokens
-from clear_lib.utility import LogNormal, Surge
+from clear_lib import Forecasts, allocate
+from clear_lib.allocation import policies
+from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, share, unrounded, whole_tokens
+from clear_lib.allocation.utility import LogNormal, Surge
 
 NAMES = ["uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper"]
 OURS = ["clear-exact", "clear-lognormal", "clear-sequential"]
@@ -29,7 +30,9 @@ VARIANTS = [
 IDS = [" ".join([name, *(f"{key}={value}" for key, value in chosen.items())]) for name, chosen in VARIANTS]
 every_variant = pytest.mark.parametrize(("policy", "chosen"), VARIANTS, ids=IDS)
 every_sharing_variant = pytest.mark.parametrize(
-    ("policy", "chosen"), [v for v in VARIANTS if not v[0].startswith("oracle")], ids=[i for i in IDS if "oracle" not in i]
+    ("policy", "chosen"),
+    [v for v in VARIANTS if not v[0].startswith("oracle")],
+    ids=[i for i in IDS if "oracle" not in i],
 )
 
 #: Eighths of a token: sums are exact, so that a tie is a tie in every order and at every scale.
@@ -139,7 +142,9 @@ def test_equal_queries_differ_by_a_token_at_most_and_the_first_come_first(policy
 @given(batch=batches(), scale=st.integers(1, 50))
 def test_tokens_have_no_unit(policy, chosen, batch, scale):
     thresholds, extra, budget, cap = batch
-    units = {name: value for name, value in {"floor": 32.0, "epsilon": 32.0}.items() if name in POLICIES[policy].settings}
+    units = {
+        name: value for name, value in {"floor": 32.0, "epsilon": 32.0}.items() if name in POLICIES[policy].settings
+    }
     small = unrounded(thresholds, budget, policy, cap=cap, **extra, **units | chosen)
     tall = {
         **{name: value * scale for name, value in units.items()},
@@ -363,7 +368,9 @@ def test_the_two_oracles():
 def test_no_policy_solves_more_than_the_true_oracle(batch):
     thresholds, extra, budget, cap = batch
     solved = {
-        name: (extra["correct"] & (allocate(thresholds, budget, name, cap=cap, **extra).tokens >= extra["lengths"])).sum()
+        name: (
+            extra["correct"] & (allocate(thresholds, budget, name, cap=cap, **extra).tokens >= extra["lengths"])
+        ).sum()
         for name in NAMES
     }
     assert max(solved.values()) == solved["oracle"]

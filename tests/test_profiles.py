@@ -7,8 +7,9 @@ import re
 import pytest
 import yaml
 
-from clear_lib import benchmarks, engines, paper, predictor, profiles, streams
+from clear_lib import engines, predictor
 from clear_lib.reasoner import CHECKPOINT
+from clear_lib.study.setup import benchmarks, paper, profiles, streams
 
 
 @pytest.mark.parametrize("name", profiles.names())

@@ -5,7 +5,9 @@ import re
 
 import numpy
 
-from clear_lib import profiles, provenance, recording
+from clear_lib.study.pages import provenance
+from clear_lib.study.recordings import recording
+from clear_lib.study.setup import profiles
 
 
 def test_a_record_has_what_it_takes_to_make_a_result_again():
@@ -21,12 +23,19 @@ def test_a_record_has_what_it_takes_to_make_a_result_again():
 def test_recorded_rollouts_are_named_with_their_weights():
     profile = profiles.load("qwen-1.5b", engine="none", recorded={"evaluation": [80, 1547]})
     record = json.loads(json.dumps(provenance.provenance(profile)))
-    assert record["recorded"] == {"evaluation": "80 of 1547 rollouts"} and record["profile"]["weights"].endswith("q4_k_m.gguf")
+    assert record["recorded"] == {"evaluation": "80 of 1547 rollouts"} and record["profile"]["weights"].endswith(
+        "q4_k_m.gguf"
+    )
     assert "recorded" not in provenance.provenance(profiles.load("smoke"))
 
 
 def test_the_box_of_a_page_names_everything_in_the_record():
-    record = {"profile": {"name": "mine", "seed": 3}, "machine": {"gpus": ["H100", "H100"]}, "seconds": 12, "results": ["a.parquet"]}
+    record = {
+        "profile": {"name": "mine", "seed": 3},
+        "machine": {"gpus": ["H100", "H100"]},
+        "seconds": 12,
+        "results": ["a.parquet"],
+    }
     box = provenance.as_markdown(record)
     assert box.startswith(":::{dropdown}") and box.endswith("\n:::")
     for said in ("profile\n: name mine, seed 3", "machine\n: gpus H100, H100", "seconds\n: 12", "results\n: a.parquet"):

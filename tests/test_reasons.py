@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from scipy.special import lambertw
 
 from clear_lib import Forecasts, allocate
-from clear_lib.policies import POLICIES, staged
-from clear_lib.reasons import SHARE, abandoned, stopped, unfinished
-from clear_lib.serving import ReplayStepper, serve
+from clear_lib.allocation.policies import POLICIES, staged
+from clear_lib.serving.batch import ReplayStepper, serve
+from clear_lib.serving.reasons import SHARE, abandoned, stopped, unfinished
 
-CAPS = [name for name, policy in POLICIES.items() if policy.kind == "cap" and not set(policy.needs) & {"lengths", "correct"}]
+CAPS = [
+    name for name, policy in POLICIES.items() if policy.kind == "cap" and not set(policy.needs) & {"lengths", "correct"}
+]
 
 
 def batch(n, seed, part):
@@ -49,7 +51,9 @@ def test_the_line_is_that_of_the_closed_form(given_batch, cap):
         return
     w = float(lambertw(np.e * allocation.price).real)
     line = (1 - w) ** 2 / (allocation.settings["decay"] * w)
-    for own, active, reason in zip(forecasts.threshold, allocation.active, abandoned(forecasts, allocation, cap), strict=True):
+    for own, active, reason in zip(
+        forecasts.threshold, allocation.active, abandoned(forecasts, allocation, cap), strict=True
+    ):
         if active:
             assert own <= line * (1 + 1e-9)
         elif "abandonment line" in reason:
@@ -87,7 +91,7 @@ def test_a_chance_that_is_not_bought_is_not_worth_the_price(given_batch):
     forecasts, budget = given_batch
     allocation = allocate(forecasts, budget, "clear-lognormal", cap=1000)
     tokens = np.arange(1, 1001)
-    from clear_lib.utility import LogNormal
+    from clear_lib.allocation.utility import LogNormal
 
     for query, reason in enumerate(abandoned(forecasts, allocation, 1000)):
         if reason and "not above the price" in reason:
@@ -99,22 +103,27 @@ def test_nobody_is_served_where_no_price_clears():
     """The example of chapter 04: demand jumps from more than the budget to nothing."""
     forecasts = Forecasts([100.0])
     (reason,) = abandoned(forecasts, allocate(forecasts, 150, "clear", decay=0.01))
-    assert reason == "its threshold 100.0 is at the abandonment line of the price 0.206, where demand jumps past the budget"
+    assert (
+        reason
+        == "its threshold 100.0 is at the abandonment line of the price 0.206, where demand jumps past the budget"
+    )
 
 
 def test_sentences():
     """As a reader meets them."""
     known = Forecasts([50, 60, 400, 900], spread=[0.1] * 4, solvable=[0.9, 0.9, 0.9, 0])
-    last = {policy: abandoned(known, allocate(known, 450, policy, cap=500), 500)[-1] for policy in
-            ("clear", "clear-exact", "clear-lognormal", "clear-heuristic", "clear-auction")}  # fmt: skip
+    last = {
+        policy: abandoned(known, allocate(known, 450, policy, cap=500), 500)[-1]
+        for policy in ("clear", "clear-exact", "clear-lognormal", "clear-heuristic", "clear-auction")
+    }
     assert last == {
         "clear": "its threshold 900 is not below the cap of 500 tokens",
         "clear-exact": "its threshold 900 is not below the cap of 500 tokens",
         "clear-lognormal": "its chance of a correct answer is 0",
         "clear-heuristic": "its threshold 900 is above the median 230 and the budget is scarce: 450 tokens for thresholds "
-                           "that sum to 1,410",
+        "that sum to 1,410",
         "clear-auction": "the thresholds up to its own 900 sum to 1,410, more than the budget of 450 tokens",
-    }  # fmt: skip
+    }
     third = abandoned(known, allocate(known, 450, "clear-exact"))[2]
     assert third == "the optimum serves the 2 smallest thresholds, up to 60.0, and its own is 400.0"
     assert abandoned(known, allocate(known, 3, "uniform"))[3] == SHARE

@@ -13,9 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from clear_lib import benchmarks, engines, profiles, recording, serving
+from clear_lib import engines
 from clear_lib.cli import main
-from clear_lib.rollouts import KEY, replay
+from clear_lib.rollouts.store import KEY, replay
+from clear_lib.serving import batch as serving
+from clear_lib.study.recordings import recording
+from clear_lib.study.setup import benchmarks, profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,8 +47,9 @@ def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     asked = {
         (name, part): [f"{name} {part}: what is {n} + 1?" for n in range(rows)]
-        for name, known in benchmarks.SETS.items() for part, rows in known.rows.items()
-    }  # fmt: skip
+        for name, known in benchmarks.SETS.items()
+        for part, rows in known.rows.items()
+    }
     for (name, part), questions in asked.items():
         repeated = benchmarks.SETS[name].repeated.get(part, 0)
         questions[len(questions) - repeated :] = questions[:repeated]
@@ -127,7 +131,9 @@ def test_a_recording_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     smoke = profiles.load("smoke")
     shards = recording.store(smoke, "evaluation", tmp_path).shards
     for enough in (1, 4):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while len(shards()) < enough and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
@@ -180,9 +186,15 @@ def test_a_second_recorder_is_refused_before_it_starts_an_engine(profile, engine
 def test_several_kinds_are_one_queue_in_the_order_that_is_asked_for(profile, engine, tmp_path):
     steps = [("evaluation", 0.25), ("predictor", 0.5), ("evaluation", 0.5), "sampled"]
     made = recording.record(profile, steps, tmp_path, lambda: engine)
-    there = {kind: len(recording.store(profile, kind, tmp_path).keys()) for kind in ("evaluation", "predictor", "sampled")}
+    there = {
+        kind: len(recording.store(profile, kind, tmp_path).keys()) for kind in ("evaluation", "predictor", "sampled")
+    }
     wanted = {kind: len(recording.requests(profile, kind)) for kind in there}
-    assert there == {"evaluation": wanted["evaluation"] // 2, "predictor": wanted["predictor"] // 2, "sampled": wanted["sampled"]}
+    assert there == {
+        "evaluation": wanted["evaluation"] // 2,
+        "predictor": wanted["predictor"] // 2,
+        "sampled": wanted["sampled"],
+    }
     assert made == sum(there.values())
     first = recording.store(profile, "evaluation", tmp_path).read().question_id
     assert set(first) == set(recording.requests(profile, "evaluation").question_id.head(there["evaluation"]))
@@ -233,4 +245,10 @@ def test_samples_cannot_be_regenerated(profile, engine, artifacts):
 def test_the_rung_is_the_longest_that_is_expected_to_fit():
     rungs = {"quick": 0.5, "normal": 1.0, "careful": 2.0}
     assert serving.choose_rungs([0, 49, 50, 99, 100, 200], [100] * 6, rungs).tolist() == [
-        "quick", "quick", "quick", "quick", "normal", "careful"]
+        "quick",
+        "quick",
+        "quick",
+        "quick",
+        "normal",
+        "careful",
+    ]

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import comparison, experiments, paper, profiles, replica, rollouts
+from clear_lib.allocation.policies import OF_THE_PAPER
 from clear_lib.cli import main
-from clear_lib.policies import OF_THE_PAPER
+from clear_lib.rollouts import store as rollouts
+from clear_lib.study.evidence import comparison, replica
+from clear_lib.study.experiments import run as experiments
+from clear_lib.study.setup import paper, profiles
 
 SOURCE = paper.STUDIES["7b"]
 RATES = replica.pass_rates(paper.TABLE_6, 2)
@@ -98,7 +101,9 @@ def test_chances_are_calibrated(made):
     weight = pool["tier"].map({"moderate": 500 / 1547, "hard": 1047 / 1547})
     for part in np.array_split(pool.sort_values("solvable").index, 4):
         rows, w = pool.loc[part], weight.loc[part]
-        assert np.average(rows["correct"], weights=w) == pytest.approx(np.average(rows["solvable"], weights=w), abs=0.05)
+        assert np.average(rows["correct"], weights=w) == pytest.approx(
+            np.average(rows["solvable"], weights=w), abs=0.05
+        )
 
 
 def test_the_numbered_steps_are_nearer_to_the_reported_oracle_than_the_prose(made):
@@ -118,7 +123,10 @@ def test_bootstrap_and_leaving_streams_out(lengths, forecaster):
 
 
 def test_the_budget_of_a_row(lengths):
-    row = {stream: float(value) for stream, value in zip(lengths.shares, replica.uniform_row(lengths, [300])[:, 0], strict=True)}
+    row = {
+        stream: float(value)
+        for stream, value in zip(lengths.shares, replica.uniform_row(lengths, [300])[:, 0], strict=True)
+    }
     assert replica.budget_that_fits(lengths, row) == pytest.approx(300, rel=0.01)
 
 
@@ -145,7 +153,9 @@ def test_a_replica_is_a_profile_of_its_own(name, tmp_path):
     assert sorted(results["budget_per_query"].unique()) == paper.study_of(profile.model).budgets
     first = results["accuracy"].tolist()
     again = profiles.load(replica.adopt(name, tmp_path, seeds=1, per_tier=500))
-    results = experiments.run(again, experiments.read_pool(again, tmp_path), policies=[*OF_THE_PAPER, "clear-sequential"])
+    results = experiments.run(
+        again, experiments.read_pool(again, tmp_path), policies=[*OF_THE_PAPER, "clear-sequential"]
+    )
     assert results["accuracy"].tolist() == first
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from clear_lib.market import clear_market, solve_shared
-from clear_lib.rivals import algorithm_1_one_w, algorithm_1_w_each, by_highs, by_slsqp, losses, race
-from clear_lib.utility import Surge
+from clear_lib.allocation.market import clear_market, solve_shared
+from clear_lib.allocation.utility import Surge
+from clear_lib.study.experiments.solvers import algorithm_1_one_w, algorithm_1_w_each, by_highs, by_slsqp, losses, race
 
 
 @pytest.fixture(params=[0.1, 0.4, 0.9])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clear_lib.rollouts import KEY, SCHEMA, RolloutStore, replay
+from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore, replay
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +24,9 @@ def rows(first, n, **changes):
     """``n`` rollouts of the questions ``first``, ``first + 1``, …"""
     texts = {name: "x" for name in SCHEMA.names if SCHEMA.field(name).type == pa.string()}
     ids = [f"q{number}" for number in range(first, first + n)]
-    table = pd.DataFrame({**texts, "question_id": ids, "sample": 0, "seed": 0, "temperature": 0.0, "cap": 9, "length": 3})
+    table = pd.DataFrame(
+        {**texts, "question_id": ids, "sample": 0, "seed": 0, "temperature": 0.0, "cap": 9, "length": 3}
+    )
     return table.assign(**changes)
 
 
@@ -54,13 +56,18 @@ def test_a_new_store_on_the_folder_goes_on(store):
 
 def test_an_empty_store_is_an_empty_table(tmp_path):
     store = RolloutStore(tmp_path / "none")
-    assert store.read().empty and list(store.read()) == SCHEMA.names and store.keys() == set() and not store.folder.exists()
+    assert (
+        store.read().empty
+        and list(store.read()) == SCHEMA.names
+        and store.keys() == set()
+        and not store.folder.exists()
+    )
 
 
 def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     """Kill -9 a process that appends one shard after another; every appended shard is whole, and it can go on."""
     script = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from test_rollouts import rows; from clear_lib.rollouts import *\n"
+        "import sys; sys.path.insert(0, sys.argv[2]); from test_rollouts import rows; from clear_lib.rollouts.store import *\n"
         "store = RolloutStore(sys.argv[1]); done = {key[0] for key in store.keys()}\n"
         "for first in range(0, 100_000, 50):\n"
         "    if f'q{first}' not in done: store.append(rows(first, 50)); print(first, flush=True)\n"
@@ -141,14 +148,17 @@ def test_two_writers_do_not_mix(store):
     assert len(store.read()) == 6 and not list(store.folder.glob("*.writing"))
 
 
-@pytest.mark.parametrize(("bad", "message"), [
-    (rows(0, 2).drop(columns="seed"), "missing or unknown: seed"),
-    (rows(0, 2).assign(colour="red"), "missing or unknown: colour"),
-    (rows(0, 2).assign(length="long"), "length"),
-    (rows(0, 2).assign(length=2.5), "length"),
-    (rows(0, 2).assign(gold=["1", None]), "row 1: gold is missing"),
-    (pd.concat([rows(0, 2), rows(1, 1)]), "row 2: question 'q1' is there twice"),
-])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (rows(0, 2).drop(columns="seed"), "missing or unknown: seed"),
+        (rows(0, 2).assign(colour="red"), "missing or unknown: colour"),
+        (rows(0, 2).assign(length="long"), "length"),
+        (rows(0, 2).assign(length=2.5), "length"),
+        (rows(0, 2).assign(gold=["1", None]), "row 1: gold is missing"),
+        (pd.concat([rows(0, 2), rows(1, 1)]), "row 2: question 'q1' is there twice"),
+    ],
+)
 def test_rows_that_do_not_fit_are_named_and_not_written(store, bad, message):
     with pytest.raises(ValueError, match=message):
         store.append(bad)
@@ -178,16 +188,19 @@ def test_replay_is_generation_cut_off_token_by_token(queries):
         assert used == len(written) and solved == (right and len(written) == length)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (([5, 0], [True, True], [1, 1]), "lengths: 0 at position 1"),
-    (([5, 5], [True, True], [1, -2]), "caps: -2 at position 1"),
-    (([5, 5], [True, True], [[1, 2], [1, 2.5]]), "caps: 2.5 at position 1, 1"),
-    (([5, np.nan], [True, True], [1, 1]), "lengths: nan at position 1"),
-    (([5, 5], [True, True], ["a", "b"]), "caps must be whole numbers"),
-    (([5, 5], [1, 0], [1, 1]), "correct must be boolean"),
-    (([5, 5], [True], [1, 1]), "shape"),
-    (([5, 5], [True, True], 3), "shape"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([5, 0], [True, True], [1, 1]), "lengths: 0 at position 1"),
+        (([5, 5], [True, True], [1, -2]), "caps: -2 at position 1"),
+        (([5, 5], [True, True], [[1, 2], [1, 2.5]]), "caps: 2.5 at position 1, 1"),
+        (([5, np.nan], [True, True], [1, 1]), "lengths: nan at position 1"),
+        (([5, 5], [True, True], ["a", "b"]), "caps must be whole numbers"),
+        (([5, 5], [1, 0], [1, 1]), "correct must be boolean"),
+        (([5, 5], [True], [1, 1]), "shape"),
+        (([5, 5], [True, True], 3), "shape"),
+    ],
+)
 def test_replay_names_bad_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         replay(*arguments)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import profiles, sensitivity
-from clear_lib.sensitivity import Reading
+from clear_lib.study.experiments import sensitivity
+from clear_lib.study.experiments.sensitivity import Reading
+from clear_lib.study.setup import profiles
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +18,16 @@ def profile():
 def pool(profile):
     rng, n = np.random.default_rng(0), 24 * 4
     length = np.exp(rng.normal(np.repeat([3.4, 4.4, 5.0, 5.6], 24), 0.3)).astype(int)
-    pool = pd.DataFrame({
-        "question_id": [str(i) for i in range(n)], "tier": np.repeat(list(profile.tiers), 24), "length": length,
-        "correct": rng.random(n) < 0.7, "threshold": length * np.exp(0.2 * rng.normal(size=n)), "estimate": 1.0 * length,
-    })  # fmt: skip
+    pool = pd.DataFrame(
+        {
+            "question_id": [str(i) for i in range(n)],
+            "tier": np.repeat(list(profile.tiers), 24),
+            "length": length,
+            "correct": rng.random(n) < 0.7,
+            "threshold": length * np.exp(0.2 * rng.normal(size=n)),
+            "estimate": 1.0 * length,
+        }
+    )
     rungs = {f"{kind}@{rung}": pool[kind] for rung in profile.rungs for kind in ("length", "correct")}
     return pool.assign(**rungs)
 
@@ -36,7 +43,9 @@ def test_every_reading_can_be_run(profile, pool):
 
 
 def test_changes_are_paired_with_our_choice(profile, pool):
-    reading = Reading("cap", "free", "tiny", {"policies": ["uniform"]}, {"policies": ["uniform"], "pool": pool.assign(length=10**6)})
+    reading = Reading(
+        "cap", "free", "tiny", {"policies": ["uniform"]}, {"policies": ["uniform"], "pool": pool.assign(length=10**6)}
+    )
     changes = sensitivity.sensitivity(profile, pool, [reading])
     base = sensitivity.run(profile, pool, policies=["uniform"])
     assert (changes["accuracy"] == 0).all() and changes["change"].tolist() == (-base["accuracy"]).tolist()
@@ -44,10 +53,20 @@ def test_changes_are_paired_with_our_choice(profile, pool):
 
 def test_movement_is_that_of_the_mean_and_of_the_worst_cell():
     rows = [
-        {"item": "x", "ours": "a", "other": "b", "policy": "clear", "stream": stream, "stream_seed": seed, "scarcity": 0.2,
-         "n": 500, "change": change + 0.01 * seed}
-        for seed in range(2) for stream, change in (("balanced", 0.1), ("u-shaped", -0.3))
-    ]  # fmt: skip
+        {
+            "item": "x",
+            "ours": "a",
+            "other": "b",
+            "policy": "clear",
+            "stream": stream,
+            "stream_seed": seed,
+            "scarcity": 0.2,
+            "n": 500,
+            "change": change + 0.01 * seed,
+        }
+        for seed in range(2)
+        for stream, change in (("balanced", 0.1), ("u-shaped", -0.3))
+    ]
     (row,) = sensitivity.movement(pd.DataFrame(rows)).to_dict("records")
     assert row["change"] == pytest.approx(-0.095) and row["change_low"] < row["change"] < row["change_high"]
     assert (row["stream"], row["worst"], row["n"], row["seeds"]) == ("u-shaped", pytest.approx(-0.295), 500, 2)

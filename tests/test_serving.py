@@ -8,10 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clear_lib import Forecasts, allocate
+from clear_lib.allocation.stages import stages
 from clear_lib.engines import Completion
-from clear_lib.rollouts import replay
-from clear_lib.serving import EngineStepper, ReplayStepper, Step, serve
-from clear_lib.stages import stages
+from clear_lib.rollouts.store import replay
+from clear_lib.serving.batch import EngineStepper, ReplayStepper, Step, serve
 
 PAYING = ["uniform", "predictor", "clear", "clear-heuristic", "clear-auction"]
 
@@ -135,7 +135,9 @@ def test_serving_in_rounds_is_serving_stage_by_stage(given_batch):
 def test_the_price_falls_with_the_budget():
     forecasts, lengths, _ = batch(200, 1)
     prices = [
-        serve("clear-sequential", forecasts, int(part * lengths.sum()), ReplayStepper(lengths), accounting="refunds").price
+        serve(
+            "clear-sequential", forecasts, int(part * lengths.sum()), ReplayStepper(lengths), accounting="refunds"
+        ).price
         for part in (0.05, 0.2, 0.5, 0.8)
     ]
     assert (np.diff(prices) < 0).all()
@@ -221,7 +223,9 @@ def test_sizes_must_fit_and_hindsight_needs_a_recording():
 
 
 def test_allocate_points_to_serve():
-    with pytest.raises(ValueError, match="'clear-sequential' is of kind 'sequential': serve it.*clear_lib.serving.serve"):
+    with pytest.raises(
+        ValueError, match="'clear-sequential' is of kind 'sequential': serve it.*clear_lib.serving.batch.serve"
+    ):
         allocate(Forecasts([50.0], spread=[0.1], solvable=[0.5]), 100, "clear-sequential")
 
 

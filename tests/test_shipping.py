@@ -11,15 +11,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from clear_lib import benchmarks, paper, profiles, recording, recordings, shipping
 from clear_lib.engines import Completion
-from clear_lib.grading import Grader
 from clear_lib.predictor.doubting import Doubting
 from clear_lib.predictor.sentence import Sentence, SentenceChance
-from clear_lib.questions import same_text
-from clear_lib.rollouts import KEY
+from clear_lib.rollouts import shipped as recordings
+from clear_lib.rollouts.grading import Grader
+from clear_lib.rollouts.store import KEY
+from clear_lib.study.recordings import recording, shipping
+from clear_lib.study.setup import benchmarks, paper, profiles
+from clear_lib.study.setup.questions import same_text
 
-public = pytest.mark.skipif("CLEAR_BENCHMARKS" not in os.environ, reason="CLEAR_BENCHMARKS names no folder of the public question sets")
+public = pytest.mark.skipif(
+    "CLEAR_BENCHMARKS" not in os.environ, reason="CLEAR_BENCHMARKS names no folder of the public question sets"
+)
 SHIPPED = list(recordings.manifest()["profiles"])
 
 
@@ -55,7 +59,10 @@ def profile(tmp_path_factory):
             lines = (json.dumps({"question": each, "answer": "1"}) for each in asked)
             (folder / f"{known.stems[0]}_{part}.jsonl").write_text("\n".join(lines))
     # Three questions of OlympiadBench stand in MATH train, as in the published sets.
-    files = [folder / f"{benchmarks.SETS[name].stems[0]}_{part}.jsonl" for name, part in (("MATH", "train"), ("OlympiadBench", "test"))]
+    files = [
+        folder / f"{benchmarks.SETS[name].stems[0]}_{part}.jsonl"
+        for name, part in (("MATH", "train"), ("OlympiadBench", "test"))
+    ]
     taken = files[0].read_text().splitlines()[10:13]
     files[1].write_text("\n".join(taken + files[1].read_text().splitlines()[3:]))
     return shipped_profile(questions_folder=str(folder))
@@ -68,7 +75,9 @@ def recorded(profile, tmp_path_factory):
     with shipping.timed(profile, artifacts):
         recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], artifacts, Writer)
     late = recording.requests(profile, "evaluation").iloc[[200]]
-    rows = recording._rows(late, [Completion("\\boxed{1}", None, "stop", 30)], SimpleNamespace(grade=lambda *_: ["correct"]))
+    rows = recording._rows(
+        late, [Completion("\\boxed{1}", None, "stop", 30)], SimpleNamespace(grade=lambda *_: ["correct"])
+    )
     recording.store(profile, "evaluation", artifacts).append(rows.assign(engine="writer", engine_version="1"))
     return artifacts
 
@@ -101,8 +110,12 @@ def test_no_question_and_no_gold_answer_is_shipped(profile, folder):
 
 def test_the_manifest_says_when_and_where_it_was_recorded(recorded, profile, folder):
     (run,) = recordings.manifest(folder)["profiles"]["qwen-1.5b"]["runs"]
-    lengths = pd.concat([recording.store(profile, kind, recorded).read().length for kind in ("evaluation", "predictor")])
-    assert run["tokens"] == lengths.sum() - 30 and run["machine"]["cores"] and run["began"] > "2026"  # less the late one
+    lengths = pd.concat(
+        [recording.store(profile, kind, recorded).read().length for kind in ("evaluation", "predictor")]
+    )
+    assert (
+        run["tokens"] == lengths.sum() - 30 and run["machine"]["cores"] and run["began"] > "2026"
+    )  # less the late one
     shipping.pack(profile, recorded, folder)
     assert len(recordings.manifest(folder)["profiles"]["qwen-1.5b"]["runs"]) == 1
 
@@ -142,7 +155,10 @@ def test_a_predictor_learns_from_embeddings_what_it_would_from_the_text(profile,
 def test_another_machine_goes_on_where_the_recording_stopped(profile, folder, tmp_path):
     assert shipping.restore(profile, tmp_path, folder) == 256
     assert shipping.restore(profile, tmp_path, folder) == 0
-    assert recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], tmp_path, lambda: pytest.fail("started")) == 0
+    assert (
+        recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], tmp_path, lambda: pytest.fail("started"))
+        == 0
+    )
     assert recording.record(profile, [("evaluation", 0.12)], tmp_path, Writer) == 186 - 155
     assert shipping.pack(profile, tmp_path, folder)["evaluation"] == (186, 1547)
     assert len(recordings.questions(folder)) == 186 + 1 + 100
@@ -150,12 +166,24 @@ def test_another_machine_goes_on_where_the_recording_stopped(profile, folder, tm
 
 def test_what_is_decoded_again_is_compared(profile, folder):
     same = shipping.verify(profile, Writer(), 40, seed=1, folder=folder)
-    assert (same.questions, same.equal, same.lengths, same.verdicts, same.apart, same.replayed) == (40, 40, 40, 0, 0.0, 0.0)
+    assert (same.questions, same.equal, same.lengths, same.verdicts, same.apart, same.replayed) == (
+        40,
+        40,
+        40,
+        0,
+        0.0,
+        0.0,
+    )
 
     class Other(Writer):
         def stream(self, *given, **named):
             for position, each in super().stream(*given, **named):
-                yield position, Completion(each.text if position else "\\boxed{7}", None, "stop", each.length + 10 * (position < 20))
+                yield (
+                    position,
+                    Completion(
+                        each.text if position else "\\boxed{7}", None, "stop", each.length + 10 * (position < 20)
+                    ),
+                )
 
     other = shipping.verify(profile, Other(), 40, seed=1, folder=folder)
     assert other.equal == other.lengths == 20 and other.apart == other.shift == 5.0 and other.verdicts <= 1
@@ -188,8 +216,14 @@ def rewritten(change):
     [
         (break_byte, "evaluation.parquet is not the file that was shipped: its SHA-256 is"),
         (lambda path: path.unlink(), "evaluation.parquet is missing"),
-        (rewritten(lambda rows: rows.assign(model="another/model")), "evaluation.parquet: rollouts of model 'another/model'"),
-        (rewritten(lambda rows: pd.concat([rows, rows.iloc[[3]]])), "evaluation.parquet: row 156 records question '.*' a second time"),
+        (
+            rewritten(lambda rows: rows.assign(model="another/model")),
+            "evaluation.parquet: rollouts of model 'another/model'",
+        ),
+        (
+            rewritten(lambda rows: pd.concat([rows, rows.iloc[[3]]])),
+            "evaluation.parquet: row 156 records question '.*' a second time",
+        ),
         (rewritten(lambda rows: rows.drop(columns="verdict")), "evaluation.parquet: its columns are"),
     ],
 )
@@ -201,7 +235,9 @@ def test_damaged_recordings_are_named_and_nothing_is_used(folder, tmp_path, harm
 
 
 def test_what_is_not_shipped_is_named(folder, tmp_path):
-    with pytest.raises(ValueError, match="qwen-0.5b has no evaluation rollouts; record some: make record PROFILE=qwen-0.5b"):
+    with pytest.raises(
+        ValueError, match="qwen-0.5b has no evaluation rollouts; record some: make record PROFILE=qwen-0.5b"
+    ):
         shipping.unpack(shipped_profile("qwen-0.5b"), tmp_path, folder)
 
 
@@ -243,7 +279,9 @@ def test_shipped_verdicts_and_questions_are_those_of_the_published_sets(name):
     profile = shipped_profile(name)
     known = recordings.questions().set_index("question_id")
     for kind in recordings.kinds(name):
-        rows = recordings.read(profile, kind).merge(recording.requests(profile, kind)[[*KEY, "question", "gold"]], on=list(recordings.SHORT_KEY))
+        rows = recordings.read(profile, kind).merge(
+            recording.requests(profile, kind)[[*KEY, "question", "gold"]], on=list(recordings.SHORT_KEY)
+        )
         assert len(rows) == len(recordings.read(profile, kind))
         assert known.sha256.loc[rows.question_id].tolist() == shipping._hashes(rows.question)
         with Grader() as grader:

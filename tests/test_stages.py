@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from clear_lib.forecasts import Forecasts
-from clear_lib.stages import estimate_detour, expect, index, promise, stages
+from clear_lib.allocation.forecasts import Forecasts
+from clear_lib.allocation.stages import estimate_detour, expect, index, promise, stages
 
 forecast = st.tuples(st.floats(0, 1e7), st.floats(0, 3), st.floats(0, 1))
 caps = st.one_of(st.just(np.inf), st.integers(1, 100_000))
@@ -28,7 +28,9 @@ def chances(median, spread, solvable, cap, detour=1.0):
 
 
 @pytest.mark.parametrize("detour", [1.0, 1.6])
-@pytest.mark.parametrize(("median", "spread", "solvable"), [(60, 0.5, 0.7), (200, 0.2, 0.3), (30, 1.0, 0.9), (12, 0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("median", "spread", "solvable"), [(60, 0.5, 0.7), (200, 0.2, 0.3), (30, 1.0, 0.9), (12, 0.1, 0.5)]
+)
 def test_prices_are_the_best_ratios_over_all_horizons(median, spread, solvable, detour):
     cap = 600
     gain, cost = (np.concatenate([[0], np.cumsum(part)]) for part in chances(median, spread, solvable, cap, detour))
@@ -56,7 +58,9 @@ def test_the_chance_to_be_solvable_scales_the_price_and_nothing_else():
 
 
 def test_longer_wrong_solutions_make_a_late_query_a_hopeless_one():
-    given_up = [stages(Forecasts([80.0], spread=[0.3], solvable=[0.5]), cap=500, detour=d).prices[0, -1] for d in (1, 2)]
+    given_up = [
+        stages(Forecasts([80.0], spread=[0.3], solvable=[0.5]), cap=500, detour=d).prices[0, -1] for d in (1, 2)
+    ]
     assert given_up[1] < given_up[0] / 100
 
 
@@ -95,7 +99,9 @@ def test_the_expected_bill_is_that_of_simulated_solutions():
     for token, chance, bill in zip(*(part[0] for part in promised), strict=True):
         used = np.minimum(lengths, 400) - np.minimum(lengths, token)
         assert bill == pytest.approx(used.mean(), rel=0.02, abs=0.1)
-        assert chance - promised.right[0, -1] == pytest.approx((right & (lengths > token) & (lengths <= 400)).mean(), abs=0.004)
+        assert chance - promised.right[0, -1] == pytest.approx(
+            (right & (lengths > token) & (lengths <= 400)).mean(), abs=0.004
+        )
     assert index(promised).shape == (1, 60)
 
 

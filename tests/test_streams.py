@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clear_lib.streams import STREAMS, TIERS, draw, tier_counts
+from clear_lib.study.setup.streams import STREAMS, TIERS, draw, tier_counts
 
 POOL = np.repeat(TIERS, 50)
 MIX = (0.4, 0.3, 0.2, 0.1)

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import comparison, paper, profiles, tables
-from clear_lib.policies import OF_THE_PAPER, POLICIES
+from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES
+from clear_lib.study.evidence import comparison
+from clear_lib.study.pages import tables
+from clear_lib.study.setup import paper, profiles
 
 STUDY = paper.STUDIES["7b"]
 
@@ -46,15 +48,28 @@ def test_every_table_of_results_ends_in_the_same_columns():
 def test_accuracies_are_shown_with_budget_gain_and_interval():
     shown = tables.against(comparison.compare(results(), STUDY), "caption").data.iloc[1]
     assert shown.to_dict() == {
-        "stream": "U-Shaped", "policy": "Predictor", "budget": "20 (256)", "gain (paper)": "+10.0 (-3.6)", "paper": "0.8",
-        "ours": "40.0", "difference": "+39.2", "95% interval": "39.1 to 40.9", "n": "2 × 500", "verdict": "opposite sign",
-    }  # fmt: skip
+        "stream": "U-Shaped",
+        "policy": "Predictor",
+        "budget": "20 (256)",
+        "gain (paper)": "+10.0 (-3.6)",
+        "paper": "0.8",
+        "ours": "40.0",
+        "difference": "+39.2",
+        "95% interval": "39.1 to 40.9",
+        "n": "2 × 500",
+        "verdict": "opposite sign",
+    }
 
 
 def test_data_show_whole_counts():
     rollouts = pd.DataFrame({"tier": ["easy", "hard"] * 30, "verdict": ["correct", "wrong"] * 30, "length": 20})
     shown = tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c").data.set_index(["tier", "what"])
-    assert shown.loc[("all", "questions"), ["paper", "ours", "difference", "n"]].tolist() == ["1,547", "60", "-1,487", "60"]
+    assert shown.loc[("all", "questions"), ["paper", "ours", "difference", "n"]].tolist() == [
+        "1,547",
+        "60",
+        "-1,487",
+        "60",
+    ]
     assert shown.loc[("hard", "Pass@1 (%)"), ["paper", "ours"]].tolist() == ["15.0", "0.0"]
 
 
@@ -65,15 +80,36 @@ def test_table_2_is_marked_as_not_run():
 
 
 def test_movements_show_points_and_where():
-    table = pd.DataFrame([{
-        "item": "ε", "ours": "32 tokens", "other": "64 tokens", "policy": "clear", "change": 0.01, "change_low": -0.002,
-        "change_high": 0.02, "seeds": 5, "stream": "balanced", "scarcity": 0.195, "worst": -0.1, "worst_low": -0.11,
-        "worst_high": -0.09, "n": 500,
-    }])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {
+                "item": "ε",
+                "ours": "32 tokens",
+                "other": "64 tokens",
+                "policy": "clear",
+                "change": 0.01,
+                "change_low": -0.002,
+                "change_high": 0.02,
+                "seeds": 5,
+                "stream": "balanced",
+                "scarcity": 0.195,
+                "worst": -0.1,
+                "worst_low": -0.11,
+                "worst_high": -0.09,
+                "n": 500,
+            }
+        ]
+    )
     assert tables.movements(table, "c").data.iloc[0].tolist() == [
-        "ε", "CLEAR (Lambert)", "32 tokens", "64 tokens", "+1.0 (-0.2 to +2.0)", "-10.0 (-11.0 to -9.0)", "Balanced 0.20",
+        "ε",
+        "CLEAR (Lambert)",
+        "32 tokens",
+        "64 tokens",
+        "+1.0 (-0.2 to +2.0)",
+        "-10.0 (-11.0 to -9.0)",
+        "Balanced 0.20",
         "5 × 500",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_caption_speaks_of_intervals_only_where_there_are_some():
@@ -89,10 +125,17 @@ def test_a_caption_speaks_of_intervals_only_where_there_are_some():
 def test_gaps_are_shown_in_points_and_shares():
     table = pd.DataFrame(
         {
-            "stream": "balanced", "scarcity": [0.195, 1.56], "policy": "clear-sequential", "gain": [0.02, 0.0],
-            "gain_low": [-0.011, 0.0], "gain_high": [0.05, 0.0], "gap": [0.08, 0.0], "closed": [0.25, np.nan], "seeds": 8,
+            "stream": "balanced",
+            "scarcity": [0.195, 1.56],
+            "policy": "clear-sequential",
+            "gain": [0.02, 0.0],
+            "gain_low": [-0.011, 0.0],
+            "gain_high": [0.05, 0.0],
+            "gap": [0.08, 0.0],
+            "closed": [0.25, np.nan],
+            "seeds": 8,
         }
-    )  # fmt: skip
+    )
     shown = tables.gaps(table, "about").data
     assert shown.iloc[0].tolist() == ["Balanced", "0.20", "+2.0", "-1.1 to +5.0", "8.0", "25%", 8]
     assert shown.iloc[1].tolist()[-2] == "no gap"
@@ -107,7 +150,9 @@ def test_accuracies_stand_by_accounting_and_policy():
 
 
 def test_tallies_count_cells_and_share_the_gap():
-    closed = pd.DataFrame({"gain": [0.02, -0.01, 0.0], "gain_low": [0.01, -0.02, -0.1], "gain_high": [0.03, -0.005, 0.1]})
+    closed = pd.DataFrame(
+        {"gain": [0.02, -0.01, 0.0], "gain_low": [0.01, -0.02, -0.1], "gain_high": [0.03, -0.005, 0.1]}
+    )
     closed = closed.assign(gap=[0.05, 0.05, 0.001], closed=[0.4, -0.2, np.nan])
     shown = tables.tallies({"ours": closed}, "caption").data.loc["ours"]
     assert shown.tolist() == [1, 1, 0, 1, "+0.5", "10%"]
@@ -137,12 +182,27 @@ def test_a_small_stream_says_why():
 
 
 def test_verifications_are_listed_model_by_model():
-    run = {"questions": 50, "batch_size": 8, "seed": 0, "equal": 30, "lengths": 35, "apart": 40.5, "shift": -2.0,
-           "verdicts": 3, "gained": 1, "replayed": 0.02}  # fmt: skip
-    listed = {"profiles": {"a": {"model": "x/Big-2B-GGUF", "verified": [run, run | {"batch_size": 96}]}, "b": {"model": "x/Y"}}}
+    run = {
+        "questions": 50,
+        "batch_size": 8,
+        "seed": 0,
+        "equal": 30,
+        "lengths": 35,
+        "apart": 40.5,
+        "shift": -2.0,
+        "verdicts": 3,
+        "gained": 1,
+        "replayed": 0.02,
+    }
+    listed = {
+        "profiles": {
+            "a": {"model": "x/Big-2B-GGUF", "verified": [run, run | {"batch_size": 96}]},
+            "b": {"model": "x/Y"},
+        }
+    }
     table = tables.verification(listed)
     assert table["model"].tolist() == ["Big-2B"] * 2 and table["at once"].tolist() == [8, 96]
-    assert table.loc[0, ["questions", "equal", "same length", "off by", "shift", "other verdict", "other outcome"]].tolist() == [
-        50, 30, 35, 40.5, -2.0, 3, 2.0,
-    ]  # fmt: skip
+    assert table.loc[
+        0, ["questions", "equal", "same length", "off by", "shift", "other verdict", "other outcome"]
+    ].tolist() == [50, 30, 35, 40.5, -2.0, 3, 2.0]
     assert tables.verification({"profiles": {"b": {"model": "x/Y"}}}).empty

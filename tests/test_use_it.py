@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clear_lib import cli, policies, profiles
+from clear_lib import cli
+from clear_lib.allocation import policies
+from clear_lib.study.setup import profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "book" / "use_it.md").read_text(encoding="utf-8")
@@ -28,10 +30,13 @@ def folder(tmp_path_factory):
         if (kind, code) not in LEFT_OUT:
             program.append(code if kind == "python" else f"subprocess.run(['bash', '-euc', {code!r}], check=True)")
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
-    ran = subprocess.run([sys.executable, "-c", "\n".join(program)], cwd=path, env=environment, capture_output=True, text=True)
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(program)], cwd=path, env=environment, capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     (path / "said").write_text(ran.stdout, encoding="utf-8")
     return path
@@ -75,9 +80,12 @@ def assert_the_engine_takes(engine, options):
     """The options are arguments of the engine's class, read from its source: it may not be installed."""
     source = ROOT / "clear_lib" / "engines" / f"{engine}.py"
     (start,) = [
-        node.args for cls in ast.parse(source.read_text()).body if isinstance(cls, ast.ClassDef) and cls.name.endswith("Engine")
-        for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"
-    ]  # fmt: skip
+        node.args
+        for cls in ast.parse(source.read_text()).body
+        if isinstance(cls, ast.ClassDef) and cls.name.endswith("Engine")
+        for node in cls.body
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    ]
     known = {argument.arg for argument in start.args + start.kwonlyargs}
     assert start.kwarg or set(options) <= known, f"{engine} does not know {set(options) - known}"
 
@@ -85,7 +93,9 @@ def assert_the_engine_takes(engine, options):
 def test_every_policy_has_its_row_and_what_it_needs():
     table = dict(re.findall(r"^\| (`[^|]+`) \| ([\w, ]+) \|", PAGE, flags=re.MULTILINE))
     told = {name: needs for names, needs in table.items() for name in re.findall(r"`([\w-]+)`", names)}
-    usable = {name: policy for name, policy in policies.POLICIES.items() if not set(policy.needs) & {"lengths", "correct"}}
+    usable = {
+        name: policy for name, policy in policies.POLICIES.items() if not set(policy.needs) & {"lengths", "correct"}
+    }
     assert set(told) == set(usable)
     for name, policy in usable.items():
         needs = {need.replace("thresholds", "threshold") for need in policy.needs}

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clear_lib.utility import LogNormal, Quadratic, Surge, Triangular
+from clear_lib.allocation.utility import LogNormal, Quadratic, Surge, Triangular
 
 velocities = st.floats(1e-3, 1e3)
 decays = st.floats(1e-5, 1.0)
@@ -25,7 +25,9 @@ def test_peak_is_at_one_over_decay():
     assert utility.peak == 100.0
     assert utility.value(100.0) == pytest.approx(2.0 / (np.e * 0.01))
     assert utility.marginal(100.0) == pytest.approx(0.0)
-    assert utility.value([-5.0, 0.0, 99.0, 101.0]) == pytest.approx([0, 0, *(2 * s * np.exp(-s / 100) for s in (99, 101))])
+    assert utility.value([-5.0, 0.0, 99.0, 101.0]) == pytest.approx(
+        [0, 0, *(2 * s * np.exp(-s / 100) for s in (99, 101))]
+    )
     assert utility.marginal([-5.0, 0.0]) == pytest.approx([0.0, 2.0])
 
 
@@ -64,7 +66,9 @@ def test_best_response_is_vectorised_and_ends_at_the_reservation_price():
     assert (np.diff(falling) < 0).all()
 
 
-@pytest.mark.parametrize(("name", "value"), [("velocity", 0.0), ("velocity", np.nan), ("decay", -1.0), ("decay", np.inf)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("velocity", 0.0), ("velocity", np.nan), ("decay", -1.0), ("decay", np.inf)]
+)
 def test_parameters_must_be_positive(name, value):
     with pytest.raises(ValueError, match=name):
         Surge(**{"velocity": 1.0, "decay": 1.0, name: value})
@@ -170,7 +174,10 @@ def test_parts_of_a_utility():
 
 @pytest.mark.filterwarnings("error")
 @given(
-    st.floats(-9, 1), st.floats(0, 7), st.floats(-6, 6), st.one_of(st.floats(0, 1), st.floats(-300, 0).map(lambda x: 10**x))
+    st.floats(-9, 1),
+    st.floats(0, 7),
+    st.floats(-6, 6),
+    st.one_of(st.floats(0, 1), st.floats(-300, 0).map(lambda x: 10**x)),
 )
 def test_nothing_overflows_at_the_ends(log_decay, log_threshold, log_velocity, part):
     surge = Surge(10**log_velocity, 10**log_decay)
@@ -180,7 +187,13 @@ def test_nothing_overflows_at_the_ends(log_decay, log_threshold, log_velocity, p
         for price in (part * utility.steepest, np.nextafter(utility.steepest, part)):
             best = utility.best_response(price)
             least = utility.least_surge(0.0 if utility is chance else threshold)
-            numbers = [least, utility.value(least), utility.marginal(least), utility.value(best), utility.marginal(best)]
+            numbers = [
+                least,
+                utility.value(least),
+                utility.marginal(least),
+                utility.value(best),
+                utility.marginal(best),
+            ]
             assert np.isfinite(numbers).all()
             assert (np.asarray(numbers[:2]) >= 0).all()
             assert 0 <= best <= utility.peak

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clear_lib import profiles, recordings, verdicts
-from clear_lib.claims import CLAIMS
-from clear_lib.verdicts import FAILS, HOLDS, IN_PART, UNTESTED, Count
+from clear_lib.rollouts import shipped as recordings
+from clear_lib.study.evidence import verdicts
+from clear_lib.study.evidence.claims import CLAIMS
+from clear_lib.study.evidence.verdicts import FAILS, HOLDS, IN_PART, UNTESTED, Count
+from clear_lib.study.setup import profiles
 
 MODEL = "Some-1B"
 STREAMS, BUDGETS = ("balanced", "mostly-hard"), (0.2, 1.5)
@@ -20,10 +22,23 @@ STREAMS, BUDGETS = ("balanced", "mostly-hard"), (0.2, 1.5)
 def results(accuracy, policies=("uniform", "clear"), setting=None, values=(np.nan,)):
     """Two streams × two budgets × two seeds; `accuracy(policy, scarcity, value)` plus a little for the second seed."""
     rows = [
-        {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy, "accounting": "caps",
-         "setting": setting, "value": value, "accuracy": accuracy(policy, scarcity, value) + 0.001 * seed, "price": value}
-        for stream in STREAMS for scarcity in BUDGETS for seed in (0, 1) for policy in policies for value in values
-    ]  # fmt: skip
+        {
+            "stream": stream,
+            "stream_seed": seed,
+            "scarcity": scarcity,
+            "policy": policy,
+            "accounting": "caps",
+            "setting": setting,
+            "value": value,
+            "accuracy": accuracy(policy, scarcity, value) + 0.001 * seed,
+            "price": value,
+        }
+        for stream in STREAMS
+        for scarcity in BUDGETS
+        for seed in (0, 1)
+        for policy in policies
+        for value in values
+    ]
     return pd.DataFrame(rows)
 
 
@@ -52,7 +67,10 @@ def test_words(counts, universal, word):
 def test_rules_name_claims_and_settings():
     assert {rule.claim for rule in verdicts.RULES} <= {claim.name for claim in CLAIMS}
     assert len({(rule.claim, rule.setting) for rule in verdicts.RULES}) == len(verdicts.RULES)
-    assert all(rule.words[0] == rule.words[0].lower() or rule.words.startswith(("CLEAR", "Algorithm")) for rule in verdicts.RULES)
+    assert all(
+        rule.words[0] == rule.words[0].lower() or rule.words.startswith(("CLEAR", "Algorithm"))
+        for rule in verdicts.RULES
+    )
 
 
 def test_without_results_only_tables_and_mathematics_are_judged():
@@ -64,14 +82,23 @@ def test_without_results_only_tables_and_mathematics_are_judged():
     assert table["C7", verdicts.MATHEMATICS] == FAILS
     printed = table.xs(verdicts.PRINTED, level="setting").to_dict()
     assert printed == {
-        "C10": HOLDS, "C11": HOLDS, "C12": HOLDS, "C13": IN_PART, "C14": FAILS, "C17": HOLDS, "C21": HOLDS,
-        "C22": HOLDS, "C23": IN_PART,
-    }  # fmt: skip
+        "C10": HOLDS,
+        "C11": HOLDS,
+        "C12": HOLDS,
+        "C13": IN_PART,
+        "C14": FAILS,
+        "C17": HOLDS,
+        "C21": HOLDS,
+        "C22": HOLDS,
+        "C23": IN_PART,
+    }
 
 
 def test_table_1():
     def better(policy, scarcity, _):
-        return {"uniform": 0.1, "clear": 0.4 if scarcity < 1 else 0.15, "oracle": 0.5, "oracle-paper": 0.45}.get(policy, 0.2)
+        return {"uniform": 0.1, "clear": 0.4 if scarcity < 1 else 0.15, "oracle": 0.5, "oracle-paper": 0.45}.get(
+            policy, 0.2
+        )
 
     names = ("uniform", "clear", "clear-auction", "oracle", "oracle-paper")
     table = {"table1": results(better, names)}
@@ -87,7 +114,15 @@ def test_table_1():
 def test_tiers():
     tiers = pd.DataFrame(
         [
-            {"stream": "balanced", "scarcity": 0.2, "policy": policy, "tier": tier, "n": n, "short": short, "abandoned": gone}
+            {
+                "stream": "balanced",
+                "scarcity": 0.2,
+                "policy": policy,
+                "tier": tier,
+                "n": n,
+                "short": short,
+                "abandoned": gone,
+            }
             for policy in ("uniform", "predictor", "clear")
             for tier, n, short, gone in (("easy", 10, 0.1, 0.0), ("hard", 30, 0.9, 0.5))
         ]
@@ -119,7 +154,9 @@ def test_velocity():
 def test_ranks():
     values = (0.5, 1.0, 2.0)
     assert found("C9", ranks=results(lambda *_: 0.3, ("clear",), "factor", values)) == HOLDS
-    assert found("C9", ranks=results(lambda policy, scarcity, value: 0.1 * value, ("clear",), "factor", values)) == FAILS
+    assert (
+        found("C9", ranks=results(lambda policy, scarcity, value: 0.1 * value, ("clear",), "factor", values)) == FAILS
+    )
 
 
 def test_shapes():
@@ -144,7 +181,9 @@ def test_results_from_a_folder(tmp_path):
 def bins(view, means, tier=None, width=0.01):
     means = np.array(means, float)
     x = 2.0 ** np.arange(len(means))
-    return pd.DataFrame({"view": view, "tier": tier, "x": x, "mean": means, "lower": means - width, "upper": means + width})
+    return pd.DataFrame(
+        {"view": view, "tier": tier, "x": x, "mean": means, "lower": means - width, "upper": means + width}
+    )
 
 
 def test_phases():
@@ -153,7 +192,9 @@ def test_phases():
     assert found("C1", phases=three) == HOLDS
     assert found("C2", phases=three) == HOLDS
     assert found("C3", phases=three) == IN_PART, "a cap cannot cause the decline that lengths show"
-    falling = pd.concat([bins("cap", [0.4, 0.5, 0.6, 0.8], "easy"), bins("pooled", [0.9, 0.5, 0.4]), bins("within", [0, 0, 0])])
+    falling = pd.concat(
+        [bins("cap", [0.4, 0.5, 0.6, 0.8], "easy"), bins("pooled", [0.9, 0.5, 0.4]), bins("within", [0, 0, 0])]
+    )
     assert found("C1", phases=falling) == FAILS
     assert found("C2", phases=falling) == FAILS
 
@@ -162,13 +203,19 @@ def test_a_view_that_is_missing_is_not_tested():
     caps = bins("cap", [0, 0.1, 0.6, 0.79, 0.8, 0.8], "moderate")
     assert (found("C1", phases=caps), found("C2", phases=caps), found("C3", phases=caps)) == (HOLDS, UNTESTED, UNTESTED)
     pooled = bins("pooled", [0.1, 0.5, 0.3])
-    assert (found("C1", phases=pooled), found("C2", phases=pooled), found("C3", phases=pooled)) == (UNTESTED, HOLDS, HOLDS)
+    assert (found("C1", phases=pooled), found("C2", phases=pooled), found("C3", phases=pooled)) == (
+        UNTESTED,
+        HOLDS,
+        HOLDS,
+    )
     assert found("C3", phases=caps.iloc[:0]) == UNTESTED
 
 
 def test_tiers_in_play_are_compared_only_where_both_are():
     rows = [("balanced", "moderate", 0.1), ("balanced", "very hard", 0.6), ("u-shaped", "moderate", 0.2)]
-    tiers = pd.DataFrame(rows, columns=["stream", "tier", "abandoned"]).assign(scarcity=0.2, policy="clear", n=5, short=1.0)
+    tiers = pd.DataFrame(rows, columns=["stream", "tier", "abandoned"]).assign(
+        scarcity=0.2, policy="clear", n=5, short=1.0
+    )
     assert found("C16", tiers=tiers) == HOLDS
     assert found("C16", tiers=tiers.iloc[[1, 2]]) == UNTESTED
 
@@ -178,12 +225,25 @@ def test_each_recorded_model_is_judged_by_itself():
     worse = results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), values=(2.0,))
     one = {"velocity": results(lambda *_: 0.3, ("clear",), "velocity", (0.1, 10.0))}
     wrapper = pd.DataFrame([{"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}])
-    evidence = {"A": one | {"noise": better, "wrapper": wrapper}, "B": {"noise": worse, "wrapper": wrapper.assign(charged=10)}}
+    evidence = {
+        "A": one | {"noise": better, "wrapper": wrapper},
+        "B": {"noise": worse, "wrapper": wrapper.assign(charged=10)},
+    }
     table = verdicts.summary(verdicts.settle(evidence))
-    assert list(table)[1:] == [verdicts.MATHEMATICS, verdicts.PRINTED, "A", "B", verdicts.LABORATORY, verdicts.REPLICA, "verdict"]
+    assert list(table)[1:] == [
+        verdicts.MATHEMATICS,
+        verdicts.PRINTED,
+        "A",
+        "B",
+        verdicts.LABORATORY,
+        verdicts.REPLICA,
+        "verdict",
+    ]
     assert table.loc["C18", ["A", "B", "verdict"]].tolist() == [HOLDS, FAILS, IN_PART]
     assert table.loc["C20", ["A", "B", "verdict"]].tolist() == [HOLDS, UNTESTED, HOLDS]
-    assert table.loc["C24", ["A", "B", verdicts.LABORATORY]].tolist() == ["", "", HOLDS], "the book's own table comes first"
+    assert table.loc["C24", ["A", "B", verdicts.LABORATORY]].tolist() == ["", "", HOLDS], (
+        "the book's own table comes first"
+    )
     assert table.loc["C10", verdicts.REPLICA] == UNTESTED
 
 
@@ -210,7 +270,7 @@ def test_the_command_writes_the_table_of_a_book(tmp_path):
     evidence = {rule.table: pd.DataFrame() for rule in verdicts.RULES if rule.table}
     page, folder = tmp_path / "page.md", tmp_path / "tiny" / "results"
     page.write_text("<!-- claims -->\n\n<!-- /claims -->\n")
-    command = [sys.executable, "-m", "clear_lib.verdicts", page, folder]
+    command = [sys.executable, "-m", "clear_lib.study.evidence.verdicts", page, folder]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 2 and "lacks the tables" in told.stderr and "wrapper" in told.stderr
     filled = dict.fromkeys(evidence, bins("cap", [0.0, 1.0], "easy")) | some_of_each()
@@ -226,12 +286,30 @@ def some_of_each():
     one = results(lambda policy, *_: 0.3, names)
     decay = pd.concat([table.assign(setting="decay"), one.assign(setting="epsilon")])
     shapes = pd.concat([one, results(lambda *_: 0.3, ("clear",), "utility", ("triangular", "quadratic"))])
-    tiers = pd.DataFrame({"stream": "balanced", "scarcity": 0.2, "policy": ["uniform", "clear"], "tier": ["easy", "hard"],
-                          "n": 3, "short": 0.5, "abandoned": 0.1})  # fmt: skip
+    tiers = pd.DataFrame(
+        {
+            "stream": "balanced",
+            "scarcity": 0.2,
+            "policy": ["uniform", "clear"],
+            "tier": ["easy", "hard"],
+            "n": 3,
+            "short": 0.5,
+            "abandoned": 0.1,
+        }
+    )
     wrapper = pd.DataFrame([{"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}])
-    return {"table1": one, "replica-7b": one, "ranks": table, "noise": table, "decay": decay[decay["policy"] == "clear"],
-            "velocity": table[table["policy"] == "clear"], "shapes": shapes, "tiers": tiers, "wrapper": wrapper,
-            "latency": pd.DataFrame({"tokens": [1.0]}, index=["Algorithm 1"])}  # fmt: skip
+    return {
+        "table1": one,
+        "replica-7b": one,
+        "ranks": table,
+        "noise": table,
+        "decay": decay[decay["policy"] == "clear"],
+        "velocity": table[table["policy"] == "clear"],
+        "shapes": shapes,
+        "tiers": tiers,
+        "wrapper": wrapper,
+        "latency": pd.DataFrame({"tokens": [1.0]}, index=["Algorithm 1"]),
+    }
 
 
 def test_wrapper():

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from clear_lib.engines.errors import EngineError, plainly
 
 if TYPE_CHECKING:
-    from clear_lib.profiles import Profile
+    from clear_lib.study.setup.profiles import Profile
 
 # Threads that wait for each other sleep instead of spinning: on a busy machine a model decodes five times faster.
 # Torch reads it when it is loaded, so it must come first.
@@ -113,9 +113,15 @@ class Engine(ABC):
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
         """``(position, completion)`` of every request as it ends; requests come with the largest caps first."""
 
-    def stream(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
-               seeds: Sequence[int] | None = None, progress: str | None = None,
-               begun: Sequence[Sequence[int]] | None = None) -> Iterator[tuple[int, Completion]]:
+    def stream(
+        self,
+        prompts: Sequence[str],
+        max_tokens: Sequence[int],
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+        progress: str | None = None,
+        begun: Sequence[Sequence[int]] | None = None,
+    ) -> Iterator[tuple[int, Completion]]:
         """Yield ``(position of the prompt, completion)`` in the order in which completions end.
 
         Parameters
@@ -157,40 +163,59 @@ class Engine(ABC):
         if waiting:
             raise EngineError(f"the engine {self.name!r} lost {len(waiting)} of {len(requests)} completions")
 
-    def generate(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float = 0.0,
-                 seeds: Sequence[int] | None = None, progress: str | None = None,
-                 begun: Sequence[Sequence[int]] | None = None) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        max_tokens: Sequence[int],
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+        progress: str | None = None,
+        begun: Sequence[Sequence[int]] | None = None,
+    ) -> list[Completion]:
         """Completions in the order of the prompts; see :meth:`stream`."""
-        completions: dict[int, Completion] = dict(
-            self.stream(prompts, max_tokens, temperature, seeds, progress, begun))
+        completions: dict[int, Completion] = dict(self.stream(prompts, max_tokens, temperature, seeds, progress, begun))
         return [completions[position] for position in range(len(prompts))]
 
-    def _requests(self, prompts: Sequence[str], max_tokens: Sequence[int], temperature: float,
-                  seeds: Sequence[int] | None, begun: Sequence[Sequence[int]] | None) -> tuple[list[Request], list[int]]:
+    def _requests(
+        self,
+        prompts: Sequence[str],
+        max_tokens: Sequence[int],
+        temperature: float,
+        seeds: Sequence[int] | None,
+        begun: Sequence[Sequence[int]] | None,
+    ) -> tuple[list[Request], list[int]]:
         """Requests, those with the largest caps first, in their order otherwise, and the positions of caps of 0."""
         caps = np.asarray(max_tokens)
         if caps.size and not np.issubdtype(caps.dtype, np.integer):
             raise ValueError(f"caps must be whole numbers of tokens, not {caps.dtype}")
         caps = caps.astype(np.int64)
         if caps.shape != (len(prompts),) or (seeds is not None and len(seeds) != len(prompts)):
-            raise ValueError(f"{len(prompts)} prompts need as many caps and seeds, not {caps.shape} caps and "
-                             f"{'no' if seeds is None else len(seeds)} seeds")
+            raise ValueError(
+                f"{len(prompts)} prompts need as many caps and seeds, not {caps.shape} caps and "
+                f"{'no' if seeds is None else len(seeds)} seeds"
+            )
         if temperature < 0 or (temperature > 0 and seeds is None):
             raise ValueError(f"temperature {temperature}: must be 0, or positive with one seed per prompt")
         if begun is not None and (temperature != 0 or len(begun) != len(prompts)):
-            raise ValueError(f"{len(begun)} beginnings for {len(prompts)} prompts at temperature {temperature}: must be "
-                             f"as many, and greedy")
+            raise ValueError(
+                f"{len(begun)} beginnings for {len(prompts)} prompts at temperature {temperature}: must be "
+                f"as many, and greedy"
+            )
         for position, tokens in enumerate(begun or ()):
             if not self.ends.isdisjoint(tokens):
                 raise ValueError(f"prompt {position}: its completion has ended and cannot be continued")
         read = self._read(prompts, begun)
         lengths = np.array([bool(row) if isinstance(row, str) else len(row) for row in read], dtype=np.int64)
         for position in np.flatnonzero((caps < 0) | (lengths + caps > self.context) | (lengths == 0)):
-            raise ValueError(f"prompt {position}: {lengths[position]} tokens and a cap of {caps[position]}; the prompt "
-                             f"must not be empty, the cap not negative, and both fit the context of {self.context}")
+            raise ValueError(
+                f"prompt {position}: {lengths[position]} tokens and a cap of {caps[position]}; the prompt "
+                f"must not be empty, the cap not negative, and both fit the context of {self.context}"
+            )
         order = np.argsort(-caps, kind="stable")
-        requests = [Request(position, read[position], int(caps[position]), None if seeds is None else int(seeds[position]))
-                    for position in order[caps[order] > 0].tolist()]
+        requests = [
+            Request(position, read[position], int(caps[position]), None if seeds is None else int(seeds[position]))
+            for position in order[caps[order] > 0].tolist()
+        ]
         return requests, np.flatnonzero(caps == 0).tolist()
 
 
@@ -267,6 +292,7 @@ def start(profile: Profile, weights: str | Path | None = None) -> Engine:
     try:
         inspect.signature(engine).bind(**given, **profile.engine_options)
     except TypeError as error:
-        raise ValueError(f"profile {profile.name!r}: the engine {profile.engine!r} does not take these engine_options: "
-                         f"{error}") from None
+        raise ValueError(
+            f"profile {profile.name!r}: the engine {profile.engine!r} does not take these engine_options: {error}"
+        ) from None
     return engine(**given, **profile.engine_options)

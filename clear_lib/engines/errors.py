@@ -19,8 +19,9 @@ def needs(package: str, extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == package:
-            raise EngineError(f"the engine {extra!r} needs the package {package}: "
-                              f"pip install 'clear-lib[{extra}]'") from None
+            raise EngineError(
+                f"the engine {extra!r} needs the package {package}: pip install 'clear-lib[{extra}]'"
+            ) from None
         raise
 
 
@@ -41,7 +42,7 @@ def plainly(model: str, revision: str | None = None) -> Iterator[None]:
 def _explained(error: Exception, model: str, revision: str | None) -> str | None:
     """The sentence for an exception, by what caused it; None of a kind that is not known here."""
     causes: list[BaseException] = [error]
-    while (cause := getattr(causes[-1], "cause", None) or causes[-1].__cause__ or causes[-1].__context__):
+    while cause := getattr(causes[-1], "cause", None) or causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
     for cause in causes:
         text = str(cause).strip()
@@ -52,11 +53,15 @@ def _explained(error: Exception, model: str, revision: str | None) -> str | None
             return said
         if isinstance(cause, MemoryError):
             return _memory(model, "out of memory")
-        if any(word in text for word in ("Unrecognized model", "does not appear to have a file named", "no file named")):
+        if any(
+            word in text for word in ("Unrecognized model", "does not appear to have a file named", "no file named")
+        ):
             return f"{model!r} holds no model in the Hugging Face format: {line}"
         if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
             return _memory(model, line)
-        if "memory" in text.lower() and any(word in text for word in ("KV cache", "kv cache", "cache blocks", "Free memory")):
+        if "memory" in text.lower() and any(
+            word in text for word in ("KV cache", "kv cache", "cache blocks", "Free memory")
+        ):
             return _memory(model, line)
         if "core initialization failed" in text or "WorkerProc initialization failed" in text:
             return f"vLLM could not start the model {model!r}; what it printed above says why: {line}"
@@ -64,5 +69,7 @@ def _explained(error: Exception, model: str, revision: str | None) -> str | None
 
 
 def _memory(model: str, what: str) -> str:
-    return (f"not enough memory for the model {model!r}: {what}. A smaller batch_size, context (max_model_len) or dtype "
-            f"needs less; so does each GPU if there are more (tensor_parallel_size)")
+    return (
+        f"not enough memory for the model {model!r}: {what}. A smaller batch_size, context (max_model_len) or dtype "
+        f"needs less; so does each GPU if there are more (tensor_parallel_size)"
+    )

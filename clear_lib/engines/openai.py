@@ -73,8 +73,17 @@ class OpenAIEngine(Engine):
 
     name = "openai"
 
-    def __init__(self, model: str, base_url: str, chat: bool = False, concurrency: int = 64, timeout: float = 600.0,
-                 retries: int = 12, context: int | None = None, api_key_env: str = "OPENAI_API_KEY"):
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        chat: bool = False,
+        concurrency: int = 64,
+        timeout: float = 600.0,
+        retries: int = 12,
+        context: int | None = None,
+        api_key_env: str = "OPENAI_API_KEY",
+    ):
         self.model, self.chat, self.concurrency, self.retries = model, chat, concurrency, retries
         self.api_key_env = api_key_env
         url = httpx2.URL(base_url.rstrip("/") + "/")
@@ -82,11 +91,15 @@ class OpenAIEngine(Engine):
             raise EngineError("base_url must not hold a user or a password; a key comes from the environment")
         key = self._key()
         if not (key.isascii() and key.isprintable()):
-            raise EngineError(f"the environment variable {api_key_env} holds no valid key: it has characters that none has")
+            raise EngineError(
+                f"the environment variable {api_key_env} holds no valid key: it has characters that none has"
+            )
         self.client = httpx2.Client(
-            base_url=url, timeout=httpx2.Timeout(timeout, connect=10.0, pool=None),
+            base_url=url,
+            timeout=httpx2.Timeout(timeout, connect=10.0, pool=None),
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency))
+            limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        )
         try:
             cards = {card["id"]: card for card in self._ask("GET", "models")["data"]}
             if model not in cards:
@@ -107,8 +120,10 @@ class OpenAIEngine(Engine):
         if begun is None:
             return list(prompts)
         if self.chat or not self.tells:
-            raise EngineError("only a completions server that tells its tokens (vLLM's, without chat) can continue what "
-                              "it has begun; serve with caps, or use another engine")
+            raise EngineError(
+                "only a completions server that tells its tokens (vLLM's, without chat) can continue what "
+                "it has begun; serve with caps, or use another engine"
+            )
         new = sorted(set(prompts) - set(self.tokens))
         url = self.client.base_url.join("/tokenize")
         with ThreadPoolExecutor(self.concurrency) as pool:
@@ -139,14 +154,23 @@ class OpenAIEngine(Engine):
         where = "chat/completions" if self.chat else "completions"
         return request.position, self._patiently("POST", where, body, left, request)
 
-    def _patiently(self, method: str, url: str | httpx2.URL, body: dict[str, Any], left: threading.Event | None = None,
-                   request: Request | None = None) -> Any:
+    def _patiently(
+        self,
+        method: str,
+        url: str | httpx2.URL,
+        body: dict[str, Any],
+        left: threading.Event | None = None,
+        request: Request | None = None,
+    ) -> Any:
         """The answer, or the completion in it, after as many attempts as it takes."""
         left = left or threading.Event()
         attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Failed), reraise=True, sleep=tenacity.sleep_using_event(left),
+            retry=tenacity.retry_if_exception_type(Failed),
+            reraise=True,
+            sleep=tenacity.sleep_using_event(left),
             stop=tenacity.stop_after_attempt(self.retries + 1) | tenacity.stop_when_event_set(left),
-            wait=lambda state: max(BACK_OFF(state), state.outcome.exception().wait))
+            wait=lambda state: max(BACK_OFF(state), state.outcome.exception().wait),
+        )
 
         def attempt() -> Any:
             answer = self._ask(method, url, body)
@@ -163,7 +187,10 @@ class OpenAIEngine(Engine):
         try:
             response = self.client.request(method, url, json=body)
             answer = response.json() if response.status_code == 200 else response.text
-        except (httpx2.HTTPError, ValueError) as error:  # no connection, no answer in time, an answer cut short, no JSON
+        except (
+            httpx2.HTTPError,
+            ValueError,
+        ) as error:  # no connection, no answer in time, an answer cut short, no JSON
             failed = Failed(f"{type(error).__name__}: {self._said(str(error))}")
         else:
             status, wait = response.status_code, response.headers.get("Retry-After", "")
@@ -188,13 +215,17 @@ class OpenAIEngine(Engine):
             reason, counted = choice["finish_reason"], answer["usage"]["completion_tokens"]
             tokens = tuple(choice["token_ids"]) if self.tells else None
         except (KeyError, IndexError, TypeError) as error:
-            raise Failed(f"an answer without text, tokens or their count: {error!r} in {self._said(str(answer))}") from None
+            raise Failed(
+                f"an answer without text, tokens or their count: {error!r} in {self._said(str(answer))}"
+            ) from None
         if reason in (None, "abort", "error"):  # of a server that is being stopped
             raise Failed(f"the server gave up, with finish_reason {reason!r}")
         if reason not in ("stop", "length"):
             raise EngineError(f"prompt {request.position}: ended by the server, with finish_reason {reason!r}")
         completion = Completion(text, tokens, reason, None if self.tells else counted)
         if not 0 <= completion.length <= request.cap or counted != completion.length:
-            raise EngineError(f"prompt {request.position}: {completion.length} tokens ({counted} by the server's count) "
-                              f"under a cap of {request.cap}; this server does not keep caps")
+            raise EngineError(
+                f"prompt {request.position}: {completion.length} tokens ({counted} by the server's count) "
+                f"under a cap of {request.cap}; this server does not keep caps"
+            )
         return completion

@@ -28,12 +28,24 @@ class Worker:
     def __call__(self, batch: pa.Table, temperature: float) -> pa.Table:
         """Completions of a batch of requests, each a row."""
         requests = [Request(**row) for row in batch.to_pylist()]
-        return pa.Table.from_pylist([{"position": position, **vars(completion)} for position, completion
-                                     in self.engine._complete(requests, temperature)], SCHEMA)
+        return pa.Table.from_pylist(
+            [
+                {"position": position, **vars(completion)}
+                for position, completion in self.engine._complete(requests, temperature)
+            ],
+            SCHEMA,
+        )
 
 
-SCHEMA = pa.schema({"position": pa.int64(), "text": pa.string(), "tokens": pa.list_(pa.int64()),
-                    "finish_reason": pa.string(), "counted": pa.int64()})
+SCHEMA = pa.schema(
+    {
+        "position": pa.int64(),
+        "text": pa.string(),
+        "tokens": pa.list_(pa.int64()),
+        "finish_reason": pa.string(),
+        "counted": pa.int64(),
+    }
+)
 
 
 class RayEngine(ModelEngine):
@@ -63,9 +75,18 @@ class RayEngine(ModelEngine):
         See :class:`clear_lib.engines.ModelEngine`.
     """
 
-    def __init__(self, model: str, revision: str | None = None, dtype: str = "float32", batch_size: int = 256,
-                 engine: str = "transformers", workers: int = 2, gpus: float = 0, address: str | None = None,
-                 **options: Any):
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        dtype: str = "float32",
+        batch_size: int = 256,
+        engine: str = "transformers",
+        workers: int = 2,
+        gpus: float = 0,
+        address: str | None = None,
+        **options: Any,
+    ):
         if engine not in ("transformers", "vllm"):
             raise EngineError(f"Ray's workers run 'transformers' or 'vllm', not {engine!r}")
         super().__init__(model, revision)
@@ -83,9 +104,14 @@ class RayEngine(ModelEngine):
         batches = max(-(-len(requests) // self.batch_size), min(self.workers, len(requests)))
         rows = ray.data.from_items([request._asdict() for request in requests], override_num_blocks=batches)
         done = rows.map_batches(
-            Worker, batch_size=None, batch_format="pyarrow", fn_kwargs={"temperature": temperature},
+            Worker,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_kwargs={"temperature": temperature},
             fn_constructor_kwargs={"engine": self.worker, "settings": self.settings},
-            compute=ray.data.ActorPoolStrategy(size=self.workers), num_gpus=self.gpus)
+            compute=ray.data.ActorPoolStrategy(size=self.workers),
+            num_gpus=self.gpus,
+        )
         for row in done.iter_rows():
             position, tokens = row.pop("position"), tuple(row.pop("tokens"))
             yield position, Completion(**row, tokens=tokens)

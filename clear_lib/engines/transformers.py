@@ -38,8 +38,16 @@ class Cohort:
     Row ``r`` of every tensor belongs to request ``requests[r]``; all rows have generated ``made`` tokens.
     """
 
-    def __init__(self, requests: np.ndarray, prompts: list[list[int]], limits: torch.Tensor,
-                 uniforms: torch.Tensor | None, layers: int, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        requests: np.ndarray,
+        prompts: list[list[int]],
+        limits: torch.Tensor,
+        uniforms: torch.Tensor | None,
+        layers: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
         width = max(map(len, prompts))
         self.requests, self.limits, self.uniforms = requests, limits, uniforms
         self.pads = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
@@ -89,18 +97,24 @@ class Cohort:
         store[:rows, :, self.filled : end] = fresh
         return store[:rows, :, :end]
 
-    def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-               scaling: float) -> torch.Tensor:
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
         """Attention of this cohort's part of the packed row; ``(heads, tokens, size)`` in and out."""
         rows, width = self.fresh.shape
-        key, value = (self._store(cache, layer, part.unflatten(1, (rows, width)).transpose(0, 1))
-                      for cache, part in ((self.keys, key), (self.values, value)))
+        key, value = (
+            self._store(cache, layer, part.unflatten(1, (rows, width)).transpose(0, 1))
+            for cache, part in ((self.keys, key), (self.values, value))
+        )
         heads, groups = key.shape[1], query.shape[0] // key.shape[1]
         # Query heads that share a key head are stacked as if they were more tokens: nothing is copied.
         query = query.unflatten(1, (rows, width)).unflatten(0, (heads, groups)).permute(2, 0, 1, 3, 4)
-        bias = None if self.bias is None else self.bias.repeat(1, groups, 1)[:, None] if width > 1 else self.bias[:, None]
+        bias = (
+            None if self.bias is None else self.bias.repeat(1, groups, 1)[:, None] if width > 1 else self.bias[:, None]
+        )
         mixed = torch.nn.functional.scaled_dot_product_attention(
-            query.flatten(2, 3), key, value, attn_mask=bias, scale=scaling)
+            query.flatten(2, 3), key, value, attn_mask=bias, scale=scaling
+        )
         return mixed.unflatten(2, (groups, width)).permute(1, 2, 0, 3, 4).reshape(heads * groups, rows * width, -1)
 
     def advance(self, tokens: torch.Tensor, ends: torch.Tensor) -> list[Ended]:
@@ -135,13 +149,24 @@ class Cohort:
         self.uniforms = None if self.uniforms is None else self.uniforms[:rows]
 
 
-def cohort_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-                     attention_mask: None, scaling: float, cohorts: list[Cohort], sliding_window: int | None = None,
-                     softcap: float | None = None, **settings: object) -> tuple[torch.Tensor, None]:
+def cohort_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    scaling: float,
+    cohorts: list[Cohort],
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **settings: object,
+) -> tuple[torch.Tensor, None]:
     """Attention over a packed row, ``(1, heads, tokens, size)`` to ``(1, tokens, heads, size)``, cohort by cohort."""
     if sliding_window is not None or softcap is not None:
-        raise ValueError(f"the transformers engine does not decode models with sliding-window attention or "
-                         f"soft-capped scores (sliding_window={sliding_window}, softcap={softcap})")
+        raise ValueError(
+            f"the transformers engine does not decode models with sliding-window attention or "
+            f"soft-capped scores (sliding_window={sliding_window}, softcap={softcap})"
+        )
     counts = [cohort.fresh.numel() for cohort in cohorts]
     parts = zip(cohorts, *(part[0].split(counts, dim=1) for part in (query, key, value)), strict=True)
     mixed = [cohort.attend(module.layer_idx, *part, scaling) for cohort, *part in parts]
@@ -169,16 +194,31 @@ class TransformersEngine(ModelEngine):
     name = "transformers"
     version = transformers.__version__
 
-    def __init__(self, model: str, revision: str | None = None, dtype: str = "float32", batch_size: int = 256,
-                 device: str | None = None):
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        dtype: str = "float32",
+        batch_size: int = 256,
+        device: str | None = None,
+    ):
         super().__init__(model, revision)
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = getattr(torch, dtype)
         with plainly(model, revision):
-            self.network = AutoModelForCausalLM.from_pretrained(
-                model, revision=revision, dtype=self.dtype, attn_implementation="cohorts", use_safetensors=True,
-                trust_remote_code=False).to(self.device).eval()
+            self.network = (
+                AutoModelForCausalLM.from_pretrained(
+                    model,
+                    revision=revision,
+                    dtype=self.dtype,
+                    attn_implementation="cohorts",
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                )
+                .to(self.device)
+                .eval()
+            )
 
     @torch.inference_mode()
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
@@ -189,8 +229,9 @@ class TransformersEngine(ModelEngine):
         for number, tokens, ended in self._decode(queue, ids, caps, temperature, seeds):
             yield requests[number].position, self._completion(tokens, ended)
 
-    def _decode(self, queue: np.ndarray, ids: list[list[int]], caps: np.ndarray, temperature: float,
-                seeds: Sequence[int] | None) -> Iterator[Ended]:
+    def _decode(
+        self, queue: np.ndarray, ids: list[list[int]], caps: np.ndarray, temperature: float, seeds: Sequence[int] | None
+    ) -> Iterator[Ended]:
         """The loop: admit, forward, choose, advance; yields what :meth:`Cohort.advance` returns."""
         cohorts: list[Cohort] = []
         ends = torch.tensor(sorted(self.ends), device=self.device)
@@ -200,29 +241,51 @@ class TransformersEngine(ModelEngine):
                 cohorts.append(self._admit(queue[:free], ids, caps, seeds))
                 queue = queue[free:]
             counts = np.cumsum([0, *(cohort.fresh.numel() for cohort in cohorts)])
-            last = torch.cat([torch.arange(start + cohort.fresh.shape[1] - 1, end, cohort.fresh.shape[1])
-                              for cohort, start, end in zip(cohorts, counts[:-1], counts[1:], strict=True)])
-            logits = self.network(
-                input_ids=torch.cat([cohort.fresh.flatten() for cohort in cohorts])[None],
-                position_ids=torch.cat([cohort.positions.flatten() for cohort in cohorts])[None],
-                use_cache=False, logits_to_keep=last.to(self.device), cohorts=cohorts).logits[0].float()
-            chosen = logits.argmax(dim=-1) if temperature == 0 else sample(logits / temperature, torch.cat(
-                [cohort.uniforms[:, cohort.made] for cohort in cohorts]))
+            last = torch.cat(
+                [
+                    torch.arange(start + cohort.fresh.shape[1] - 1, end, cohort.fresh.shape[1])
+                    for cohort, start, end in zip(cohorts, counts[:-1], counts[1:], strict=True)
+                ]
+            )
+            logits = (
+                self.network(
+                    input_ids=torch.cat([cohort.fresh.flatten() for cohort in cohorts])[None],
+                    position_ids=torch.cat([cohort.positions.flatten() for cohort in cohorts])[None],
+                    use_cache=False,
+                    logits_to_keep=last.to(self.device),
+                    cohorts=cohorts,
+                )
+                .logits[0]
+                .float()
+            )
+            chosen = (
+                logits.argmax(dim=-1)
+                if temperature == 0
+                else sample(logits / temperature, torch.cat([cohort.uniforms[:, cohort.made] for cohort in cohorts]))
+            )
             for cohort, tokens in zip(cohorts, chosen.split([len(cohort) for cohort in cohorts]), strict=True):
                 yield from cohort.advance(tokens, ends)
             cohorts = [cohort for cohort in cohorts if len(cohort)]
 
-    def _admit(self, requests: np.ndarray, ids: list[list[int]], caps: np.ndarray,
-               seeds: Sequence[int] | None) -> Cohort:
+    def _admit(
+        self, requests: np.ndarray, ids: list[list[int]], caps: np.ndarray, seeds: Sequence[int] | None
+    ) -> Cohort:
         """A new cohort, with one uniform number per request and token where it will sample."""
         uniforms = None
         if seeds is not None:
             longest = int(caps[requests].max())
-            uniforms = torch.from_numpy(np.stack(
-                [np.random.default_rng(int(seeds[request])).random(longest) for request in requests])).to(self.device)
-        return Cohort(requests.copy(), [ids[request] for request in requests],
-                      torch.from_numpy(caps[requests]).to(self.device), uniforms,
-                      self.network.config.num_hidden_layers, self.dtype, self.device)
+            uniforms = torch.from_numpy(
+                np.stack([np.random.default_rng(int(seeds[request])).random(longest) for request in requests])
+            ).to(self.device)
+        return Cohort(
+            requests.copy(),
+            [ids[request] for request in requests],
+            torch.from_numpy(caps[requests]).to(self.device),
+            uniforms,
+            self.network.config.num_hidden_layers,
+            self.dtype,
+            self.device,
+        )
 
 
 def sample(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

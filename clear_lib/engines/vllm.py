@@ -44,13 +44,24 @@ class VLLMEngine(ModelEngine):
     name = "vllm"
     version = vllm.__version__
 
-    def __init__(self, model: str, revision: str | None = None, dtype: str = "auto", batch_size: int = 256, **options: Any):
+    def __init__(
+        self, model: str, revision: str | None = None, dtype: str = "auto", batch_size: int = 256, **options: Any
+    ):
         super().__init__(model, revision)
         with plainly(model, revision):
             try:
-                self.llm = vllm.LLM(model, revision=revision, tokenizer_revision=revision, dtype=dtype,
-                                    max_num_seqs=batch_size, enable_prefix_caching=True, trust_remote_code=False,
-                                    load_format="safetensors", disable_log_stats=True, **options)
+                self.llm = vllm.LLM(
+                    model,
+                    revision=revision,
+                    tokenizer_revision=revision,
+                    dtype=dtype,
+                    max_num_seqs=batch_size,
+                    enable_prefix_caching=True,
+                    trust_remote_code=False,
+                    load_format="safetensors",
+                    disable_log_stats=True,
+                    **options,
+                )
             except TypeError as error:
                 raise EngineError(f"vLLM does not take these engine_options: {error}") from error
         self.context = self.llm.llm_engine.model_config.max_model_len
@@ -60,10 +71,14 @@ class VLLMEngine(ModelEngine):
         engine = self.llm.llm_engine
         if engine.has_unfinished_requests():
             raise EngineError("vLLM is still busy with another stream; finish or close that first")
-        parameters = [vllm.SamplingParams(temperature=temperature, seed=request.seed, max_tokens=request.cap,
-                                          detokenize=False) for request in requests]
+        parameters = [
+            vllm.SamplingParams(temperature=temperature, seed=request.seed, max_tokens=request.cap, detokenize=False)
+            for request in requests
+        ]
         # `LLM.generate` answers when all have ended; its engine, step by step. Outputs have the id without its suffix.
-        names = self.llm.enqueue([{"prompt_token_ids": request.prompt} for request in requests], parameters, use_tqdm=False)
+        names = self.llm.enqueue(
+            [{"prompt_token_ids": request.prompt} for request in requests], parameters, use_tqdm=False
+        )
         running = {name.partition("-")[0]: (name, request) for name, request in zip(names, requests, strict=True)}
         try:
             while running:

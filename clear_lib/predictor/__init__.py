@@ -15,9 +15,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pandas as pd
 
-from .. import recordings
-from ..forecasts import Array, Forecasts, vector
-from ..profiles import Forecaster, Profile
+from clear_lib.allocation.forecasts import Array, Forecasts, vector
+from clear_lib.rollouts import shipped as recordings
+from clear_lib.study.setup.profiles import Forecaster, Profile
 
 
 class Predictor(Protocol):
@@ -77,21 +77,21 @@ def load(folder: str | Path) -> Predictor:
 
 def _new(kind: str, options: dict[str, Any]) -> Any:
     if kind == "encoder":
-        from .encoder import Encoder as made
+        from clear_lib.predictor.encoder import Encoder as made
     elif kind == "deberta":
-        from .deberta import Deberta as made
+        from clear_lib.predictor.deberta import Deberta as made
     elif kind == "sentence":
-        from .sentence import Sentence as made
+        from clear_lib.predictor.sentence import Sentence as made
     elif kind == "sentence-chance":
-        from .sentence import SentenceChance as made
+        from clear_lib.predictor.sentence import SentenceChance as made
     elif kind == "ridge":
-        from .baselines import Ridge as made
+        from clear_lib.predictor.linear import Ridge as made
     elif kind == "constant":
-        from .baselines import Constant as made
+        from clear_lib.predictor.linear import Constant as made
     elif kind == "chance":
-        from .baselines import Chance as made
+        from clear_lib.predictor.linear import Chance as made
     elif kind == "doubting":
-        from .doubting import Doubting as made
+        from clear_lib.predictor.doubting import Doubting as made
     else:
         known = "deberta, encoder, sentence, ridge, constant, doubting"
         raise ValueError(f"unknown kind of predictor {kind!r}; known: {known}")
@@ -164,9 +164,13 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
 def rivals(forecaster: Forecaster, texts: Sequence[str] = ()) -> list[Forecaster]:
     """Who stands beside a predictor, fitted to the same rollouts: one of every other kind of :data:`RIVALS`.
 
-    Of questions whose text is not at hand (:mod:`clear_lib.recordings`) only those that need none.
+    Of questions whose text is not at hand (:mod:`clear_lib.rollouts.shipped`) only those that need none.
     """
-    known = RIVALS if not texts or not recordings.without_text(texts) else {kind: RIVALS[kind] for kind in ("constant", "sentence")}
+    known = (
+        RIVALS
+        if not texts or not recordings.without_text(texts)
+        else {kind: RIVALS[kind] for kind in ("constant", "sentence")}
+    )
     others = {kind: rival for kind, rival in known.items() if kind != forecaster.kind}
     return [replace(forecaster, kind=kind, label=label, options=options) for kind, (label, options) in others.items()]
 
@@ -271,7 +275,7 @@ def forecast_table(
     DataFrame
         Columns ``question_id``, ``threshold`` and ``estimate`` (tokens, of predictor and teacher),
         ``threshold_cost`` and ``estimate_cost`` (tokens of the reasoner); and of a predictor that knows its doubts
-        ``spread``, ``solvable`` and ``log_median``, see :class:`~clear_lib.forecasts.Forecasts`.
+        ``spread``, ``solvable`` and ``log_median``, see :class:`~clear_lib.allocation.forecasts.Forecasts`.
     """
     texts = list(questions["question"])
     forecasts = predictor.predict(texts)

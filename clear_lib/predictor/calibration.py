@@ -18,10 +18,10 @@ from scipy.optimize import minimize
 from scipy.special import expit, ndtr, ndtri, xlogy
 from scipy.stats import beta
 
-from ..forecasts import Array, Forecasts, vector
+from clear_lib.allocation.forecasts import Array, Forecasts, vector
 
 if TYPE_CHECKING:
-    from . import Predictor
+    from clear_lib.predictor import Predictor
 
 #: The least spread that is believed: lengths are whole tokens, and even a known style varies a little.
 LEAST_SPREAD = 0.02
@@ -204,7 +204,12 @@ def scores(
 
 
 def learning_curve(
-    make: Callable[[], Predictor], texts: Sequence[str], lengths: ArrayLike, sizes: Iterable[int], draws: int = 10, seed: int = 0
+    make: Callable[[], Predictor],
+    texts: Sequence[str],
+    lengths: ArrayLike,
+    sizes: Iterable[int],
+    draws: int = 10,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How well a predictor fits lengths that it has not seen, by the number of lessons.
 
@@ -235,7 +240,9 @@ def learning_curve(
         for size, errors in found.items():
             taught = order[:size]
             fitted = make().fit(list(texts[taught]), np.exp(logs[taught]))
-            errors.append(np.square(np.log(fitted.predict(list(texts[asked])).threshold) - logs[asked]).mean() / logs.var())
+            errors.append(
+                np.square(np.log(fitted.predict(list(texts[asked])).threshold) - logs[asked]).mean() / logs.var()
+            )
     rows = {size: (np.mean(errors), *np.quantile(errors, [0.025, 0.975])) for size, errors in found.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"]).rename_axis("lessons")
 

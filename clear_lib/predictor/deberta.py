@@ -12,8 +12,8 @@ import transformers
 from torch import nn
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
-from . import on_hub
-from .network import PAD, Network
+from clear_lib.predictor import on_hub
+from clear_lib.predictor.network import PAD, Network
 
 MODEL = "microsoft/deberta-v3-base"
 
@@ -98,9 +98,15 @@ class Deberta(Network):
         if o["width"] is not None:
             return DebertaV2ForSequenceClassification(_config(self.tokenizer.get_vocab_size(), o))
         return on_hub.load(
-            DebertaV2ForSequenceClassification, o["model"], o["revision"], use_safetensors=True, dtype=torch.float32,
-            num_labels=1, hidden_dropout_prob=o["dropout"], attention_probs_dropout_prob=o["dropout"],
-        )  # fmt: skip
+            DebertaV2ForSequenceClassification,
+            o["model"],
+            o["revision"],
+            use_safetensors=True,
+            dtype=torch.float32,
+            num_labels=1,
+            hidden_dropout_prob=o["dropout"],
+            attention_probs_dropout_prob=o["dropout"],
+        )
 
     def _forward(self, ids: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         return self.network(input_ids=ids, attention_mask=(ids != PAD).long()).logits.squeeze(-1)
@@ -130,9 +136,20 @@ def _tokenizer(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
 def _config(vocabulary: int, options: dict[str, Any]) -> DebertaV2Config:
     """DeBERTa-v3-base's configuration in another size."""
     return DebertaV2Config(
-        vocab_size=vocabulary, hidden_size=options["width"], intermediate_size=4 * options["width"],
-        num_hidden_layers=options["layers"], num_attention_heads=options["heads"], num_labels=1,
-        hidden_dropout_prob=options["dropout"], attention_probs_dropout_prob=options["dropout"],
-        relative_attention=True, position_buckets=256, norm_rel_ebd="layer_norm", share_att_key=True,
-        pos_att_type=["p2c", "c2p"], position_biased_input=False, type_vocab_size=0, pad_token_id=PAD,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=options["width"],
+        intermediate_size=4 * options["width"],
+        num_hidden_layers=options["layers"],
+        num_attention_heads=options["heads"],
+        num_labels=1,
+        hidden_dropout_prob=options["dropout"],
+        attention_probs_dropout_prob=options["dropout"],
+        relative_attention=True,
+        position_buckets=256,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+        type_vocab_size=0,
+        pad_token_id=PAD,
+    )

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..forecasts import Array, Forecasts
-from . import Predictor, _new, held_out, load, write_state
-from .calibration import Doubts
+from clear_lib.allocation.forecasts import Array, Forecasts
+from clear_lib.predictor import Predictor, _new, held_out, load, write_state
+from clear_lib.predictor.calibration import Doubts
 
 
 class Doubting:
@@ -30,7 +30,7 @@ class Doubting:
     held_out : float
         Share of the questions that measure the doubts.
     penalty : float, optional
-        Of the logistic regression (:class:`~clear_lib.predictor.baselines.Chance`), if not its default.
+        Of the logistic regression (:class:`~clear_lib.predictor.linear.Chance`), if not its default.
     seed : int
         Of the choice of the held-out questions.
     """

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .network import PAD, Network
+from clear_lib.predictor.network import PAD, Network
 
 UNKNOWN = 1
 _TOKEN = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")

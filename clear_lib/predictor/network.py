@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from ..forecasts import Array, Forecasts
-from . import held_out, log_lengths, write_state
+from clear_lib.allocation.forecasts import Array, Forecasts
+from clear_lib.predictor import held_out, log_lengths, write_state
 
 #: The token that fills up shorter questions of a batch.
 PAD = 0

@@ -1,6 +1,6 @@
 """A cheap predictor that knows language: a frozen sentence encoder, and a regression on what it says.
 
-Where the text of a question is not at hand, its embedding may be: see :mod:`clear_lib.recordings`.
+Where the text of a question is not at hand, its embedding may be: see :mod:`clear_lib.rollouts.shipped`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 import transformers
 from torch import nn
 
-from .. import recordings
-from ..forecasts import Array, Forecasts
-from . import log_lengths, on_hub, write_state
-from .baselines import log_odds
-from .network import batches, best_device, padded
+from clear_lib.allocation.forecasts import Array, Forecasts
+from clear_lib.predictor import log_lengths, on_hub, write_state
+from clear_lib.predictor.linear import log_odds
+from clear_lib.predictor.network import batches, best_device, padded
+from clear_lib.rollouts import shipped as recordings
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"

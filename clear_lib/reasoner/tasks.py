@@ -36,9 +36,15 @@ TIER_LEVELS: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 #: Share of quick, normal and careful solutions in the training data, by level.
-STYLE_SHARES = {level: shares for levels, shares in (
-    ((1, 2), (0.45, 0.35, 0.20)), ((3, 4), (0.30, 0.40, 0.30)), ((5, 6, 7, 8), (0.20, 0.40, 0.40)),
-) for level in levels}
+STYLE_SHARES = {
+    level: shares
+    for levels, shares in (
+        ((1, 2), (0.45, 0.35, 0.20)),
+        ((3, 4), (0.30, 0.40, 0.30)),
+        ((5, 6, 7, 8), (0.20, 0.40, 0.40)),
+    )
+    for level in levels
+}
 
 LONGEST_LIST = 1000  # questions of a tier and split; fixed, so that a shorter list is the start of a longer one
 
@@ -46,8 +52,11 @@ LONGEST_LIST = 1000  # questions of a tier and split; fixed, so that a shorter l
 LEVEL_SHARES = np.array((1.0, 1.0, 1.0, 1.0, 0.8, 0.7, 0.6, 0.5)) / 6.6
 
 #: Seed of each split, and the part (in sixteenths) of all questions that belongs to it, see :func:`belongs`.
-SPLITS = {"train": (1_000_000_000, range(0, 10)), "predictor": (2_000_000_000, range(10, 13)),
-          "evaluation": (3_000_000_000, range(13, 16))}
+SPLITS = {
+    "train": (1_000_000_000, range(0, 10)),
+    "predictor": (2_000_000_000, range(10, 13)),
+    "evaluation": (3_000_000_000, range(13, 16)),
+}
 
 
 @dataclass(frozen=True)
@@ -87,16 +96,28 @@ def words(rng: np.random.Generator, level: int) -> Task:
         else:
             total, event, sign = total + amount, f"{rng.choice(GAINS)} {amount}", "+"
         story.append(event)
-        steps.append((event, f"{before}{sign}{amount}={total}", total,
-                      f"{total}-{amount}={before}" if sign == "+" else f"{total}+{amount}={before}"
-                      if sign == "-" else ""))
+        steps.append(
+            (
+                event,
+                f"{before}{sign}{amount}={total}",
+                total,
+                f"{total}-{amount}={before}" if sign == "+" else f"{total}+{amount}={before}" if sign == "-" else "",
+            )
+        )
     question = f"{', '.join(story)}. How many {thing} does {name} have?"
-    return Task("words", level, question, str(total), {
-        "quick": " ".join(f"{value}." for _, _, value, _ in steps),
-        "normal": " ".join(f"{equation}." for _, equation, _, _ in steps),
-        "careful": " ".join(f"{event}: {equation}." + (f" check {check}." if check else "")
-                            for event, equation, _, check in steps),
-    })
+    return Task(
+        "words",
+        level,
+        question,
+        str(total),
+        {
+            "quick": " ".join(f"{value}." for _, _, value, _ in steps),
+            "normal": " ".join(f"{equation}." for _, equation, _, _ in steps),
+            "careful": " ".join(
+                f"{event}: {equation}." + (f" check {check}." if check else "") for event, equation, _, check in steps
+            ),
+        },
+    )
 
 
 def signed(value: int) -> str:
@@ -113,8 +134,13 @@ def equation(rng: np.random.Generator, level: int) -> Task:
     while True:
         terms = []  # factor, x coefficient, constant; factor 0: no bracket
         for _ in range(brackets):
-            terms.append((int(rng.integers(2, 10)) * int(rng.choice((1, 1, -1))), int(rng.integers(1, 4)),
-                          int(rng.integers(1, largest)) * int(rng.choice((1, -1)))))
+            terms.append(
+                (
+                    int(rng.integers(2, 10)) * int(rng.choice((1, 1, -1))),
+                    int(rng.integers(1, 4)),
+                    int(rng.integers(1, largest)) * int(rng.choice((1, -1))),
+                )
+            )
         if level <= 3 or level == 5:
             coefficient = int(rng.integers(2, 10)) if level > 1 or rng.random() < 0.5 else 1
             constant = 0 if level == 1 and coefficient > 1 else int(rng.integers(1, 20))
@@ -152,15 +178,23 @@ def equation(rng: np.random.Generator, level: int) -> Task:
             f = f or 1
             sums.append(f"{x}{signed(f * a)}={x + f * a}. {c}{signed(f * b)}={c + f * b}")
             x, c = x + f * a, c + f * b
-    check = f"{slope}*{solution}={slope * solution}. {slope * solution}{signed(intercept)}={slope * solution + intercept}"
+    check = (
+        f"{slope}*{solution}={slope * solution}. {slope * solution}{signed(intercept)}={slope * solution + intercept}"
+    )
     if not moved:
         moved = [f"x={solution}"]
     expansions = [f"{a}={b}" for a, b in expanded]
-    return Task("equation", level, f"Solve {left}={right} for x.", str(solution), {
-        "quick": f"{collected}. x={solution}." if level > 3 else f"x={solution}.",
-        "normal": " ".join(f"{part}." for part in expansions + moved),
-        "careful": " ".join(f"{part}." for part in [*expansions, *sums, *moved]) + f" check {check}.",
-    })
+    return Task(
+        "equation",
+        level,
+        f"Solve {left}={right} for x.",
+        str(solution),
+        {
+            "quick": f"{collected}. x={solution}." if level > 3 else f"x={solution}.",
+            "normal": " ".join(f"{part}." for part in expansions + moved),
+            "careful": " ".join(f"{part}." for part in [*expansions, *sums, *moved]) + f" check {check}.",
+        },
+    )
 
 
 def gcd(rng: np.random.Generator, level: int) -> Task:
@@ -177,8 +211,13 @@ def gcd(rng: np.random.Generator, level: int) -> Task:
         normal.append(f"{a}={quotient}*{b}+{rest}.")
         careful.append(f"{a} by {b}: {quotient}*{b}={quotient * b}. {a}-{quotient * b}={rest}.")
         a, b = b, rest
-    return Task("gcd", level, question, str(a),
-                {"quick": " ".join(quick), "normal": " ".join(normal), "careful": " ".join(careful)})
+    return Task(
+        "gcd",
+        level,
+        question,
+        str(a),
+        {"quick": " ".join(quick), "normal": " ".join(normal), "careful": " ".join(careful)},
+    )
 
 
 PRIMES = tuple(p for p in range(2, 100) if all(p % q for q in range(2, p)))
@@ -186,7 +225,9 @@ PRIMES = tuple(p for p in range(2, 100) if all(p % q for q in range(2, p)))
 
 def factor(rng: np.random.Generator, level: int) -> Task:
     """Trial division: a number with a small factor is done at once, a prime only at its square root."""
-    low, high = ((8, 100), (20, 200), (40, 300), (100, 500), (300, 999), (500, 1500), (900, 2500), (1500, 3600))[level - 1]
+    low, high = ((8, 100), (20, 200), (40, 300), (100, 500), (300, 999), (500, 1500), (900, 2500), (1500, 3600))[
+        level - 1
+    ]
     number = int(rng.integers(low, high))
     while number % 2 == 0 and rng.random() < 0.8:
         number = int(rng.integers(low, high))
@@ -205,8 +246,13 @@ def factor(rng: np.random.Generator, level: int) -> Task:
         if rest == 0:
             answer = prime
             break
-    return Task("factor", level, f"Find the smallest prime factor of {number}.", str(answer),
-                {"quick": " ".join(quick), "normal": " ".join(normal), "careful": " ".join(careful)})
+    return Task(
+        "factor",
+        level,
+        f"Find the smallest prime factor of {number}.",
+        str(answer),
+        {"quick": " ".join(quick), "normal": " ".join(normal), "careful": " ".join(careful)},
+    )
 
 
 def long_division(number: int, divisor: int) -> str:
@@ -233,18 +279,35 @@ def steps(rng: np.random.Generator, level: int) -> Task:
         if len(walk) == length + 1 and max(walk) < 10_000:
             break
     moves = list(zip(range(1, length + 1), walk, walk[1:], strict=False))
-    question = (f"{rng.choice(NAMES)} starts at {walk[0]}, halves an even number and turns an odd number n into 3n+1. "
-                f"How many steps to reach {walk[-1]}?")
-    return Task("steps", level, question, str(length), {
-        "quick": " ".join(f"{after}." for _, _, after in moves),
-        "normal": " ".join(f"{count}: {after}." for count, _, after in moves),
-        "careful": " ".join(f"{count}: {before} odd, 3*{before}={after - 1}, {after}." if before % 2
-                            else f"{count}: {before} even, {before}/2={after}." for count, before, after in moves),
-    })
+    question = (
+        f"{rng.choice(NAMES)} starts at {walk[0]}, halves an even number and turns an odd number n into 3n+1. "
+        f"How many steps to reach {walk[-1]}?"
+    )
+    return Task(
+        "steps",
+        level,
+        question,
+        str(length),
+        {
+            "quick": " ".join(f"{after}." for _, _, after in moves),
+            "normal": " ".join(f"{count}: {after}." for count, _, after in moves),
+            "careful": " ".join(
+                f"{count}: {before} odd, 3*{before}={after - 1}, {after}."
+                if before % 2
+                else f"{count}: {before} even, {before}/2={after}."
+                for count, before, after in moves
+            ),
+        },
+    )
 
 
 FAMILIES: dict[str, Callable[[np.random.Generator, int], Task]] = {
-    "words": words, "equation": equation, "gcd": gcd, "factor": factor, "steps": steps}
+    "words": words,
+    "equation": equation,
+    "gcd": gcd,
+    "factor": factor,
+    "steps": steps,
+}
 
 
 def numbers(question: str) -> str:
@@ -306,8 +369,10 @@ def questions(split: str, tier: str, n: int) -> pd.DataFrame:
         raise ValueError(f"unknown tier {tier!r}; known: {', '.join(TIER_LEVELS)}")
     if n > LONGEST_LIST:
         raise ValueError(f"a tier has at most {LONGEST_LIST} questions, {n} are asked for")
-    rows = [(f"{split}-{tier.replace(' ', '-')}-{row:05d}", task.family, tier, split, task.question, task.answer)
-            for row, task in enumerate(_listed(split, tier)[:n])]
+    rows = [
+        (f"{split}-{tier.replace(' ', '-')}-{row:05d}", task.family, tier, split, task.question, task.answer)
+        for row, task in enumerate(_listed(split, tier)[:n])
+    ]
     return pd.DataFrame(rows, columns=["question_id", "dataset", "tier", "split", "question", "gold"])
 
 

@@ -59,22 +59,43 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """A byte-level BPE in which every digit and every single letter stands alone."""
     tokenizer = Tokenizer(models.BPE())
     pattern = r"\\boxed\{|[.,:] | ?[A-Za-z]{2,}|[A-Za-z]|\d|\s|[^\sA-Za-z\d]"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    texts = (PROMPT.format(question=question) + solution
-             for question, solution in islice(tasks.training_stream(recipe.seed), 20_000))
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=recipe.vocabulary, special_tokens=[END], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END,
-                                   model_max_length=recipe.context, clean_up_tokenization_spaces=False)
+    texts = (
+        PROMPT.format(question=question) + solution
+        for question, solution in islice(tasks.training_stream(recipe.seed), 20_000)
+    )
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=recipe.vocabulary,
+            special_tokens=[END],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=recipe.context,
+        clean_up_tokenization_spaces=False,
+    )
 
 
-def float32_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-                      *arguments: object, **settings: object) -> tuple[torch.Tensor, None]:
+def float32_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *arguments: object,
+    **settings: object,
+) -> tuple[torch.Tensor, None]:
     """Attention in float32 under bfloat16 autocast, whose own backward pass is slow on a CPU."""
     with torch.autocast("cpu", enabled=False):
         return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *arguments, **settings)
@@ -86,16 +107,31 @@ AttentionInterface.register("float32", float32_attention)
 def new_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
     """A randomly initialised Llama of the recipe's size."""
     torch.manual_seed(recipe.seed)
-    return LlamaForCausalLM(LlamaConfig(
-        attn_implementation="float32",
-        vocab_size=vocabulary, hidden_size=recipe.hidden, num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads, num_key_value_heads=recipe.key_value_heads,
-        intermediate_size=recipe.feed_forward, max_position_embeddings=recipe.context,
-        tie_word_embeddings=True, bos_token_id=None, eos_token_id=0, pad_token_id=0))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            attn_implementation="float32",
+            vocab_size=vocabulary,
+            hidden_size=recipe.hidden,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.key_value_heads,
+            intermediate_size=recipe.feed_forward,
+            max_position_embeddings=recipe.context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    )
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, stream: Iterator[tuple[str, str]], tokens: int,
-            rng: np.random.Generator, pool: int = 2048) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast,
+    stream: Iterator[tuple[str, str]],
+    tokens: int,
+    rng: np.random.Generator,
+    pool: int = 2048,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches ``(ids, labels)`` of about ``tokens`` tokens, alike in length; questions carry no loss."""
     end = tokenizer.eos_token_id
     encode = tokenizer.backend_tokenizer.encode_batch
@@ -147,9 +183,12 @@ def train(rank: int, recipe: Recipe, rendezvous: str, folder: str) -> None:
     model = new_model(recipe, len(tokenizer))
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
-    optimizers = [torch.optim.Muon(matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay,
-                                   adjust_lr_fn="match_rms_adamw"),
-                  torch.optim.AdamW(others, lr=recipe.other_lr, betas=(0.9, 0.98), weight_decay=0.0)]
+    optimizers = [
+        torch.optim.Muon(
+            matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(others, lr=recipe.other_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
     peaks = [recipe.matrix_lr, recipe.other_lr]
     rng = np.random.default_rng((recipe.seed, rank))
     share = recipe.tokens_per_step // recipe.processes
@@ -178,23 +217,34 @@ def train(rank: int, recipe: Recipe, rendezvous: str, folder: str) -> None:
         seen += int(count[0])
         if rank == 0 and (step % 20 == 0 or seen >= recipe.tokens):
             elapsed = time.monotonic() - started
-            log.append({"step": step, "tokens": seen, "loss": round(float(count[1]) / recipe.processes, 4),
-                        "seconds": round(elapsed, 1)})
-            print(f"\rstep {step:5d}  {seen / 1e6:5.1f} of {recipe.tokens / 1e6:.1f} M tokens  loss {log[-1]['loss']:.3f}  "
-                  f"{seen / elapsed:6.0f} tokens/s  {elapsed / 60:4.1f} min, {elapsed / seen * max(recipe.tokens - seen, 0) / 60:4.1f} left ",
-                  end="", flush=True)
+            log.append(
+                {
+                    "step": step,
+                    "tokens": seen,
+                    "loss": round(float(count[1]) / recipe.processes, 4),
+                    "seconds": round(elapsed, 1),
+                }
+            )
+            print(
+                f"\rstep {step:5d}  {seen / 1e6:5.1f} of {recipe.tokens / 1e6:.1f} M tokens  loss {log[-1]['loss']:.3f}  "
+                f"{seen / elapsed:6.0f} tokens/s  {elapsed / 60:4.1f} min, {elapsed / seen * max(recipe.tokens - seen, 0) / 60:4.1f} left ",
+                end="",
+                flush=True,
+            )
         if rank == 0 and (step % 200 == 0 or seen >= recipe.tokens):
             save(model, tokenizer, recipe, log, Path(folder))
     dist.destroy_process_group()
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, log: list[dict],
-         folder: Path) -> None:
+def save(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, log: list[dict], folder: Path
+) -> None:
     """Write the checkpoint in bfloat16, with the tokenizer, the recipe and the loss curve."""
     copy = LlamaForCausalLM(LlamaConfig.from_dict(model.config.to_dict())).to(torch.bfloat16)
     copy.load_state_dict(model.state_dict())
-    copy.generation_config = GenerationConfig(do_sample=False, eos_token_id=0, pad_token_id=0,
-                                              max_new_tokens=recipe.context // 4 * 3)
+    copy.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=0, pad_token_id=0, max_new_tokens=recipe.context // 4 * 3
+    )
     copy.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps({"recipe": asdict(recipe), "loss": log}, indent=1) + "\n")
@@ -210,8 +260,9 @@ def main() -> None:
     folder = arguments.pop("out")
     recipe = Recipe(**arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        torch.multiprocessing.spawn(train, args=(recipe, str(Path(temporary) / "rendezvous"), folder),
-                                    nprocs=recipe.processes)
+        torch.multiprocessing.spawn(
+            train, args=(recipe, str(Path(temporary) / "rendezvous"), folder), nprocs=recipe.processes
+        )
     print(f"\nsaved to {folder}")
 
 

@@ -64,13 +64,16 @@ def test_many_prompts_against_generate(benchmark, prompts):
     completions = benchmark.pedantic(decode, (engine, prompts, THREADS[-1]), rounds=3)
     seconds = min(seconds, benchmark.stats.stats.min)
     speed = sum(completion.length for completion in completions) / seconds
-    batches = {(size, threads): generate(prompts[:IN_BATCHES], size, threads)
-               for size in BATCH_SIZES for threads in THREADS}  # fmt: skip
+    batches = {
+        (size, threads): generate(prompts[:IN_BATCHES], size, threads) for size in BATCH_SIZES for threads in THREADS
+    }
     tokens, best = max(batches.values(), key=lambda result: result[1])
     alone = {threads: generate(prompts[:ALONE], 1, threads)[1] for threads in THREADS}
     benchmark.extra_info |= {
         "tokens/s": round(speed),
-        "tokens/s of generate": {f"{size}, {threads} threads": round(found[1]) for (size, threads), found in batches.items()},
+        "tokens/s of generate": {
+            f"{size}, {threads} threads": round(found[1]) for (size, threads), found in batches.items()
+        },
         "times generate at its best": round(speed / best, 1),
         "times generate with one prompt": {threads: round(speed / alone[threads], 1) for threads in THREADS},
     }

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from clear_lib.market import clear_market, solve, solve_shared
-from clear_lib.rivals import algorithm_1_one_w, algorithm_1_w_each, by_slsqp
-from clear_lib.utility import Surge
+from clear_lib.allocation.market import clear_market, solve, solve_shared
+from clear_lib.allocation.utility import Surge
+from clear_lib.study.experiments.solvers import algorithm_1_one_w, algorithm_1_w_each, by_slsqp
 
 N = 1_000_000
 PER_QUERY = (128, 256, 1024)  # tokens
@@ -73,7 +73,10 @@ def test_general_solver_against_algorithm_1(benchmark):
     thresholds, utility, budget = draw(N), own_parameters(N), 256 * N
     ours = partial(solve, thresholds, budget, utility)
     (general, each, library), results = interleaved(
-        2, ours, partial(algorithm_1_w_each, thresholds, budget, utility), partial(clear_market, thresholds, budget, utility)
+        2,
+        ours,
+        partial(algorithm_1_w_each, thresholds, budget, utility),
+        partial(clear_market, thresholds, budget, utility),
     )
     benchmark.pedantic(ours, rounds=2)
     benchmark.extra_info |= {
@@ -94,7 +97,10 @@ def test_exact_solver_up_to_ten_million(benchmark):
     solution = benchmark.pedantic(solve_shared, (large, 2560 * N, SHARED), rounds=1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    benchmark.extra_info |= {"times the time of a million": round(ten / million, 1), "bytes a query": round(peak / large.size)}
+    benchmark.extra_info |= {
+        "times the time of a million": round(ten / million, 1),
+        "bytes a query": round(peak / large.size),
+    }
     assert solution.gap <= 1e-9 * solution.bound
     assert ten <= 2 * RATIO_PER_DECADE * million
     assert peak < 200 * large.size
@@ -136,11 +142,12 @@ def test_price_discovery_costs_less_than_ten_tokens(benchmark):
 def test_against_slsqp(benchmark):
     thresholds, budget = draw(200), 256 * 200
     ours = partial(solve_shared, thresholds, budget, SHARED)
-    (exact, slsqp), (solution, tokens) = interleaved(
-        3, ours, partial(by_slsqp, thresholds, budget, SHARED, starts=10)
-    )
+    (exact, slsqp), (solution, tokens) = interleaved(3, ours, partial(by_slsqp, thresholds, budget, SHARED, starts=10))
     benchmark(ours)
     share = total(tokens, thresholds, SHARED) / solution.value
-    benchmark.extra_info |= {"times as fast as SLSQP": round(slsqp / exact), "SLSQP's share of the optimum": round(share, 3)}
+    benchmark.extra_info |= {
+        "times as fast as SLSQP": round(slsqp / exact),
+        "SLSQP's share of the optimum": round(share, 3),
+    }
     assert share <= 1 + 1e-9
     assert slsqp >= 10 * exact

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from clear_lib import Forecasts
-from clear_lib.serving import ReplayStepper, serve
-from clear_lib.stages import stages
+from clear_lib.allocation.stages import stages
+from clear_lib.serving.batch import ReplayStepper, serve
 
 CAP = 2000
 

@@ -8,16 +8,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from clear_lib import profiles
 from clear_lib.engines import EngineError, start
 from clear_lib.engines.errors import needs, plainly
 from clear_lib.engines.transformers import TransformersEngine
 from clear_lib.reasoner import CHECKPOINT
+from clear_lib.study.setup import profiles
 
-SAY = ("import sys; from clear_lib.engines.transformers import TransformersEngine as Engine, plainly\n"
-       "from clear_lib.engines import EngineError\n"
-       "for model in sys.argv[1:]:\n"
-       "    try: print(Engine(model, 'v9').generate(['Question: 1+1'], [3]))\n    except EngineError as error: print(error)")
+SAY = (
+    "import sys; from clear_lib.engines.transformers import TransformersEngine as Engine, plainly\n"
+    "from clear_lib.engines import EngineError\n"
+    "for model in sys.argv[1:]:\n"
+    "    try: print(Engine(model, 'v9').generate(['Question: 1+1'], [3]))\n    except EngineError as error: print(error)"
+)
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -28,11 +30,17 @@ class Hub(BaseHTTPRequestHandler):
     def do_HEAD(self):
         _, _, model, _, revision, *name = self.path.split("/")
         path = CHECKPOINT / "/".join(name)
-        status, code = self.REFUSALS.get(model, (200, "") if revision == "v9" and path.is_file() else (404, "EntryNotFound"))
+        status, code = self.REFUSALS.get(
+            model, (200, "") if revision == "v9" and path.is_file() else (404, "EntryNotFound")
+        )
         content = path.read_bytes() if status == 200 else b""
         self.send_response(status)
-        for header, value in {"X-Error-Code": code, "X-Repo-Commit": "9" * 40, "ETag": f'"{path.name}"',
-                              "Content-Length": str(len(content))}.items():
+        for header, value in {
+            "X-Error-Code": code,
+            "X-Repo-Commit": "9" * 40,
+            "ETag": f'"{path.name}"',
+            "Content-Length": str(len(content)),
+        }.items():
             self.send_header(header, value)
         self.end_headers()
         if self.command == "GET":
@@ -54,13 +62,20 @@ def hub():
 
 def said(folder, *models, **environment):
     """What the engine says of models of the hub, each a line; the hub's address is read as the library loads."""
-    run = subprocess.run([sys.executable, "-c", SAY, *models], capture_output=True, text=True, check=True,
-                         env={**os.environ, "HF_HOME": str(folder), **environment})
+    run = subprocess.run(
+        [sys.executable, "-c", SAY, *models],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HF_HOME": str(folder), **environment},
+    )
     return run.stdout.splitlines()
 
 
 def test_a_hub_that_has_one_model_at_one_revision(hub, tmp_path):
-    good, gated, unknown, old = said(tmp_path, *(f"someone/{model}" for model in ("good", "gated", "unknown", "old")), **hub)
+    good, gated, unknown, old = said(
+        tmp_path, *(f"someone/{model}" for model in ("good", "gated", "unknown", "old")), **hub
+    )
     assert good == repr(TransformersEngine(str(CHECKPOINT)).generate(["Question: 1+1"], [3]))
     assert "the model 'someone/gated' is gated: accept its terms" in gated and "HF_TOKEN" in gated
     assert "there is no model 'someone/unknown', neither as a folder nor on the hub" in unknown
@@ -107,10 +122,12 @@ def test_what_is_not_known_passes_as_it_is():
 
 
 def test_an_engine_that_is_not_installed_names_its_extra():
-    with pytest.raises(EngineError, match=r"needs the package nothing_of_that_name: pip install 'clear-lib\[vllm\]'"), \
-            needs("nothing_of_that_name", "vllm"):
+    with (
+        pytest.raises(EngineError, match=r"needs the package nothing_of_that_name: pip install 'clear-lib\[vllm\]'"),
+        needs("nothing_of_that_name", "vllm"),
+    ):
         import nothing_of_that_name  # noqa: F401
-    code = f"""import sys; sys.modules["ray"] = None
+    code = """import sys; sys.modules["ray"] = None
 try: import clear_lib.engines.ray
 except ValueError as error: print(error)"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,9 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import tenacity
 
-from clear_lib import engines, profiles, recording
+from clear_lib import engines
 from clear_lib.engines import Completion, EngineError, openai
 from clear_lib.engines.openai import OpenAIEngine
+from clear_lib.study.recordings import recording
+from clear_lib.study.setup import profiles
 
 KEY = "sk-0123456789-not-to-be-seen"
 MODEL = "a-model"
@@ -85,8 +87,13 @@ class Handler(BaseHTTPRequestHandler):
                 text = " ".join(f"{prompt}{i}" for i in range(words))
                 reason = "stop" if words < cap else "length"
                 choice = {"message": {"content": text}} if chat else {"text": text}
-                self.reply(200, json.dumps({"choices": [choice | {"finish_reason": reason}],
-                                            "usage": {"completion_tokens": words}} | server.answer))
+                self.reply(
+                    200,
+                    json.dumps(
+                        {"choices": [choice | {"finish_reason": reason}], "usage": {"completion_tokens": words}}
+                        | server.answer
+                    ),
+                )
         finally:
             with server.lock:
                 server.busy -= 1
@@ -143,8 +150,20 @@ def test_no_more_requests_at_once_than_allowed(server):
     assert 2 <= server.most <= 4
 
 
-@pytest.mark.parametrize("fault", [429, 500, 503, 408, "<html>busy</html>", "hang", "cut", "{}",
-                                   '{"choices": [{"text": "", "finish_reason": "abort"}], "usage": {"completion_tokens": 0}}'])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        429,
+        500,
+        503,
+        408,
+        "<html>busy</html>",
+        "hang",
+        "cut",
+        "{}",
+        '{"choices": [{"text": "", "finish_reason": "abort"}], "usage": {"completion_tokens": 0}}',
+    ],
+)
 def test_a_failed_attempt_is_repeated_and_counts_once(server, fault):
     server.faults = {"p1-": [fault, fault], "p3-": [fault]}
     pairs = list(connect(server, timeout=1).stream(PROMPTS[:5], [4] * 5))
@@ -186,11 +205,17 @@ def test_a_stream_that_is_left_asks_for_nothing_new(server):
     assert server.asked.total() == asked < 10
 
 
-@pytest.mark.parametrize(("answer", "message"), [
-    ({"usage": {"completion_tokens": 9}}, "prompt 0: 9 tokens .* under a cap of 4; this server does not keep caps"),
-    ({"choices": [{"text": "no", "finish_reason": "content_filter"}]}, "prompt 0: ended by the server.*content_filter"),
-    ({"usage": None}, "no answer in 1 attempts, the last: an answer without text, tokens or their count"),
-])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"usage": {"completion_tokens": 9}}, "prompt 0: 9 tokens .* under a cap of 4; this server does not keep caps"),
+        (
+            {"choices": [{"text": "no", "finish_reason": "content_filter"}]},
+            "prompt 0: ended by the server.*content_filter",
+        ),
+        ({"usage": None}, "no answer in 1 attempts, the last: an answer without text, tokens or their count"),
+    ],
+)
 def test_an_answer_that_cannot_be_counted_is_refused(answer, message):
     with serving(**answer) as server, pytest.raises(EngineError, match=message):
         connect(server, retries=0).generate(["a"], [4])
@@ -241,8 +266,12 @@ def test_a_recording_has_no_key_and_goes_on_where_the_server_left_it(server, mon
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(recording, "SHARD", 4)
     server.key = KEY
-    profile = profiles.load("smoke", model=MODEL, engine="openai",
-                            engine_options={"base_url": server.url, "context": 10_000, "concurrency": 1, "retries": 0})
+    profile = profiles.load(
+        "smoke",
+        model=MODEL,
+        engine="openai",
+        engine_options={"base_url": server.url, "context": 10_000, "concurrency": 1, "retries": 0},
+    )
     wanted = recording.requests(profile, "evaluation")
     server.faults = {wanted.prompt[20]: [500]}
     with pytest.raises(EngineError):
@@ -255,7 +284,9 @@ def test_a_recording_has_no_key_and_goes_on_where_the_server_left_it(server, mon
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize(("setting", "message"), [("sk-\nbad", "MY_KEY holds no valid key"), ("ключ", "MY_KEY holds no")])
+@pytest.mark.parametrize(
+    ("setting", "message"), [("sk-\nbad", "MY_KEY holds no valid key"), ("ключ", "MY_KEY holds no")]
+)
 def test_a_key_that_is_none_is_not_shown(server, monkeypatch, setting, message):
     monkeypatch.setenv("MY_KEY", setting)
     with pytest.raises(EngineError, match=message) as caught:
@@ -270,6 +301,8 @@ def test_an_address_holds_no_password():
 
 
 def test_options_that_an_engine_does_not_take_are_named(server):
-    profile = profiles.load("smoke", model=MODEL, engine="openai", engine_options={"base_url": server.url, "chatty": True})
+    profile = profiles.load(
+        "smoke", model=MODEL, engine="openai", engine_options={"base_url": server.url, "chatty": True}
+    )
     with pytest.raises(ValueError, match="profile 'smoke': the engine 'openai'.*'chatty'"):
         engines.start(profile)

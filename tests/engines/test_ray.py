@@ -15,12 +15,16 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray
 from ray.cluster_utils import Cluster
 
-from clear_lib import engines, profiles
+from clear_lib import engines
 from clear_lib.engines.transformers import TransformersEngine
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
+from clear_lib.study.setup import profiles
 
-PROMPTS = [PROMPT.format(question=question) for tier in tasks.TIERS
-           for question in tasks.questions("evaluation", tier, 20).question]
+PROMPTS = [
+    PROMPT.format(question=question)
+    for tier in tasks.TIERS
+    for question in tasks.questions("evaluation", tier, 20).question
+]
 CAPS = [200] * len(PROMPTS)
 PORTS = "metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port"
 
@@ -44,7 +48,9 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def engine(cluster):
-    return engines.start(profiles.load("smoke", engine="ray", batch_size=4, engine_options={"address": cluster.address}))
+    return engines.start(
+        profiles.load("smoke", engine="ray", batch_size=4, engine_options={"address": cluster.address})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +71,11 @@ def interrupted(stream, interrupt):
 
 def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(engine, alone):
     def kill():
-        workers = [process.pid for process in psutil.process_iter(["cmdline"])
-                   if "MapWorker" in " ".join(process.info["cmdline"] or ())]
+        workers = [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if "MapWorker" in " ".join(process.info["cmdline"] or ())
+        ]
         os.kill(workers[0], signal.SIGKILL)
 
     samples = interrupted(engine.stream(PROMPTS, CAPS, 1.0, range(len(PROMPTS))), kill)

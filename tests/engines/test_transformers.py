@@ -15,14 +15,25 @@ from transformers import (
     set_seed,
 )
 
-from clear_lib import engines, profiles
+from clear_lib import engines
 from clear_lib.engines.transformers import TransformersEngine, sample
+from clear_lib.study.setup import profiles
 
 SYMBOLS = [chr(code) for code in (*range(32, 127), *range(0x100, 0x180))]
 ENDS = [0, 5]
-SIZE = {"vocab_size": len(SYMBOLS) + 1, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6,
-        "num_key_value_heads": 2, "intermediate_size": 64, "max_position_embeddings": 256,
-        "initializer_range": 0.4, "eos_token_id": ENDS, "pad_token_id": 0, "bos_token_id": None}
+SIZE = {
+    "vocab_size": len(SYMBOLS) + 1,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.4,
+    "eos_token_id": ENDS,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+}
 
 
 def checkpoint(folder, config):
@@ -30,7 +41,9 @@ def checkpoint(folder, config):
     vocabulary = {symbol: index for index, symbol in enumerate(["<|end|>", *SYMBOLS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>").save_pretrained(
+        folder
+    )
     set_seed(3)
     model = AutoModelForCausalLM.from_config(config)
     model.generation_config = GenerationConfig(eos_token_id=ENDS, pad_token_id=0)
@@ -85,7 +98,9 @@ def test_caps_are_honoured_exactly_and_give_prefixes(engine, prompts, uncapped):
     caps = np.random.default_rng(1).integers(0, 150, len(prompts))
     for completion, whole, cap in zip(engine.generate(prompts, caps), uncapped, caps, strict=True):
         assert completion.tokens == whole.tokens[:cap]
-        assert completion.finish_reason == ("stop" if whole.finish_reason == "stop" and whole.length <= cap else "length")
+        assert completion.finish_reason == (
+            "stop" if whole.finish_reason == "stop" and whole.length <= cap else "length"
+        )
 
 
 def test_no_prompts_and_no_caps_need_no_decoding(engine):
@@ -107,7 +122,9 @@ def test_a_paused_completion_goes_on_as_if_it_had_not_been(engine, prompts, unca
         for i, cap, piece in zip(open_, caps, pieces, strict=True):
             assert piece.length <= cap and (piece.length == cap or piece.finish_reason == "stop")
             done[i] += piece.tokens
-        open_ = [i for i, piece in zip(open_, pieces, strict=True) if piece.finish_reason == "length" and len(done[i]) < 150]
+        open_ = [
+            i for i, piece in zip(open_, pieces, strict=True) if piece.finish_reason == "length" and len(done[i]) < 150
+        ]
     for tokens, whole in zip(done, uncapped, strict=True):
         assert tokens[:150] == whole.tokens
 
@@ -151,20 +168,23 @@ def test_a_stream_can_be_left(engine, prompts, uncapped):
     assert not torch.is_inference_mode_enabled()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((["ab"], [3, 4]), "1 prompts need as many caps"),
-    ((["ab"], [-1]), "prompt 0: 2 tokens and a cap of -1"),
-    ((["ab", "ab"], [9, 255]), "prompt 1: 2 tokens and a cap of 255.*context of 256"),
-    ((["ab", ""], [9, 9]), "prompt 1: 0 tokens"),
-    ((["ab"], [2.5]), "whole numbers"),
-    ((["ab"], [9], 1.0), "temperature 1.0"),
-    ((["ab"], [9], -1.0, [1]), "temperature -1.0"),
-    ((["ab"], [9], 1.0, [1, 2]), "2 seeds"),
-    ((["ab"], [9], 0.0, None, None, [[1], [2]]), "2 beginnings for 1 prompts"),
-    ((["ab"], [9], 1.0, [1], None, [[1]]), "1 beginnings for 1 prompts at temperature 1.0.*greedy"),
-    ((["ab", "ab"], [9, 9], 0.0, None, None, [[1], [7, 5]]), "prompt 1: its completion has ended"),
-    ((["ab"], [249], 0.0, None, None, [[1] * 6]), "prompt 0: 8 tokens and a cap of 249.*context of 256"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["ab"], [3, 4]), "1 prompts need as many caps"),
+        ((["ab"], [-1]), "prompt 0: 2 tokens and a cap of -1"),
+        ((["ab", "ab"], [9, 255]), "prompt 1: 2 tokens and a cap of 255.*context of 256"),
+        ((["ab", ""], [9, 9]), "prompt 1: 0 tokens"),
+        ((["ab"], [2.5]), "whole numbers"),
+        ((["ab"], [9], 1.0), "temperature 1.0"),
+        ((["ab"], [9], -1.0, [1]), "temperature -1.0"),
+        ((["ab"], [9], 1.0, [1, 2]), "2 seeds"),
+        ((["ab"], [9], 0.0, None, None, [[1], [2]]), "2 beginnings for 1 prompts"),
+        ((["ab"], [9], 1.0, [1], None, [[1]]), "1 beginnings for 1 prompts at temperature 1.0.*greedy"),
+        ((["ab", "ab"], [9, 9], 0.0, None, None, [[1], [7, 5]]), "prompt 1: its completion has ended"),
+        ((["ab"], [249], 0.0, None, None, [[1] * 6]), "prompt 0: 8 tokens and a cap of 249.*context of 256"),
+    ],
+)
 def test_bad_requests_are_named(engine, arguments, message):
     with pytest.raises(ValueError, match=message):
         engine.generate(*arguments)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from clear_lib import engines, profiles
+from clear_lib import engines
 from clear_lib.engines.vllm import VLLMEngine
 from clear_lib.reasoner import CHECKPOINT
+from clear_lib.study.setup import profiles
 
 CAP = 768
 BATCH, BLOCK = 64, 32
@@ -20,7 +21,9 @@ OPTIONS = {"enforce_eager": True, "block_size": BLOCK}
 
 @pytest.fixture(scope="module")
 def engine(timed):
-    return engines.start(profiles.load("smoke", engine="vllm", dtype="float32", batch_size=BATCH, engine_options=OPTIONS))
+    return engines.start(
+        profiles.load("smoke", engine="vllm", dtype="float32", batch_size=BATCH, engine_options=OPTIONS)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,8 @@ def test_a_profile_starts_it(engine):
 def test_greedy_tokens_are_those_of_transformers(prompts, uncapped, reference):
     assert alike(prompts, uncapped, reference) >= 0.99
     assert [a.text for a, b in zip(uncapped, reference, strict=True) if a.tokens == b.tokens] == [
-        b.text for a, b in zip(uncapped, reference, strict=True) if a.tokens == b.tokens]
+        b.text for a, b in zip(uncapped, reference, strict=True) if a.tokens == b.tokens
+    ]
     assert all((completion.finish_reason == "stop") == (completion.tokens[-1] == 0) for completion in uncapped)
 
 
@@ -65,9 +69,13 @@ def test_caps_are_honoured_exactly(engine, prompts, uncapped):
     caps = np.random.default_rng(0).integers(0, 200, len(prompts))
     capped = engine.generate(prompts, caps)
     assert [c.length for c in capped] == np.minimum(caps, [c.length for c in uncapped]).tolist()
-    assert np.mean([c.tokens == whole.tokens[:cap] for c, whole, cap in zip(capped, uncapped, caps, strict=True)]) >= 0.99
-    assert all(c.finish_reason == ("stop" if whole.finish_reason == "stop" and whole.length <= cap else "length")
-               for c, whole, cap in zip(capped, uncapped, caps, strict=True))
+    assert (
+        np.mean([c.tokens == whole.tokens[:cap] for c, whole, cap in zip(capped, uncapped, caps, strict=True)]) >= 0.99
+    )
+    assert all(
+        c.finish_reason == ("stop" if whole.finish_reason == "stop" and whole.length <= cap else "length")
+        for c, whole, cap in zip(capped, uncapped, caps, strict=True)
+    )
 
 
 def test_paused_completions_go_on_from_the_prefix_cache(engine, prompts, uncapped):
@@ -80,12 +88,16 @@ def test_paused_completions_go_on_from_the_prefix_cache(engine, prompts, uncappe
     while open_:
         for i, piece in zip(open_, pieces, strict=True):
             done[i] += piece.tokens
-        open_ = [i for i, piece in zip(open_, pieces, strict=True) if piece.finish_reason == "length" and len(done[i]) < most]
+        open_ = [
+            i for i, piece in zip(open_, pieces, strict=True) if piece.finish_reason == "length" and len(done[i]) < most
+        ]
         given += sum(lengths[i] + len(done[i]) for i in open_)
         full += sum((lengths[i] + len(done[i]) - 1) // BLOCK * BLOCK for i in open_)  # the last token was not read yet
         pieces = engine.generate([prompts[i] for i in open_], [pause] * len(open_), begun=[done[i] for i in open_])
     assert np.mean([tokens[:most] == whole.tokens[:most] for tokens, whole in zip(done, uncapped, strict=True)]) >= 0.99
-    print(f"of {given} tokens given again, {full} were in full blocks and {engine.cached - started} came from the cache")
+    print(
+        f"of {given} tokens given again, {full} were in full blocks and {engine.cached - started} came from the cache"
+    )
     assert engine.cached - started == full > given / 2
 
 
@@ -109,41 +121,62 @@ def test_completions_arrive_as_they_end_and_a_stream_can_be_left(engine, prompts
     assert engine.generate(prompts[:3], [50] * 3) == engine.generate(prompts[:3], [50] * 3)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"nonsense": 1}, "engine_options.*nonsense"),
-    ({"trust_remote_code": True}, "engine_options.*trust_remote_code"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"nonsense": 1}, "engine_options.*nonsense"), ({"trust_remote_code": True}, "engine_options.*trust_remote_code")],
+)
 def test_options_that_it_does_not_take_are_named(options, message):
     with pytest.raises(engines.EngineError, match=message):
         VLLMEngine(str(CHECKPOINT), **options)
 
 
 def test_a_cache_beyond_the_memory_is_one_plain_error(tmp_path):
-    code = ("import sys; from clear_lib.engines.vllm import VLLMEngine, EngineError\n"
-            "try: VLLMEngine(sys.argv[1], enforce_eager=True)\nexcept EngineError as error: print('error:', error)")
-    run = subprocess.run([sys.executable, "-c", code, str(CHECKPOINT)], capture_output=True, text=True,
-                         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "100000"})
+    code = (
+        "import sys; from clear_lib.engines.vllm import VLLMEngine, EngineError\n"
+        "try: VLLMEngine(sys.argv[1], enforce_eager=True)\nexcept EngineError as error: print('error:', error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(CHECKPOINT)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "100000"},
+    )
     said = [line for line in run.stdout.splitlines() if line.startswith("error:")]
-    assert len(said) == 1 and "not enough memory for the model" in said[0] and "100000.0 GiB" in said[0], run.stderr[-2000:]
+    assert len(said) == 1 and "not enough memory for the model" in said[0] and "100000.0 GiB" in said[0], run.stderr[
+        -2000:
+    ]
 
 
 def test_two_workers_share_a_model(prompts, reference):
-    code = ("import sys; from clear_lib.engines.vllm import VLLMEngine\n"
-            "engine = VLLMEngine(sys.argv[1], dtype='float32', tensor_parallel_size=2, enforce_eager=True)\n"
-            "print('tokens:', *engine.generate([sys.argv[2]], [768])[0].tokens)")
-    run = subprocess.run([sys.executable, "-c", code, str(CHECKPOINT), prompts[2]], capture_output=True, text=True,
-                         env={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "0|1"})
+    code = (
+        "import sys; from clear_lib.engines.vllm import VLLMEngine\n"
+        "engine = VLLMEngine(sys.argv[1], dtype='float32', tensor_parallel_size=2, enforce_eager=True)\n"
+        "print('tokens:', *engine.generate([sys.argv[2]], [768])[0].tokens)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(CHECKPOINT), prompts[2]],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "0|1"},
+    )
     said = [line for line in run.stdout.splitlines() if line.startswith("tokens:")]
     assert said == [" ".join(map(str, ["tokens:", *reference[2].tokens]))], run.stderr[-2000:]
 
 
 def test_throughput(benchmark, engine, prompts, timed):
     expected, seconds = timed
-    completions = benchmark.pedantic(engine.generate, (prompts, [CAP] * len(prompts)), rounds=3,
-                                     setup=lambda: engine.llm.reset_prefix_cache() and None)
+    completions = benchmark.pedantic(
+        engine.generate,
+        (prompts, [CAP] * len(prompts)),
+        rounds=3,
+        setup=lambda: engine.llm.reset_prefix_cache() and None,
+    )
     tokens, best = sum(completion.length for completion in completions), benchmark.stats.stats.min
-    benchmark.extra_info |= {"tokens": tokens, "tokens/s": round(tokens / best),
-                             "tokens/s of the transformers engine": round(sum(c.length for c in expected) / seconds),
-                             "times the transformers engine": round(seconds / best, 2)}
+    benchmark.extra_info |= {
+        "tokens": tokens,
+        "tokens/s": round(tokens / best),
+        "tokens/s of the transformers engine": round(sum(c.length for c in expected) / seconds),
+        "times the transformers engine": round(seconds / best, 2),
+    }
     print(benchmark.extra_info)
     assert np.mean([one == other for one, other in zip(completions, expected, strict=True)]) >= 0.99

@@ -12,9 +12,11 @@ import httpx2
 import numpy as np
 import pytest
 
-from clear_lib import engines, profiles, recording
+from clear_lib import engines
 from clear_lib.engines.openai import OpenAIEngine
 from clear_lib.reasoner import CHECKPOINT
+from clear_lib.study.recordings import recording
+from clear_lib.study.setup import profiles
 
 CAP = 768
 SOME = slice(0, 120)
@@ -33,11 +35,29 @@ class Served:
 
     def start(self):
         # What `vllm serve` starts; the CPU build's own script asks for the version of a package of another name.
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", CHECKPOINT, "--port", self.port, "--host", "127.0.0.1",
-                   "--dtype", "float32", "--enforce-eager", "--block-size", 32, "--max-num-seqs", 64,
-                   "--chat-template", self.template]
-        self.process = subprocess.Popen(list(map(str, command)), stdout=self.log.open("a"), stderr=subprocess.STDOUT,
-                                        start_new_session=True)
+        command = [
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            CHECKPOINT,
+            "--port",
+            self.port,
+            "--host",
+            "127.0.0.1",
+            "--dtype",
+            "float32",
+            "--enforce-eager",
+            "--block-size",
+            32,
+            "--max-num-seqs",
+            64,
+            "--chat-template",
+            self.template,
+        ]
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdout=self.log.open("a"), stderr=subprocess.STDOUT, start_new_session=True
+        )
         while True:
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             try:
@@ -100,8 +120,10 @@ def test_paused_completions_go_on_from_the_prefix_cache(served, engine, prompts,
     open_ = [i for i, completion in enumerate(first) if completion.finish_reason == "length"]
     assert len(open_) > 20
     rest = engine.generate([prompts[i] for i in open_], [CAP] * len(open_), begun=[first[i].tokens for i in open_])
-    assert np.mean([(*first[i].tokens, *more.tokens) == reference[i].tokens
-                    for i, more in zip(open_, rest, strict=True)]) >= 0.99
+    assert (
+        np.mean([(*first[i].tokens, *more.tokens) == reference[i].tokens for i, more in zip(open_, rest, strict=True)])
+        >= 0.99
+    )
     assert served.hits() - before >= 32 * len(open_)
 
 

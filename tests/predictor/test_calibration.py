@@ -11,10 +11,10 @@ from scipy.integrate import quad
 from scipy.special import expit, ndtr
 
 from clear_lib import predictor
-from clear_lib.forecasts import Forecasts
+from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.predictor import calibration
 from clear_lib.predictor.doubting import Doubting
-from clear_lib.profiles import Forecaster
+from clear_lib.study.setup.profiles import Forecaster
 
 RIDGE = Forecaster("ridge", "r", ("easy",), "all", {})
 

@@ -12,9 +12,10 @@ from scipy.stats import spearmanr
 from test_predictor import questions
 from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
-from clear_lib import paper, predictor, profiles
+from clear_lib import predictor
 from clear_lib.predictor import deberta, network
-from clear_lib.profiles import Forecaster
+from clear_lib.study.setup import paper, profiles
+from clear_lib.study.setup.profiles import Forecaster
 
 FAST = {"epochs": 12, "learning_rate": 5e-3, "dropout": 0.0}
 
@@ -29,18 +30,40 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deberta")
     texts = questions(400, seed=9)[0]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_prefix=str(folder / "spm"), vocab_size=28, minloglevel=2, pad_id=0,
-        pad_piece="[PAD]", bos_id=1, bos_piece="[CLS]", eos_id=2, eos_piece="[SEP]", unk_id=3, unk_piece="[UNK]",
-    )  # fmt: skip
+        sentence_iterator=iter(texts),
+        model_prefix=str(folder / "spm"),
+        vocab_size=28,
+        minloglevel=2,
+        pad_id=0,
+        pad_piece="[PAD]",
+        bos_id=1,
+        bos_piece="[CLS]",
+        eos_id=2,
+        eos_piece="[SEP]",
+        unk_id=3,
+        unk_piece="[UNK]",
+    )
     (folder / "spm.vocab").unlink()
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
     torch.manual_seed(0)
     config = {
-        "model_type": "deberta-v2", "vocab_size": 29, "hidden_size": 32, "num_hidden_layers": 2, "type_vocab_size": 0,
-        "num_attention_heads": 2, "intermediate_size": 64, "relative_attention": True, "position_buckets": 32,
-        "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p", "position_biased_input": False,
-        "max_relative_positions": -1, "max_position_embeddings": 512, "layer_norm_eps": 1e-7,
-    }  # fmt: skip
+        "model_type": "deberta-v2",
+        "vocab_size": 29,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "type_vocab_size": 0,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "relative_attention": True,
+        "position_buckets": 32,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "max_relative_positions": -1,
+        "max_position_embeddings": 512,
+        "layer_norm_eps": 1e-7,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     model = DebertaV2ForMaskedLM(DebertaV2Config(**config)).half()
     weights = {name: value.contiguous() for name, value in model.state_dict().items() if name.startswith("deberta.")}

@@ -18,7 +18,7 @@ from test_predictor import questions
 
 from clear_lib import predictor
 from clear_lib.predictor import network
-from clear_lib.profiles import Forecaster
+from clear_lib.study.setup.profiles import Forecaster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("forecaster", [ENCODER, DEBERTA], ids=lambda f: f
 TRAIN = """
 import json, sys
 from clear_lib import predictor
-from clear_lib.profiles import Forecaster
+from clear_lib.study.setup.profiles import Forecaster
 kind, options, questions, checkpoints, folder = sys.argv[1:]
 texts, lengths = json.load(open(questions))
 forecaster = Forecaster(kind, kind, ("easy",), "all", json.loads(options))
@@ -45,9 +45,11 @@ def training(forecaster, folder, name):
     paths = [folder / "questions.json", folder / f"{name}-checkpoints", folder / name]
     return subprocess.Popen(
         [sys.executable, "-c", TRAIN, forecaster.kind, json.dumps(forecaster.options), *map(str, paths)],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
 
 
 @both
@@ -92,8 +94,11 @@ def test_checkpoints_hold_no_pickle_and_other_questions_do_not_find_them(forecas
         made.fit(texts, lengths)
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".safetensors" and {name.split(".")[0] for name in load_file(path)} == {
-        "network", "optimizer", "best", "random",
-    }  # fmt: skip
+        "network",
+        "optimizer",
+        "best",
+        "random",
+    }
 
     fresh = predictor.build(forecaster, 0, tmp_path).fit(texts, 2 * lengths)
     alone = predictor.build(forecaster, 0).fit(texts, 2 * lengths)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from clear_lib import predictor, profiles
-from clear_lib.profiles import Forecaster
+from clear_lib import predictor
+from clear_lib.study.setup import profiles
+from clear_lib.study.setup.profiles import Forecaster
 
 EVERYONE = [
     Forecaster("encoder", "e", ("easy",), "all", {"width": 16, "layers": 1, "heads": 2, "epochs": 12}),

@@ -10,7 +10,7 @@ import pytest
 
 from clear_lib import predictor
 from clear_lib.predictor import sentence
-from clear_lib.profiles import Forecaster
+from clear_lib.study.setup.profiles import Forecaster
 
 FROZEN = Forecaster("sentence", "s", ("easy",), "all", {})
 TEXTS = [f"A baker sells {n} loaves of bread every day. How many does she sell in a week?" for n in range(8)]

@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from clear_lib.engines.transformers import TransformersEngine
-from clear_lib.grading import extract_answer
-from clear_lib.predictor.baselines import Ridge
+from clear_lib.predictor.linear import Ridge
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
+from clear_lib.rollouts.grading import extract_answer
 
 QUESTIONS, SAMPLED, SAMPLES, CAP = 500, 50, 8, 768
 
@@ -30,8 +30,9 @@ def engine():
 
 @pytest.fixture(scope="module")
 def greedy(engine):
-    return solve(engine, pd.concat([tasks.questions("evaluation", tier, QUESTIONS) for tier in tasks.TIERS],
-                                   ignore_index=True))
+    return solve(
+        engine, pd.concat([tasks.questions("evaluation", tier, QUESTIONS) for tier in tasks.TIERS], ignore_index=True)
+    )
 
 
 def test_it_is_small_and_of_a_standard_format():
@@ -56,8 +57,10 @@ def test_digits_and_letters_stand_alone():
     assert tokenizer.tokenize("for x") == [*tokenizer.tokenize("for "), *tokenizer.tokenize("x")]
 
 
-@pytest.mark.parametrize(("tier", "low", "high"), [
-    ("easy", 0.88, 1.0), ("moderate", 0.60, 0.85), ("hard", 0.15, 0.50), ("very hard", 0.03, 0.25)])
+@pytest.mark.parametrize(
+    ("tier", "low", "high"),
+    [("easy", 0.88, 1.0), ("moderate", 0.60, 0.85), ("hard", 0.15, 0.50), ("very hard", 0.03, 0.25)],
+)
 def test_accuracy_by_tier(greedy, tier, low, high):
     assert low <= greedy[greedy.tier == tier].right.mean() <= high
 
@@ -69,7 +72,9 @@ def test_lengths_rise_from_tier_to_tier_and_span_a_wide_range(greedy):
 
 
 def test_length_can_be_predicted_from_the_question_but_not_told(engine, greedy):
-    seen = solve(engine, pd.concat([tasks.questions("predictor", tier, 300) for tier in tasks.TIERS], ignore_index=True))
+    seen = solve(
+        engine, pd.concat([tasks.questions("predictor", tier, 300) for tier in tasks.TIERS], ignore_index=True)
+    )
     predicted = Ridge().fit(list(seen.question), seen.length.to_numpy()).predict(list(greedy.question)).threshold
     assert 0.6 <= spearmanr(predicted, greedy.length).statistic <= 0.95
 
@@ -91,16 +96,25 @@ def test_the_opening_style_is_a_soft_budget(engine):
 
 def test_a_batch_served_in_rounds_is_the_batch_decoded_at_once(engine):
     from clear_lib import Forecasts
-    from clear_lib.serving import EngineStepper, ReplayStepper, serve
+    from clear_lib.serving.batch import EngineStepper, ReplayStepper, serve
 
-    prompts = [PROMPT.format(question=question) for tier in tasks.TIERS
-               for question in tasks.questions("evaluation", tier, 20).question]
+    prompts = [
+        PROMPT.format(question=question)
+        for tier in tasks.TIERS
+        for question in tasks.questions("evaluation", tier, 20).question
+    ]
     whole = engine.generate(prompts, [CAP] * len(prompts))
     lengths = np.array([completion.length for completion in whole])
-    forecasts = Forecasts(np.full(len(prompts), 40.0), spread=np.full(len(prompts), 0.8), solvable=np.full(len(prompts), 0.5))
+    forecasts = Forecasts(
+        np.full(len(prompts), 40.0), spread=np.full(len(prompts), 0.8), solvable=np.full(len(prompts), 0.5)
+    )
     live = EngineStepper(engine, prompts)
-    outcomes = [serve("clear-sequential", forecasts, int(0.8 * lengths.sum()), stepper, accounting="refunds", cap=CAP)
-                for stepper in (live, ReplayStepper(lengths))]
+    outcomes = [
+        serve("clear-sequential", forecasts, int(0.8 * lengths.sum()), stepper, accounting="refunds", cap=CAP)
+        for stepper in (live, ReplayStepper(lengths))
+    ]
     assert (outcomes[0].used == outcomes[1].used).all() and outcomes[0].rounds > 3
     assert [len(set(lengths[outcomes[0].finished])) > 10, outcomes[0].finished.all()] == [True, False]
-    assert all(tokens == completion.tokens[: len(tokens)] for tokens, completion in zip(live.tokens, whole, strict=True))
+    assert all(
+        tokens == completion.tokens[: len(tokens)] for tokens, completion in zip(live.tokens, whole, strict=True)
+    )

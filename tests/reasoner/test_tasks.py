@@ -21,7 +21,9 @@ def test_every_equation_in_a_solution_without_letters_is_true(family, level):
     checked = 0
     for task in drawn(family, level):
         for style in tasks.STYLES:
-            for left, right in re.findall(r"(?<![\dx)+*/-])(-?\d[-\d+*/]*)=(-?\d[-\d+*]*)(?=[.,: ]|$)", task.work[style]):
+            for left, right in re.findall(
+                r"(?<![\dx)+*/-])(-?\d[-\d+*/]*)=(-?\d[-\d+*]*)(?=[.,: ]|$)", task.work[style]
+            ):
                 assert eval(left.replace("/", "//")) == eval(right), (task.question, style, left, right)
                 checked += 1
     assert checked > 0
@@ -70,8 +72,10 @@ def test_careful_solutions_are_longer_than_quick_ones(family):
 
 
 def test_no_question_is_in_two_splits():
-    texts = {split: {text for tier in tasks.TIERS for text in tasks.questions(split, tier, 400).question}
-             for split in tasks.SPLITS}
+    texts = {
+        split: {text for tier in tasks.TIERS for text in tasks.questions(split, tier, 400).question}
+        for split in tasks.SPLITS
+    }
     texts["training"] = {question for question, _ in islice(tasks.training_stream(1), 20_000)}
     assert not texts["evaluation"] & texts["predictor"]
     assert not texts["training"] & (texts["evaluation"] | texts["predictor"])

@@ -13,7 +13,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def train(folder, seed):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "clear_lib.reasoner.train", "--tokens", "60000", "--seed", str(seed), "--out", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "clear_lib.reasoner.train",
+        "--tokens",
+        "60000",
+        "--seed",
+        str(seed),
+        "--out",
+        str(folder),
+    ]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return run.stdout, (folder / "model.safetensors").read_bytes(), json.loads((folder / "training.json").read_text())
 

@@ -74,8 +74,11 @@ def test_no_page_shows_raw_source_or_a_stack_trace(visit, pages):
 
 
 def test_formulas_are_set(visit, pages):
-    counted = {path: len(visit(path).find_elements(By.TAG_NAME, "mjx-container")) for path, page in pages.items()
-               if page.select("article .math")}  # fmt: skip
+    counted = {
+        path: len(visit(path).find_elements(By.TAG_NAME, "mjx-container"))
+        for path, page in pages.items()
+        if page.select("article .math")
+    }
     assert counted and all(counted.values()), counted
 
 

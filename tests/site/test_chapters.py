@@ -16,6 +16,9 @@ def test_every_code_cell_ran_without_error(project):
 
 def test_chapters_ran_with_the_profile_that_was_asked_for(project):
     for path in (project / "artifacts" / "smoke" / "chapters").glob("*.ipynb"):
-        injected = [cell for cell in nbformat.read(path, as_version=4).cells
-                    if "injected-parameters" in cell.metadata.get("tags", [])]  # fmt: skip
+        injected = [
+            cell
+            for cell in nbformat.read(path, as_version=4).cells
+            if "injected-parameters" in cell.metadata.get("tags", [])
+        ]
         assert ['profile = "smoke"' in cell.source for cell in injected] == [True], path.name

@@ -29,24 +29,34 @@ def page(tmp_path_factory):
     """A page of the book's own settings that shows a hostile completion in every way."""
     book = tmp_path_factory.mktemp("book")
     cells = [nbformat.v4.new_markdown_cell("# What it wrote")]
-    cells.append(nbformat.v4.new_code_cell(
-        "import pandas as pd\nfrom myst_nb import glue\nfrom clear_lib import tables\n"
-        "from clear_lib.budgeter import Answer, Answers\n"
-        f"text = {HOSTILE!r}\n"
-        "answers = Answers((Answer(text, text, 'abandoned', 0, 0, text),), 'clear', 'caps', 5, 0.1, 1)\n"
-        "glue('said', text, display=False)", metadata={"tags": ["remove-cell"]}))  # fmt: skip
+    cells.append(
+        nbformat.v4.new_code_cell(
+            "import pandas as pd\nfrom myst_nb import glue\nfrom clear_lib import tables\n"
+            "from clear_lib.budgeter import Answer, Answers\n"
+            f"text = {HOSTILE!r}\n"
+            "answers = Answers((Answer(text, text, 'abandoned', 0, 0, text),), 'clear', 'caps', 5, 0.1, 1)\n"
+            "glue('said', text, display=False)",
+            metadata={"tags": ["remove-cell"]},
+        )
+    )
     for name, code in SHOWN.items():
         cells += [nbformat.v4.new_markdown_cell(f"## {name}"), nbformat.v4.new_code_cell(code)]
     cells.append(nbformat.v4.new_markdown_cell("## glued\n\nIt said {glue:text}`said`."))
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
     nbformat.write(notebook, book / "source.ipynb")
-    papermill.execute_notebook(book / "source.ipynb", book / "page.ipynb", kernel_name="python3", cwd=ROOT, progress_bar=False)
+    papermill.execute_notebook(
+        book / "source.ipynb", book / "page.ipynb", kernel_name="python3", cwd=ROOT, progress_bar=False
+    )
     for name in ("_config.yml", "book/references.bib", "book/_css", "book/_vendor"):
         target = book / name
         target.parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
     (book / "_toc.yml").write_text("format: jb-book\nroot: page\n")
-    built = subprocess.run([sys.executable, "-m", "jupyter", "book", "build", ".", "--quiet"], cwd=book, capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "-m", "jupyter", "book", "build", ".", "--quiet"], cwd=book, capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stderr[-3000:]
     return BeautifulSoup((book / "_build" / "html" / "page.html").read_text(encoding="utf-8"), "html.parser")
 

@@ -5,9 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from clear_lib import paper
-from clear_lib.policies import POLICIES
-from clear_lib.streams import STREAMS
+from clear_lib.allocation.policies import POLICIES
+from clear_lib.study.setup import paper
+from clear_lib.study.setup.streams import STREAMS
 
 PAGE = "book/chapters/08_table_1.html"
 
@@ -61,9 +61,10 @@ def test_table_1_shows_the_results_beside_the_paper(pages, results):
 
 def test_listings_show_accuracy_and_interval_of_the_results(pages, results):
     pattern = r"-?\d+\.\d to -?\d+\.\d"
-    policies, streams = ({label: name for name, label in labels} for labels in (
-        [(name, POLICIES[name].label) for name in POLICIES], STREAMS.items()
-    ))  # fmt: skip
+    policies, streams = (
+        {label: name for name, label in labels}
+        for labels in ([(name, POLICIES[name].label) for name in POLICIES], STREAMS.items())
+    )
     shown = set()
     for caption, (header, *table) in tables(pages[PAGE], pattern):
         assert header[-6:] == ["paper", "ours", "difference", "95% interval", "n", "verdict"], caption
@@ -88,8 +89,8 @@ def test_every_table_of_results_ends_in_the_same_columns(pages):
             header = [cell.get_text(" ", strip=True) for cell in table.find("tr").find_all(["th", "td"])]
             if {"paper", "verdict"} <= set(header):
                 found.setdefault(name.rsplit("/", 1)[-1], []).append(header[-6:])
-    assert set(found) >= {
-        "08_table_1.html", "09_variants.html", "15_replica.html", "16_verdict.html"
-    }  # fmt: skip
+    assert set(found) >= {"08_table_1.html", "09_variants.html", "15_replica.html", "16_verdict.html"}
     for name, headers in found.items():
-        assert all(header == ["paper", "ours", "difference", "95% interval", "n", "verdict"] for header in headers), name
+        assert all(header == ["paper", "ours", "difference", "95% interval", "n", "verdict"] for header in headers), (
+            name
+        )

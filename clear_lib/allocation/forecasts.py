@@ -1,0 +1,123 @@
+"""What is known of a query before it is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf, whole: bool = False) -> Array:
+    """Return ``values`` as a read-only float64 array of shape ``(n,)``, or say what is wrong and where.
+
+    Parameters
+    ----------
+    name : str
+        What the values are, for the message.
+    values : array_like
+        Numbers between 0 and ``high``.
+    n : int, optional
+        The length that the array must have; any length above 0 if omitted.
+    high : float
+        Largest value allowed.
+    whole : bool
+        Whether only whole numbers are allowed.
+
+    Raises
+    ------
+    ValueError
+        If the values are not numbers, not one-dimensional, empty, too few or many, NaN, infinite, negative,
+        above ``high`` or not whole; the message has the value and its position.
+    """
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be one-dimensional numbers: {error}") from None
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: give one value per query")
+    if array.dtype.kind not in "biuf":
+        items = values if isinstance(values, (list, tuple)) else array
+        for position, item in enumerate(items):
+            if not isinstance(item, Real):
+                raise ValueError(f"{name}[{position}] is not a number: {item!r}")
+    array = array.astype(np.float64)  # a copy: later changes of the caller's array do not reach us
+    bad = {
+        "is NaN": np.isnan(array),
+        "is infinite": np.isinf(array),
+        "is negative": array < 0,
+        f"is above {high:g}": array > high,
+    }
+    if whole:
+        bad["is not a whole number"] = array != np.floor(array)
+    for what, where in bad.items():
+        if where.any():
+            position = int(np.argmax(where))
+            raise ValueError(f"{name}[{position}] {what}: {float(array[position])!r}")
+    if n is not None and array.size != n:
+        raise ValueError(f"{name} has {array.size} values for {n} queries")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Forecasts:
+    """What a predictor says about ``n`` queries (eq. 15).
+
+    Parameters
+    ----------
+    threshold : array_like of shape (n,)
+        Predicted emergence threshold ``τ̂``, tokens.
+    spread : array_like of shape (n,), optional
+        Standard deviation of the logarithm of the length.
+    solvable : array_like of shape (n,), optional
+        Probability that the model can solve the query at all.
+    log_median : array_like of shape (n,), optional
+        Median of the logarithm of the length, log tokens; ``log(threshold)`` if omitted.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN, infinite, negative or not a number, if an array is empty or not one-dimensional, if
+        two arrays differ in length, or a probability is above 1.
+    """
+
+    threshold: Array
+    spread: Array | None = None
+    solvable: Array | None = None
+    log_median: Array | None = None
+
+    def __post_init__(self) -> None:
+        threshold = vector("thresholds", self.threshold)
+        checked = {"threshold": threshold}
+        if self.spread is not None:
+            checked["spread"] = vector("spread", self.spread, n=threshold.size)
+        if self.solvable is not None:
+            checked["solvable"] = vector("solvable", self.solvable, n=threshold.size, high=1.0)
+        if self.log_median is not None:
+            checked["log_median"] = vector("log_median", self.log_median, n=threshold.size)
+        else:
+            with np.errstate(divide="ignore"):
+                checked["log_median"] = np.log(threshold)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def n(self) -> int:
+        """Number of queries."""
+        return self.threshold.size
+
+    def part(self, rows: Any) -> Forecasts:
+        """The forecasts of some queries: ``rows`` is a slice, positions or a mask."""
+        given = {"spread": self.spread, "solvable": self.solvable}
+        some = Forecasts(
+            self.threshold[rows], **{name: value[rows] for name, value in given.items() if value is not None}
+        )
+        object.__setattr__(some, "log_median", self.log_median[rows])
+        return some

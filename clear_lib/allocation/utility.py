@@ -1,0 +1,388 @@
+"""How much a query is worth after a number of tokens: value, marginal and best response to a price.
+
+A utility here is a function of the *surge* ``s = t - τ``, the tokens past the emergence threshold. Whether a
+query is served at all depends on its threshold too, and is decided in :mod:`clear_lib.allocation.market`, which asks no more
+of a utility than what :class:`Utility` lists. Parameters are numbers, shared by all queries, or arrays of shape
+``(n,)``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, fields
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtr, wrightomega
+
+from clear_lib.allocation.forecasts import Array
+
+#: A log-normal spread below this counts as this: a millionth of a length is less than a token.
+LEAST_SPREAD = 1e-6
+
+
+class Utility:
+    """What the market needs to know of a utility; :class:`Surge` and the others say it.
+
+    Attributes
+    ----------
+    peak : float or array of shape (n,)
+        Surge with the most value, tokens.
+    steepest : float or array of shape (n,)
+        Largest marginal, utility per token: from this price on nobody asks for anything.
+    concave : bool
+        Whether the marginal falls (or stays) all the way from the threshold to the peak.
+    """
+
+    peak: float | Array
+    steepest: float | Array
+    concave: ClassVar[bool] = True
+
+    def value(self, surge: float | Array) -> Array:
+        """Utility of ``surge`` tokens past the threshold; 0 before it."""
+        raise NotImplementedError
+
+    def marginal(self, surge: float | Array) -> Array:
+        """Utility per token of one more token at ``surge``; 0 before the threshold."""
+        raise NotImplementedError
+
+    def best_response(self, price: float | Array) -> Array:
+        """Surge with the most value after paying ``price`` (utility per token, at least 0) for each token of it."""
+        raise NotImplementedError
+
+    def least_surge(self, threshold: float | Array) -> Array:
+        """Surge with the most value per token, the ``threshold`` tokens before it included.
+
+        A line through zero tokens with the slope of a price just touches the curve there: at a higher price the
+        query is abandoned, at a lower one it has a larger surge.
+        """
+        raise NotImplementedError
+
+    @property
+    def shared(self) -> bool:
+        """Whether all queries have the same parameters."""
+        return all(np.ndim(getattr(self, field.name)) == 0 for field in fields(self))
+
+    def at(self, queries: NDArray[np.int64] | slice) -> Self:
+        """The utility of some of the queries."""
+        chosen = copy.copy(self)
+        for field in fields(self):
+            parameter = getattr(self, field.name)
+            if np.ndim(parameter):
+                object.__setattr__(chosen, field.name, np.asarray(parameter)[queries])
+        return chosen
+
+
+def _positive(utility: Utility) -> None:
+    """Check that all parameters are positive and finite."""
+    for field in fields(utility):
+        value = getattr(utility, field.name)
+        if not (np.isfinite(array := np.asarray(value, dtype=float)) & (array > 0)).all():
+            raise ValueError(f"{field.name} must be positive and finite, got {value!r}")
+
+
+def _price(price: float | Array) -> Array:
+    price = np.asarray(price, dtype=float)
+    if not (price >= 0).all():
+        raise ValueError(f"a price must be at least 0, got {price!r}")
+    return price
+
+
+@dataclass(frozen=True, eq=False)
+class Surge(Utility):
+    """The paper's shifted surge ``U = v0·s·exp(-β·s)`` for ``s > 0``, else 0 (eq. 1).
+
+    Parameters
+    ----------
+    velocity : float or array of shape (n,)
+        Initial velocity ``v0`` in utility per token, positive.
+    decay : float or array of shape (n,)
+        Decay rate ``β`` in 1/token, positive.
+
+    Raises
+    ------
+    ValueError
+        If a velocity or a decay is not positive and finite.
+    """
+
+    velocity: float | Array
+    decay: float | Array
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+    @property
+    def peak(self) -> float | Array:
+        """Surge with the most value, ``1/β`` tokens."""
+        return 1.0 / self.decay
+
+    @property
+    def steepest(self) -> float | Array:
+        """The initial velocity ``v0``."""
+        return self.velocity
+
+    def value(self, surge: float | Array) -> Array:
+        """Utility of ``surge`` tokens past the threshold (eq. 1)."""
+        surge = np.maximum(surge, 0.0)
+        return self.velocity * surge * np.exp(-self.decay * surge)
+
+    def marginal(self, surge: float | Array) -> Array:
+        """Utility per token of one more token at ``surge`` (left side of eq. 4); 0 before the threshold."""
+        late = np.maximum(surge, 0.0)
+        return np.where(
+            np.asarray(surge) < 0, 0.0, self.velocity * (1 - self.decay * late) * np.exp(-self.decay * late)
+        )
+
+    def best_response(self, price: float | Array) -> Array:
+        """Surge at which the marginal equals ``price``: ``(1 - W0(e·λ/v0))/β`` (eqs. 5 and 12).
+
+        Computed from the logarithm of the price, since ``W0(exp(x))`` is the Wright omega function of ``x``:
+        the smallest prices lose nothing, and no complex number is involved.
+
+        Parameters
+        ----------
+        price : float or array
+            Shadow price ``λ`` in utility per token, at least 0.
+
+        Returns
+        -------
+        array
+            Tokens past the threshold, between ``1/β`` (price 0) and 0 (price ``v0`` and above), exact to
+            rounding error of ``1/β``.
+
+        Raises
+        ------
+        ValueError
+            If a price is negative or NaN.
+        """
+        with np.errstate(divide="ignore"):
+            w = wrightomega(1.0 + np.log(_price(price) / self.velocity))
+        return np.maximum(1.0 - w, 0.0) / self.decay
+
+    def least_surge(self, threshold: float | Array) -> Array:
+        """Positive root of ``(βs)² = βτ·(1 - βs)``, the surge on the abandonment line (derived)."""
+        with np.errstate(divide="ignore"):
+            return 2.0 / self.decay / (1.0 + np.sqrt(1.0 + 4.0 / (self.decay * np.asarray(threshold, dtype=float))))
+
+
+@dataclass(frozen=True, eq=False)
+class Triangular(Utility):
+    """A tent (eq. 17): rises in a line to ``height`` at ``peak``, falls in a line to 0 at ``support``.
+
+    Parameters
+    ----------
+    height : float or array of shape (n,)
+        Largest utility, ``U_max``.
+    peak, support : float or array of shape (n,)
+        ``s_p`` and ``S > s_p``, tokens past the threshold.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not positive and finite, or a support not above its peak.
+    """
+
+    height: float | Array
+    peak: float | Array
+    support: float | Array
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if not (np.asarray(self.support) > self.peak).all():
+            raise ValueError(f"support must be above peak {self.peak!r}, got {self.support!r}")
+
+    @classmethod
+    def like(cls, surge: Surge) -> Triangular:
+        """The tent with the peak of a surge, over twice its width. The paper's constants are open; these are ours."""
+        return cls(surge.value(surge.peak), surge.peak, 2.0 * surge.peak)
+
+    @property
+    def steepest(self) -> float | Array:
+        """Slope of the rise."""
+        return self.height / self.peak
+
+    def value(self, surge: float | Array) -> Array:
+        """Utility of ``surge`` tokens past the threshold (eq. 17)."""
+        surge = np.asarray(surge, dtype=float)
+        fall = (self.support - surge) / (self.support - self.peak)
+        return self.height * np.clip(np.minimum(surge / self.peak, fall), 0.0, None)
+
+    def marginal(self, surge: float | Array) -> Array:
+        """Slope at ``surge``: that of the fall from the peak on, and 0 outside of the tent."""
+        surge = np.asarray(surge)
+        inside = (surge >= 0) & (surge < self.support)
+        return np.where(surge < self.peak, self.steepest, -self.height / (self.support - self.peak)) * inside
+
+    def best_response(self, price: float | Array) -> Array:
+        """The peak below the slope of the rise, 0 from there on: eq. 3 has no interior solution here."""
+        return np.where(_price(price) < self.steepest, self.peak, 0.0)
+
+    def least_surge(self, threshold: float | Array) -> Array:
+        """The peak, whatever the threshold."""
+        return self.peak + 0.0 * np.asarray(threshold, dtype=float)
+
+
+@dataclass(frozen=True, eq=False)
+class Quadratic(Utility):
+    """A parabola (eq. 18): ``4·U_max·s·(S - s)/S²`` on ``[0, S]``, else 0.
+
+    Parameters
+    ----------
+    height : float or array of shape (n,)
+        Largest utility, ``U_max``.
+    support : float or array of shape (n,)
+        ``S``, tokens past the threshold.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not positive and finite.
+    """
+
+    height: float | Array
+    support: float | Array
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+    @classmethod
+    def like(cls, surge: Surge) -> Quadratic:
+        """The parabola with the peak of a surge. The paper's constants are open; these are ours."""
+        return cls(surge.value(surge.peak), 2.0 * surge.peak)
+
+    @property
+    def peak(self) -> float | Array:
+        """``S/2`` tokens."""
+        return self.support / 2.0
+
+    @property
+    def steepest(self) -> float | Array:
+        """Slope at the threshold, ``4·U_max/S``."""
+        return 4.0 * self.height / self.support
+
+    def value(self, surge: float | Array) -> Array:
+        """Utility of ``surge`` tokens past the threshold (eq. 18)."""
+        part = np.clip(np.asarray(surge, dtype=float) / self.support, 0.0, 1.0)
+        return 4.0 * self.height * part * (1.0 - part)
+
+    def marginal(self, surge: float | Array) -> Array:
+        """Slope at ``surge``, 0 outside of ``[0, S]``."""
+        surge = np.asarray(surge)
+        inside = (surge >= 0) & (surge <= self.support)
+        return self.steepest * (1.0 - surge / self.peak) * inside
+
+    def best_response(self, price: float | Array) -> Array:
+        """Surge at which the marginal equals ``price``: ``S/2·(1 - λS/(4·U_max))``, at least 0."""
+        return self.peak * np.maximum(1.0 - _price(price) / self.steepest, 0.0)
+
+    def least_surge(self, threshold: float | Array) -> Array:
+        """``√(τ(τ+S)) - τ``, where the line through zero tokens touches the parabola (derived)."""
+        with np.errstate(divide="ignore"):
+            return self.support / (1.0 + np.sqrt(1.0 + self.support / np.asarray(threshold, dtype=float)))
+
+
+@dataclass(frozen=True, eq=False)
+class LogNormal(Utility):
+    """Chance of a correct answer within ``t`` tokens: ``p·Φ((log t - μ)/σ)``. Ours, not the paper's.
+
+    If the logarithm of the length of a correct solution is normal with mean ``μ`` and standard deviation ``σ``,
+    and the query is solvable with probability ``p``, the sum of these utilities is the expected number of solved
+    queries. There is no threshold: tokens count from the start, ``τ = 0`` and ``s = t``.
+
+    Parameters
+    ----------
+    log_median : float or array of shape (n,)
+        ``μ``, log tokens, finite.
+    spread : float or array of shape (n,)
+        ``σ``, at least 0 and finite; below :data:`LEAST_SPREAD` it counts as that.
+    solvable : float or array of shape (n,)
+        ``p``, between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is outside its range.
+    """
+
+    concave: ClassVar[bool] = False
+
+    log_median: float | Array
+    spread: float | Array
+    solvable: float | Array = 1.0
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.log_median).all():
+            raise ValueError(f"log_median must be finite, got {self.log_median!r}")
+        spread, solvable = np.asarray(self.spread, dtype=float), np.asarray(self.solvable, dtype=float)
+        if not (np.isfinite(spread) & (spread >= 0)).all():
+            raise ValueError(f"spread must be finite and at least 0, got {self.spread!r}")
+        if not ((solvable >= 0) & (solvable <= 1)).all():
+            raise ValueError(f"solvable must be between 0 and 1, got {self.solvable!r}")
+        object.__setattr__(self, "spread", np.maximum(spread, LEAST_SPREAD))
+
+    @property
+    def peak(self) -> float:
+        """Infinite: more tokens never hurt."""
+        return math.inf
+
+    @property
+    def _log_density(self) -> Array:
+        """Logarithm of ``p/(σ√(2π))``."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.solvable) - np.log(self.spread) - math.log(2 * math.pi) / 2
+
+    @property
+    def steepest(self) -> float | Array:
+        """The marginal at its mode ``exp(μ - σ²)``."""
+        return np.exp(self._log_density - self.log_median + np.square(self.spread) / 2)
+
+    def value(self, surge: float | Array) -> Array:
+        """Chance of a correct answer within ``surge`` tokens."""
+        with np.errstate(divide="ignore"):
+            return self.solvable * ndtr((np.log(np.maximum(surge, 0.0)) - self.log_median) / self.spread)
+
+    def marginal(self, surge: float | Array) -> Array:
+        """Chance per token that the next token completes a correct answer."""
+        late = np.log(np.maximum(surge, np.finfo(float).tiny))
+        return np.exp(self._log_density - late - np.square((late - self.log_median) / self.spread) / 2)
+
+    def best_response(self, price: float | Array) -> Array:
+        """``exp(y)`` with the larger root ``y`` of ``log U'(exp(y)) = log λ``, a quadratic (derived).
+
+        ``y = μ - σ² + σ·√(σ² - 2μ - 2·log(λσ√(2π)/p))``. The smaller root is a minimum of the surplus. Without a
+        real root the marginal is nowhere above the price, and the response is 0. Infinite at price 0.
+
+        Raises
+        ------
+        ValueError
+            If a price is negative or NaN.
+        """
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            height = self._log_density - np.log(_price(price))
+            root = np.square(self.spread) + 2.0 * (height - self.log_median)
+            asked = np.exp(self.log_median - np.square(self.spread) + self.spread * np.sqrt(root))
+        return np.where((root >= 0) & (np.asarray(self.solvable) > 0), asked, 0.0)
+
+    def least_surge(self, threshold: float | Array) -> Array:
+        """``exp(μ + σz)`` where ``φ(z) = σ·Φ(z)``: the most chance per token.
+
+        Raises
+        ------
+        ValueError
+            If a threshold is not 0.
+        """
+        if np.any(threshold):
+            raise ValueError("a log-normal utility counts tokens from the start: all its thresholds must be 0")
+        # Newton on log φ - log Φ - log σ, which is concave and falls: from the second step on it comes down to
+        # the root from above.
+        target = np.log(self.spread) + math.log(2 * math.pi) / 2
+        z = np.sqrt(np.maximum(-2.0 * target, 0.0))
+        for _ in range(40):
+            hazard = np.exp(-np.square(z) / 2 - math.log(2 * math.pi) / 2 - log_ndtr(z))
+            step = (-np.square(z) / 2 - log_ndtr(z) - target) / (z + hazard)
+            z = z + step
+            if np.max(np.abs(step)) < 1e-12:
+                break
+        return np.exp(self.log_median + self.spread * z) + 0.0 * np.asarray(threshold, dtype=float)

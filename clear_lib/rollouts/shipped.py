@@ -1,0 +1,138 @@
+"""Recordings that are shipped with the project: rollouts of real models, without the questions.
+
+Questions and gold answers are other people's sentences. What is shipped of a question is its place in the published
+set, the SHA-256 of its text without layout (:func:`clear_lib.study.setup.questions.same_text`), and a sentence embedding, so that
+predictors can be trained without the text. Where a text is wanted, it is stood for by ``sha256:…``.
+
+The folder holds ``manifest.json``, which has the SHA-256 of every file, ``questions.parquet``, and for each profile
+a folder with one Parquet file for each kind of rollouts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clear_lib.rollouts.store import KEY, SCHEMA
+from clear_lib.study.setup.profiles import Profile
+
+#: Where the recordings of this project are.
+FOLDER = Path(os.environ.get("CLEAR_RECORDINGS", Path(__file__).parents[2] / "recordings"))
+
+#: What begins the stand-in of a text that is not shipped.
+STANDS_FOR = "sha256:"
+
+#: Columns of a rollout that are not shipped, and those that are; ``place`` is that in the order of recording.
+TEXTS = ("question", "gold", "prompt")
+SHIPPED = ("place", *(name for name in SCHEMA.names if name not in TEXTS))
+
+#: What makes a rollout the same one, without its prompt.
+SHORT_KEY = tuple(name for name in KEY if name != "prompt")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest(folder: Path = FOLDER) -> dict[str, Any]:
+    """``files`` with their SHA-256, and ``profiles`` with what is known of each recording; empty if there is none."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return {"files": {}, "profiles": {}}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from None
+
+
+def kinds(profile: str, folder: Path = FOLDER) -> list[str]:
+    """Kinds of rollouts that are shipped of a profile."""
+    return list(manifest(folder)["profiles"].get(profile, {}).get("kinds", {}))
+
+
+def _read(name: str, folder: Path) -> pa.Table:
+    """A file of the folder, if its bytes are those of the manifest."""
+    path, known = folder / name, manifest(folder)["files"].get(name)
+    if known is None:
+        raise ValueError(f"{path}: not in {folder / 'manifest.json'}; nothing of it is used")
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; get it again from where you got the project")
+    if digest(path) != known:
+        raise ValueError(f"{path} is not the file that was shipped: its SHA-256 is {digest(path)}, expected {known}")
+    return pq.read_table(path)
+
+
+def read(profile: Profile, kind: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """All shipped rollouts of a kind: the columns of :data:`SHIPPED`, by ``place``.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, changed, of another model, or has a rollout twice; names the file and the reason.
+    """
+    path = folder / profile.name / f"{kind}.parquet"
+    table = _read(f"{profile.name}/{kind}.parquet", folder).to_pandas()
+    if tuple(table.columns) != SHIPPED:
+        raise ValueError(f"{path}: its columns are {', '.join(table.columns)}; expected {', '.join(SHIPPED)}")
+    for name, expected in {"model": profile.model, "revision": profile.revision, "dtype": profile.dtype}.items():
+        if other := set(table[name]) - {expected}:
+            raise ValueError(f"{path}: rollouts of {name} {min(other)!r}; profile {profile.name!r} has {expected!r}")
+    doubled = table.duplicated(list(SHORT_KEY)).to_numpy()
+    if doubled.any():
+        row = int(doubled.argmax())
+        raise ValueError(f"{path}: row {row} records question {table['question_id'][row]!r} a second time")
+    return table.sort_values("place", ignore_index=True)
+
+
+def questions(folder: Path = FOLDER) -> pd.DataFrame:
+    """The questions that are recorded: ``question_id, dataset, part, row, sha256, tokens, embedding``.
+
+    ``row`` counts from 0 within the part of the published set; ``tokens`` is the length of the text for the
+    sentence encoder; ``embedding`` has shape ``(384,)``, float16.
+    """
+    table = _read("questions.parquet", folder)
+    vectors = table["embedding"].combine_chunks()
+    flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float16)
+    found = table.drop_columns("embedding").to_pandas()
+    return found.assign(embedding=list(flat.reshape(len(found), -1)))
+
+
+@cache
+def _embeddings(folder: Path) -> Mapping[str, tuple[int, np.ndarray]]:
+    known = questions(folder)
+    return {
+        sha: (tokens, vector) for sha, tokens, vector in zip(known.sha256, known.tokens, known.embedding, strict=True)
+    }
+
+
+def embeddings(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings ``(n, 384)`` and token counts ``(n,)`` of texts that are stood for.
+
+    Raises
+    ------
+    ValueError
+        If one is no stand-in, or its question is not among those that are shipped.
+    """
+    known = _embeddings(FOLDER)
+    for text in texts:
+        if text.removeprefix(STANDS_FOR) not in known:
+            raise ValueError(f"no embedding is shipped of the question {text[:80]!r}")
+    rows = [known[text.removeprefix(STANDS_FOR)] for text in texts]
+    return np.array([vector for _, vector in rows], dtype=float), np.array([tokens for tokens, _ in rows])
+
+
+def without_text(texts: Iterable[str]) -> bool:
+    """Whether texts are stood for."""
+    return all(text.startswith(STANDS_FOR) for text in texts)

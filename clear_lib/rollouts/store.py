@@ -1,0 +1,243 @@
+"""The table of rollouts: what a model wrote, under which conditions, and whether it was right.
+
+Rollouts are the one expensive thing of the study. They are recorded once, in shards that appear whole or not at
+all, with everything needed to trust them; :func:`replay` then answers any caps without the model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+#: Columns of the table. ``length`` counts tokens, the end token included; ``finish_reason`` is ``"stop"``, or
+#: ``"length"`` for a rollout that its cap cut off: its own length is unknown, and at least ``cap``.
+SCHEMA = pa.schema(
+    [
+        pa.field(name, kind, nullable=name in ("completion", "answer"))
+        for kind, names in (
+            (pa.string(), "question_id dataset tier split question gold prompt rung"),
+            (pa.int64(), "sample seed"),
+            (pa.float64(), "temperature"),
+            (pa.int64(), "cap length"),
+            (pa.string(), "finish_reason completion answer verdict model revision dtype engine engine_version"),
+        )
+        for name in names.split()
+    ]
+)
+
+#: What makes a rollout the same rollout: recorded once, never again.
+KEY = ("question_id", "prompt", "model", "revision", "dtype", "rung", "sample", "seed", "temperature", "cap")
+
+_SHARD = re.compile(r"part-(\d{5,})\.parquet")
+_WRITING = re.compile(r"part-(\d{5,})\.\d+\.writing")
+
+
+class RolloutStore:
+    """Rollouts in a folder of Parquet shards, safe against being killed at any moment.
+
+    A shard is written aside, flushed to disk and then linked to its final name: it is there whole or not at
+    all. What a killed writer left behind ends in ``.writing`` and is never read.
+
+    Parameters
+    ----------
+    folder : path
+        Made when the first rows are appended.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def shards(self) -> list[Path]:
+        """The shards in the order in which they were written.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds a file that is not a shard; names it.
+        """
+        found = {}
+        for path in self.folder.iterdir() if self.folder.exists() else ():
+            if match := _SHARD.fullmatch(path.name):
+                found[int(match[1])] = path
+            elif not _WRITING.fullmatch(path.name):
+                raise ValueError(f"{path}: not a shard of rollouts (part-00000.parquet, …); move it elsewhere")
+        return [found[number] for number in sorted(found)]
+
+    def read(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
+        """All rollouts, or some of their columns, in the order in which they were appended.
+
+        Raises
+        ------
+        ValueError
+            If a shard is truncated, damaged or has other columns, or a rollout is there twice; names the file.
+        """
+        columns = SCHEMA.names if columns is None else list(columns)
+        tables = [_read_shard(path).select(columns) for path in self.shards()]
+        empty = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
+        return pa.concat_tables([empty, *tables]).to_pandas()
+
+    def keys(self) -> set[tuple]:
+        """Keys (:data:`KEY`) of the rollouts that are recorded.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`read`, and if two shards hold the same rollout.
+        """
+        keys: set[tuple] = set()
+        for path in self.shards():
+            rows = _read_shard(path).select(KEY).to_pandas()
+            for key in rows.itertuples(index=False, name=None):
+                if key in keys:
+                    raise ValueError(
+                        f"{path}: holds a rollout of question {key[0]!r} that is already recorded; "
+                        f"remove this shard, its rollouts will be recorded again"
+                    )
+                keys.add(key)
+        return keys
+
+    def append(self, rows: pd.DataFrame) -> Path:
+        """Write rows as a new shard and return its path.
+
+        Parameters
+        ----------
+        rows : pandas.DataFrame
+            The columns of :data:`SCHEMA`, in any order.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing, unknown, of another type or null where it must not be, if rows are there
+            twice, or if another process has appended meanwhile.
+        """
+        table = _table(rows)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not hasattr(self, "_next"):
+            known = self.shards()
+            self._next = int(_SHARD.fullmatch(known[-1].name)[1]) + 1 if known else 0
+        path = self.folder / f"part-{self._next:05d}.parquet"
+        aside = self.folder / f"part-{self._next:05d}.{os.getpid()}.writing"
+        with aside.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            raise ValueError(
+                f"{path}: appeared meanwhile; another process is recording into this folder, wait for it or stop it"
+            ) from None
+        finally:
+            aside.unlink()
+        _flush_names(self.folder)
+        for leftover in self.folder.glob("*.writing"):
+            if (match := _WRITING.fullmatch(leftover.name)) and int(match[1]) <= self._next:
+                leftover.unlink(missing_ok=True)
+        self._next += 1
+        return path
+
+
+def _flush_names(folder: Path) -> None:
+    """Make a new name in a folder survive a power cut, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _read_shard(path: Path) -> pa.Table:
+    """A whole shard, its checksums and columns verified."""
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: truncated or damaged ({error}); remove it and record again") from None
+    if table.schema.remove_metadata() != SCHEMA:
+        raise ValueError(
+            f"{path}: not a shard of rollouts, or from another version; its columns are "
+            f"{', '.join(table.schema.names)}; expected {', '.join(SCHEMA.names)} in their types"
+        )
+    return table
+
+
+def _table(rows: pd.DataFrame) -> pa.Table:
+    """Rows as a table of :data:`SCHEMA`, checked."""
+    wrong = set(SCHEMA.names) ^ set(rows.columns)
+    if wrong:
+        raise ValueError(f"columns missing or unknown: {', '.join(sorted(wrong))}; expected {', '.join(SCHEMA.names)}")
+    for field in SCHEMA:
+        missing = rows[field.name].isna().to_numpy()
+        if not field.nullable and missing.any():
+            raise ValueError(f"row {int(missing.argmax())}: {field.name} is missing")
+    try:
+        table = pa.Table.from_pandas(rows[SCHEMA.names], schema=SCHEMA, preserve_index=False, safe=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise ValueError(f"rollouts do not fit their columns: {error}") from None
+    doubled = rows.duplicated(list(KEY)).to_numpy()
+    if doubled.any():
+        position = int(doubled.argmax())
+        raise ValueError(
+            f"row {position}: question {rows['question_id'].iloc[position]!r} is there twice with the same "
+            f"{', '.join(KEY[1:])}"
+        )
+    return table.replace_schema_metadata(None)
+
+
+class Replay(NamedTuple):
+    """What a policy's caps would have brought: ``solved`` (bool) and ``used`` tokens (int64), shaped as the caps."""
+
+    solved: NDArray[np.bool_]
+    used: NDArray[np.int64]
+
+
+def replay(lengths: ArrayLike, correct: ArrayLike, caps: ArrayLike) -> Replay:
+    """What uncapped greedy rollouts say about generation under caps.
+
+    Under greedy decoding a cap of ``b`` tokens yields the first ``b`` tokens of the uncapped completion. So a
+    query is solved iff its rollout is correct and ``length <= cap``, and it uses ``min(length, cap)`` tokens.
+
+    Parameters
+    ----------
+    lengths : array of shape (n,)
+        Tokens of the rollouts, end token included, at least 1.
+    correct : bool array of shape (n,)
+    caps : integer array of shape (n,) or (..., n)
+        Tokens granted, at least 0. No more than the rollout's own cap where that cut it off: what such a query
+        would have done with more is not in the record.
+
+    Returns
+    -------
+    Replay
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit, lengths below 1, negative or fractional caps; names the value and its position.
+    """
+    lengths, correct, caps = np.asarray(lengths), np.asarray(correct), np.asarray(caps)
+    if lengths.ndim != 1 or correct.shape != lengths.shape or caps.shape[-1:] != lengths.shape:
+        raise ValueError(
+            f"lengths and correct must have shape (n,) and caps (..., n); they have {lengths.shape}, "
+            f"{correct.shape} and {caps.shape}"
+        )
+    if correct.dtype != bool:
+        raise ValueError(f"correct must be boolean, not {correct.dtype}")
+    for name, values, least in (("lengths", lengths, 1), ("caps", caps, 0)):
+        if not np.issubdtype(values.dtype, np.number):
+            raise ValueError(f"{name} must be whole numbers of tokens, not {values.dtype}")
+        bad = ~((values >= least) & (values == np.floor(values)))
+        if bad.any():
+            position = tuple(int(axis[0]) for axis in bad.nonzero())
+            raise ValueError(
+                f"{name}: {values[position]} at position {', '.join(map(str, position))}; must be a whole "
+                f"number of tokens, at least {least}"
+            )
+    return Replay(correct & (lengths <= caps), np.minimum(lengths, caps).astype(np.int64))

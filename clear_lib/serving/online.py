@@ -1,0 +1,103 @@
+"""Queries that arrive over time: the price as a controller.
+
+A batch has one price because all queries are known when it starts. Where they come one after the other, each is
+served at the price of the moment, and the price follows what is used: above plan it rises, below plan it falls.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clear_lib.allocation.forecasts import Array, Forecasts
+from clear_lib.allocation.policies import staged
+from clear_lib.serving.batch import Ledger, Stepper
+
+#: A single query counts for at most so many times what was planned above the plan: the price must survive the last.
+MOST = 5.0
+
+
+class Served(NamedTuple):
+    """Queries that were served as they came, all of shape ``(n,)``.
+
+    ``granted`` and ``used`` in tokens, ``finished``, and the ``price`` at which each was served, correct answers per
+    token.
+    """
+
+    granted: NDArray[np.int64]
+    used: NDArray[np.int64]
+    finished: NDArray[np.bool_]
+    price: Array
+
+
+def serve_online(
+    forecasts: Forecasts,
+    budget: int,
+    stepper: Stepper,
+    *,
+    price: float,
+    rate: float = 0.05,
+    cap: int | None = None,
+    detour: float = 1.0,
+) -> Served:
+    """Serve queries in their order, each as far as it is worth the price when it arrives.
+
+    A query goes through its stages (:mod:`clear_lib.allocation.stages`) down to the price, or ends before. The plan is to use the
+    tokens that are left evenly over the queries that are to come; the logarithm of the price moves by ``rate`` times
+    what was used too much, as a fraction of that (mirror descent on the dual). A query never gets more than is left.
+
+    Parameters
+    ----------
+    forecasts : Forecasts
+        In the order of arrival; of each only its own row is looked at when it arrives.
+    budget : int
+        Tokens for all.
+    stepper : Stepper
+        Fresh.
+    price : float
+        To begin with, correct answers per token: of a former batch, say.
+    rate : float
+        How quickly the price reacts; 0 leaves it as it is.
+    cap : int, optional
+        Most tokens that one query can get.
+    detour : float
+        See :func:`clear_lib.allocation.stages.promise`.
+
+    Returns
+    -------
+    Served
+
+    Raises
+    ------
+    ValueError
+        As :func:`clear_lib.serving.batch.serve`; a price that is not above 0, a negative rate.
+    """
+    if not (price > 0 and math.isfinite(price)):
+        raise ValueError(f"price must be a number above 0, got {price!r}")
+    if not (rate >= 0 and math.isfinite(rate)):
+        raise ValueError(f"rate must be a number of at least 0, got {rate!r}")
+    ends, prices = staged(forecasts, budget, cap=cap, detour=detour)
+    ledger = Ledger(stepper, budget)
+    n, offered = forecasts.n, np.empty(forecasts.n)
+    for query in range(n):
+        offered[query] = price
+        worth = int(np.count_nonzero(prices[query] >= price))
+        plan = ledger.left / (n - query)
+        granted = min(int(ends[query, worth - 1]) if worth else 0, ledger.left)
+        if granted:
+            ledger.step(np.array([query]), np.array([granted]))
+        if plan > 0:
+            price *= math.exp(rate * min(ledger.used[query] / plan - 1, MOST))
+    return Served(ledger.granted, ledger.used, ledger.finished, offered)
+
+
+def fair_share(budget: int, stepper: Stepper) -> Served:
+    """The rule without a price: each query may use the tokens left over the queries left, itself included."""
+    ledger, n = Ledger(stepper, budget), stepper.n
+    for query in range(n):
+        if granted := ledger.left // (n - query):
+            ledger.step(np.array([query]), np.array([granted]))
+    return Served(ledger.granted, ledger.used, ledger.finished, np.full(n, np.nan))
