@@ -1,7 +1,7 @@
 # The book, its tests and its model. `make help` lists what can be made.
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test test-vllm lab plan rollouts record verify reasoner readme clean
+.PHONY: help book test test-all test-vllm lint bench lab plan rollouts record verify reasoner readme clean
 
 PROFILE     ?= qwen-1.5b
 ROLLOUTS    ?=
@@ -30,24 +30,38 @@ endif
 
 MADE     := artifacts/$(PROFILE)
 RECORDED := $(MADE)/rollouts/recorded
-CHAPTERS := $(patsubst notebooks/%,$(MADE)/chapters/%,$(sort $(wildcard notebooks/*.ipynb)))
-chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPTERS))
+MODULES  := $(shell find clear_lib -name '*.py')
+PROFILES := clear_lib/study/setup/profiles
+PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chapters/*' -not -name '*.py')
 
-# A profile whose rollouts are shipped, imported or simulated is made, and stands with its rollouts.
-REPLICA  := $(filter replica-%,$(PROFILE))
+# Where the rollouts of a profile come from: the model writes them, or they are shipped, imported or simulated. Then the
+# profile is made with them, and its file stands beside them.
 SHIPPED  := $(wildcard recordings/$(PROFILE)/*.parquet)
-SETTINGS := $(if $(REPLICA)$(SHIPPED)$(filter imported,$(PROFILE)),$(MADE)/profile.yaml,clear_lib/study/setup/profiles/$(PROFILE).yaml)
+SOURCE   := $(or $(if $(filter replica-%,$(PROFILE)),simulated),$(if $(SHIPPED),shipped),$(filter imported,$(PROFILE)),model)
+SETTINGS := $(if $(filter model,$(SOURCE)),$(PROFILES)/$(PROFILE).yaml,$(MADE)/profile.yaml)
+LIBRARY  := $(MODULES) $(SETTINGS) $(wildcard clear_lib/reasoner/checkpoint/*)
+
 # What is decoded while the pages are made runs on the laboratory model.
 LABORATORY := artifacts/$(if $(filter smoke,$(PROFILE)),smoke,tiny)/rollouts/recorded
-MODULES  := $(shell find clear_lib -name '*.py')
-LIBRARY  := $(MODULES) $(SETTINGS) $(wildcard clear_lib/reasoner/checkpoint/*)
-PROSE    := _config.yml _toc.yml $(shell find book -type f -not -path 'book/chapters/*' -not -name '*.py')
+
+# What a chapter reads besides the library, by its number. A chapter that stands nowhere reads nothing.
+READ_ROLLOUTS   := 02 06
+READ_LABORATORY := 02 07 12 90
+READ_FORECASTS  := 05 07 08 09 10 11 12 13
+READ_RESULTS    := 16
+LEAVE_FORECASTS := 06
+LEAVE_RESULTS   := 02 04 07 08 09 10 12 15
+
+CHAPTERS := $(patsubst notebooks/%,$(MADE)/chapters/%,$(sort $(wildcard notebooks/*.ipynb)))
+chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPTERS))
 
 # vLLM on a CPU: its threads sleep while they wait, and what it keeps of prompts may take 6 GB.
 RECORDING := $(if $(QUESTIONS),CLEAR_BENCHMARKS=$(QUESTIONS)) KMP_BLOCKTIME=0 VLLM_CPU_OMP_THREADS_BIND=nobind \
   VLLM_CPU_KVCACHE_SPACE=6 .venv-vllm/bin/python -m clear_lib
 
-help: ## what can be made (this list)
+help: ## this list
+	@echo "First:  make book   (installs, runs every notebook, builds the pages)    make test   (the tests)"
+	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PROFILE=qwen-1.5b what the book runs on: qwen-1.5b (default) or qwen-0.5b, recorded; tiny, the laboratory"
@@ -62,8 +76,17 @@ help: ## what can be made (this list)
 book: _build/html/index.html ## the book: install, run every notebook, build the HTML
 	@echo "The book (profile $(PROFILE)) is ready. Open file://$(CURDIR)/_build/html/index.html"
 
-test: $(INSTALLED) ## all tests; those of the rendered site build the smoke book themselves
+test: $(INSTALLED) ## the tests that need no long training and no browser: minutes
+	$(PY) -m pytest -m "not slow"
+
+test-all: $(INSTALLED) ## all tests; those of the rendered site build the smoke book themselves
 	$(PY) -m pytest
+
+lint: $(INSTALLED) ## formatter and linter
+	$(PY) -m ruff format --check . && $(PY) -m ruff check .
+
+bench: $(INSTALLED) ## how fast things are beside their named rivals, as tables
+	$(PY) -m pytest -m bench --benchmark-only -q
 
 test-vllm: .venv-vllm/installed ## the engines on the real vLLM, its CPU build in an environment of its own (3.6 GB)
 	.venv-vllm/bin/python -m pytest tests/on_vllm
@@ -112,28 +135,31 @@ clean: ## remove the book and the executed chapters; .venv and the recorded roll
 	@touch $@
 
 # ---- what the chapters are made of --------------------------------------------------------------------------
-clear_lib/study/setup/profiles/%.yaml:
-	@echo "there is no profile \`$*\`; clear_lib/study/setup/profiles/ has: $(sort $(basename $(notdir $(wildcard $(@D)/*.yaml))))" >&2; exit 1
+$(PROFILES)/%.yaml:
+	@echo "there is no profile \`$*\`; $(PROFILES)/ has: $(sort $(basename $(notdir $(wildcard $(@D)/*.yaml))))" >&2; exit 1
 
 # `recorded` only says when the recording was last complete: recording again keeps every rollout it finds.
-ifneq ($(REPLICA),)
-$(SETTINGS): $(MODULES) clear_lib/study/setup/profiles/tiny.yaml | $(INSTALLED)
-	$(PY) -m clear_lib.study replicate $(PROFILE)
-$(RECORDED): $(SETTINGS)
-	@touch $@
-else ifneq ($(SHIPPED),)
-$(SETTINGS): $(MODULES) $(SHIPPED) recordings/manifest.json clear_lib/study/setup/profiles/$(PROFILE).yaml | $(INSTALLED)
-	$(PY) -m clear_lib.study unpack --profile $(PROFILE)
-$(RECORDED): $(SETTINGS)
-	@touch $@
-else ifneq ($(PROFILE),imported)
+ifeq ($(SOURCE),model)
 $(RECORDED): $(LIBRARY) | $(INSTALLED)
 	$(PY) -m clear_lib.study record --profile $(PROFILE)
 	@touch $@
 else
-# Imported anew when the logs change, or what is asked for does. Without ROLLOUTS, what was imported last is used.
 $(RECORDED): $(SETTINGS)
 	@touch $@
+endif
+
+ifeq ($(SOURCE),simulated)
+$(SETTINGS): $(MODULES) $(PROFILES)/tiny.yaml | $(INSTALLED)
+	$(PY) -m clear_lib.study replicate $(PROFILE)
+endif
+
+ifeq ($(SOURCE),shipped)
+$(SETTINGS): $(MODULES) $(SHIPPED) recordings/manifest.json $(PROFILES)/$(PROFILE).yaml | $(INSTALLED)
+	$(PY) -m clear_lib.study unpack --profile $(PROFILE)
+endif
+
+# Imported anew when the logs change, or what is asked for does. Without ROLLOUTS, what was imported last is used.
+ifeq ($(SOURCE),imported)
 ifdef ROLLOUTS
 $(SETTINGS): $(MADE)/asked $(shell find $(ROLLOUTS) -type f) | $(INSTALLED)
 	$(PY) -m clear_lib.study import $(ROLLOUTS) $(IMPORT)
@@ -146,8 +172,8 @@ $(SETTINGS):
 endif
 endif
 
-ifeq ($(filter tiny smoke,$(PROFILE)),)
-$(LABORATORY): $(MODULES) $(wildcard clear_lib/reasoner/checkpoint/*) clear_lib/study/setup/profiles/tiny.yaml | $(INSTALLED)
+ifneq ($(LABORATORY),$(RECORDED))
+$(LABORATORY): $(MODULES) $(wildcard clear_lib/reasoner/checkpoint/*) $(PROFILES)/tiny.yaml | $(INSTALLED)
 	$(PY) -m clear_lib.study record --profile tiny
 	@touch $@
 endif
@@ -155,11 +181,10 @@ endif
 $(MADE)/chapters/%.ipynb: notebooks/%.ipynb book/run.py $(LIBRARY) | $(INSTALLED)
 	@$(PY) book/run.py $< $@ --profile $(PROFILE)
 
-# What a chapter reads besides the library: the rollouts, or the forecasts that chapter 06 leaves behind.
-$(call chapters,02 06): $(RECORDED)
-$(call chapters,02 07 12 90): $(LABORATORY)
-$(call chapters,05 07 08 09 10 11 12 13): $(call chapters,06)
-$(call chapters,16): $(call chapters,02 04 07 08 09 10 12 15)
+$(call chapters,$(READ_ROLLOUTS)): $(RECORDED)
+$(call chapters,$(READ_LABORATORY)): $(LABORATORY)
+$(call chapters,$(READ_FORECASTS)): $(call chapters,$(LEAVE_FORECASTS))
+$(call chapters,$(READ_RESULTS)): $(call chapters,$(LEAVE_RESULTS))
 
 # ---- the pages ----------------------------------------------------------------------------------------------
 # One stamp says which profile the pages show, so that another PROFILE never finds them up to date.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clear_lib.allocation.forecasts import Forecasts
-from clear_lib.allocation.policies import POLICIES, Policy, staged
+from clear_lib.allocation.policies import POLICIES, Policy
+from clear_lib.allocation.problem import Problem
 from clear_lib.engines import Engine
 from clear_lib.predictor import load
-from clear_lib.reasoner import CHECKPOINT
-from clear_lib.serving import reasons
-from clear_lib.serving.batch import EngineStepper, serve
+from clear_lib.reasoner import name_of
+from clear_lib.serving import EngineStepper, serve
+from clear_lib.serving.reasons import reasons
 from clear_lib.study.recordings.importing import taught_by, warn_of_another_model
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Answers(Sequence[Answer]):
     budget : int
         Tokens.
     price : float or None
-        See :class:`clear_lib.serving.batch.Outcome`.
+        See :class:`clear_lib.serving.Outcome`.
     rounds : int
         Steps that it took: 1 unless queries were paused and continued.
     """
@@ -147,7 +148,7 @@ class Budgeter:
         A name in :data:`clear_lib.allocation.policies.POLICIES`, sequential ones included. The oracles know what a wrapper
         cannot know, and are refused.
     accounting : {"caps", "refunds"}, optional
-        Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.batch.serve`. By
+        Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.serve`. By
         default caps, as in the paper, and refunds for a sequential policy, which knows nothing else.
     template : str
         The engine's prompt, with ``{question}`` where the question goes. The forecaster sees the question alone.
@@ -186,17 +187,17 @@ class Budgeter:
         entry = usable(policy)
         if "{question}" not in template:
             raise ValueError(f"the template must contain {{question}}, got {template!r:.80}")
-        if forecaster is None and set(entry.needs) - {"estimates"}:
+        if forecaster is None and set(entry.needs) - {"estimate"}:
             raise ValueError(
                 f"policy {policy!r} needs a forecaster: anything with predict(texts), or the folder of one"
             )
         if isinstance(forecaster, (str, Path)):
             folder, forecaster = forecaster, load(forecaster)
-            written_by = model or ("embedded" if engine.model == str(CHECKPOINT) else engine.model)
+            written_by = model or name_of(engine.model)
             warn_of_another_model(taught_by(folder), [written_by])
         self.engine, self.forecaster, self.policy = engine, forecaster, policy
         self.accounting = accounting or ("refunds" if entry.kind == "sequential" else "caps")
-        self.template, self.cap, self.settings = template, cap, settings
+        self.template, self.cap, self.settings = template, cap, entry.checked(settings)
 
     def run(
         self, questions: Sequence[str], budget: int, *, estimates: ArrayLike | None = None, progress: str | None = None
@@ -221,7 +222,7 @@ class Budgeter:
         Raises
         ------
         ValueError
-            As :func:`clear_lib.serving.batch.serve`, before anything is decoded; questions that are no texts; a prompt that
+            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts; a prompt that
             leaves nothing of the context; forecasts that lack what the policy needs.
         """
         given, questions = questions, list(questions)
@@ -229,38 +230,39 @@ class Budgeter:
             raise ValueError(f"questions must be a list of texts, got {given!r:.80}")
         if not questions:
             raise ValueError("questions is empty: give at least one")
-        forecasts = self._forecasts(questions)
+        forecasts = self._forecasts(questions, estimates)
         prompts = [self.template.replace("{question}", question) for question in questions]
         cap = _room(self.engine, prompts) if self.cap is None else self.cap
-        given = self.settings | ({} if estimates is None else {"estimates": estimates})
         stepper = EngineStepper(self.engine, prompts, progress)
-        outcome = serve(self.policy, forecasts, budget, stepper, accounting=self.accounting, cap=cap, **given)
-        if outcome.allocation is None:
-            planned = staged(forecasts, budget, self.policy, cap=cap, **given)
-            why = reasons.stopped(planned, outcome)
-        else:
-            why = reasons.unfinished(reasons.abandoned(forecasts, outcome.allocation, cap), outcome, cap)
+        problem = Problem(forecasts, budget, cap)
+        outcome = serve(problem, stepper, self.policy, accounting=self.accounting, **self.settings)
         kinds = np.where(outcome.finished, "stop", np.where(outcome.granted > 0, "length", "abandoned"))
         rows = zip(
-            questions, stepper.texts, kinds.tolist(), outcome.granted.tolist(), outcome.used.tolist(), why, strict=True
+            questions,
+            stepper.texts,
+            kinds.tolist(),
+            outcome.granted.tolist(),
+            outcome.used.tolist(),
+            reasons(outcome),
+            strict=True,
         )
         return Answers(
             tuple(map(Answer._make, rows)), self.policy, self.accounting, outcome.budget, outcome.price, outcome.rounds
         )
 
-    def _forecasts(self, questions: list[str]) -> Forecasts:
-        """What the forecaster says of the questions, complete for the policy."""
+    def _forecasts(self, questions: list[str], estimates: ArrayLike | None) -> Forecasts:
+        """What the forecaster says of the questions, with the teacher's estimates."""
         if self.forecaster is None:
-            return Forecasts(np.zeros(len(questions)))
-        forecasts = self.forecaster.predict(questions)
+            forecasts = Forecasts(np.zeros(len(questions)))
+        else:
+            forecasts = self.forecaster.predict(questions)
         for need in POLICIES[self.policy].needs:
             if need in ("spread", "solvable") and getattr(forecasts, need) is None:
                 raise ValueError(
-                    f"policy {self.policy!r} needs the {need} of the forecasts, and this forecaster gives "
-                    f"none; one with doubts does: clear_lib.predictor.doubting.Doubting, which "
-                    f"`python -m clear_lib fit` makes"
+                    f"policy {self.policy!r} needs the {need} of the forecasts, and this forecaster gives none; "
+                    f"one that `python -m clear_lib fit` makes does"
                 )
-        return forecasts
+        return forecasts if estimates is None else replace(forecasts, estimate=estimates)
 
 
 def usable(policy: str) -> Policy:

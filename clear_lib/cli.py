@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clear_lib import engines, predictor
+from clear_lib import predictor, reasoner
 from clear_lib.allocation import policies
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.budgeter import Budgeter, usable
@@ -25,8 +25,8 @@ from clear_lib.rollouts import logs
 from clear_lib.rollouts import shipped as recordings
 from clear_lib.serving import reasons
 from clear_lib.study.evidence import replica
-from clear_lib.study.recordings import importing, plan, recording, shipping
-from clear_lib.study.setup import profiles, streams
+from clear_lib.study.recordings import importing, packing, plan, recording, runs, verifying
+from clear_lib.study.setup import models, profiles, streams
 
 #: One question with its number: of its line in the input, for messages.
 Line = tuple[int, dict[str, Any]]
@@ -63,7 +63,7 @@ def record(arguments: argparse.Namespace) -> None:
     profile = profiles.load(arguments.profile)
     if shipped := recordings.kinds(profile.name):
         print(
-            f"{shipping.restore(profile, arguments.artifacts)} rollouts taken over from {recordings.FOLDER}", flush=True
+            f"{packing.restore(profile, arguments.artifacts)} rollouts taken over from {recordings.FOLDER}", flush=True
         )
     kinds = [
         (kind, float(share or 1))
@@ -71,8 +71,8 @@ def record(arguments: argparse.Namespace) -> None:
     ]
     for kind, share in kinds:
         print(f"{kind}, {share:.0%} of {len(recording.requests(profile, kind))}: {recording.KINDS[kind]}", flush=True)
-    with shipping.timed(profile, arguments.artifacts):
-        made = recording.record(profile, kinds, arguments.artifacts, lambda: engines.start(profile, arguments.weights))
+    with runs.logged(profile, arguments.artifacts):
+        made = recording.record(profile, kinds, arguments.artifacts, lambda: models.start(profile, arguments.weights))
     print(f"{made} rollouts recorded now")
     if shipped or profile.weights:
         print(f"to ship them: python -m clear_lib pack --profile {profile.name} --artifacts {arguments.artifacts}")
@@ -81,13 +81,13 @@ def record(arguments: argparse.Namespace) -> None:
 def pack(arguments: argparse.Namespace) -> None:
     """Ship what is recorded of a profile, without the questions."""
     profile = profiles.load(arguments.profile)
-    for kind, (there, wanted) in shipping.pack(profile, arguments.artifacts).items():
+    for kind, (there, wanted) in packing.pack(profile, arguments.artifacts).items():
         print(f"{recordings.FOLDER / profile.name}: {there} of {wanted} {kind} rollouts")
 
 
 def unpack(arguments: argparse.Namespace) -> None:
     """Make the profile of what is shipped."""
-    print(f"{shipping.unpack(profiles.load(arguments.profile), arguments.artifacts)} is ready")
+    print(f"{packing.unpack(profiles.load(arguments.profile), arguments.artifacts)} is ready")
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -95,10 +95,10 @@ def verify(arguments: argparse.Namespace) -> None:
     profile = profiles.load(arguments.profile)
     if arguments.batch:
         profile = replace(profile, batch_size=arguments.batch)
-    verified = shipping.verify(profile, engines.start(profile, arguments.weights), arguments.n, arguments.seed)
+    verified = verifying.verify(profile, models.start(profile, arguments.weights), arguments.n, arguments.seed)
     print(verified)
     if arguments.keep:
-        shipping.keep(profile, verified)
+        verifying.write_verified(profile, verified)
 
 
 def plan_(arguments: argparse.Namespace) -> None:
@@ -116,7 +116,7 @@ def import_(arguments: argparse.Namespace) -> None:
     settings = {name: getattr(arguments, name) for name in ("stream_size", "parameters", "folds", "hold_out")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", importing.AnotherModel)
-        made = importing.adopt(rollouts, arguments.artifacts, lessons=lessons, tiers=_pairs(arguments.tier), **settings)
+        made = importing.import_rollouts(rollouts, arguments.artifacts, training=lessons, tiers=_pairs(arguments.tier), **settings)
     loud = [str(each.message) for each in caught if issubclass(each.category, importing.AnotherModel)]
     print(f"\n{made}\n{made.file} is ready: make book PROFILE={importing.NAME}")
     for message in loud:
@@ -191,12 +191,12 @@ def run(arguments: argparse.Namespace) -> None:
     forecaster = arguments.forecaster or _forecaster(lines, arguments)
     profile = _profile(arguments)
     template = arguments.template or (
-        profile.prompt("{question}") if arguments.profile or profile.model == "embedded" else "{question}"
+        profile.prompt("{question}") if arguments.profile or profile.model == reasoner.NAME else "{question}"
     )
     if "{question}" not in template and Path(template).is_file():
         template = Path(template).read_text(encoding="utf-8")
     budgeter = Budgeter(
-        engines.start(profile),
+        models.start(profile),
         forecaster,
         arguments.policy,
         accounting=arguments.accounting,

@@ -27,7 +27,7 @@ def taught(tmp_path_factory):
     from clear_lib.study.setup import profiles, streams
 
     lessons = pd.concat([tasks.questions("predictor", tier, 10) for tier in tasks.TIERS], ignore_index=True)
-    wrapper = Budgeter(engines.start(profiles.load("tiny")), None, "uniform", template=PROMPT, cap=200)
+    wrapper = Budgeter(engines.start("transformers", "embedded"), None, "uniform", template=PROMPT, cap=200)
     written = wrapper.run(list(lessons.question), 200 * len(lessons))
     right = [f"\\boxed{{{gold}}}" in answer.text for gold, answer in zip(lessons.gold, written, strict=True)]
     lessons = lessons.assign(length=written.used, verdict=np.where(right, "correct", "wrong"), model="embedded")

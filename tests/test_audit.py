@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clear_lib.allocation.policies import allocate
+from clear_lib.allocation.problem import Truth
 from clear_lib.study.evidence import audit
 from clear_lib.study.setup import paper
 
 
 def printed(*tables):
-    return [value for table in tables for *_, value in audit.cells(table)]
+    return np.concatenate([audit.by_policy(table).to_numpy().ravel() for table in tables])
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------
@@ -37,9 +38,11 @@ def test_fewest_runs():
 
 
 def test_the_most_within_a_cap_is_reached_by_two_lengths():
-    share = audit.most_within(mean=700, longest=1000, budget=100)
+    long, short = (paper.DataSet("evaluation", "a", "test", 1, 1, 100.0, mean, "easy") for mean in (700, 50))
+    table = audit.most_solved_within((long, short), longest=1000, budget=100)
+    share = table["most"][0] / 100
     assert share * 100 + (1 - share) * 1000 == pytest.approx(700)
-    assert audit.most_within(50, 1000, 100) == 1
+    assert table["most"][1] == 100
 
 
 # ---- the bound on an oracle -------------------------------------------------------------------------------------
@@ -53,7 +56,7 @@ def test_the_most_within_a_cap_is_reached_by_two_lengths():
 def test_no_true_oracle_buys_less_than_the_bound(queries, caps, budget):
     lengths, correct = (np.array(column) for column in zip(*queries, strict=True))
     counts = {cap: int((correct & (lengths <= cap)).sum()) for cap in caps}
-    bought = allocate(lengths, budget, "oracle", lengths=lengths, correct=correct).active.sum()
+    bought = allocate(lengths, budget, "oracle", truth=Truth(lengths, correct)).active.sum()
     assert audit.least_bought(counts, budget) <= bought
     assert audit.least_bought(counts, budget, (int(correct.sum()), 60)) <= bought
     assert audit.least_bought(counts, budget) <= audit.least_bought(counts, budget, (int(correct.sum()), 60))
@@ -120,7 +123,7 @@ def test_the_data_sets():
 def test_the_30b_mean_lengths_leave_too_few_short_solutions():
     most = audit.most_solved_within(paper.TABLE_7, paper.TABLE_5.max_new_tokens_30b, 1024)["most"].max()
     assert most == pytest.approx(42.3, abs=0.05) and most < paper.TABLE_4["uniform"]["mostly-easy"][1024]
-    assert audit.luck(46.6, most, paper.STREAM_SIZE) < 0.05
+    assert audit.tail_probability(46.6, most, paper.STREAM_SIZE) < 0.05
 
 
 def test_the_overlap_is_counted_set_by_set():

@@ -13,7 +13,7 @@ from test_tables import STUDY, results
 from clear_lib.rollouts import shipped as recordings
 from clear_lib.rollouts.store import SCHEMA
 from clear_lib.study.evidence import comparison
-from clear_lib.study.experiments import run as experiments
+from clear_lib.study import experiments
 from clear_lib.study.setup import paper, profiles
 
 

@@ -8,7 +8,6 @@ import pytest
 import clear_lib
 from clear_lib import engines
 from clear_lib.reasoner import PROMPT, tasks
-from clear_lib.study.setup import profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "book/run_it_yourself.md"]
@@ -33,7 +32,7 @@ def test_the_wrapper_of_the_readme_runs(taught, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     _, code = blocks("README.md", "python")
     prompts = [PROMPT.format(question=question) for question in tasks.questions("evaluation", "easy", 6).question]
-    names = {"engine": engines.start(profiles.load("tiny")), "prompts": prompts}
+    names = {"engine": engines.start("transformers", "embedded"), "prompts": prompts}
     exec(code.replace("128_000", "100"), names)
     assert len(names["answers"]) == 6 and 0 < names["answers"].granted.sum() <= 100
     assert "6 queries, a budget of 100 completion tokens" in capsys.readouterr().out

@@ -16,7 +16,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifacts")
     rollouts = read(write(folder / "a.jsonl", records()))
     lessons = read(write(folder / "b.jsonl", records(240, seed=1, start=1000)))
-    return importing.adopt(rollouts, folder, lessons=lessons), folder
+    return importing.import_rollouts(rollouts, folder, training=lessons), folder
 
 
 def only(monkeypatch, lessons):
@@ -34,7 +34,7 @@ def test_learns_from_lessons_of_every_tier(made):
     lessons = lessons.assign(tier=np.resize(imported.profile.tiers, len(lessons)))
     with pytest.MonkeyPatch.context() as patch:
         only(patch, lessons)
-        pool, crossed = every_tier.taught(imported.profile, imported.pool, folder)
+        pool, crossed = every_tier.forecast(imported.profile, imported.pool, folder)
     said = importing.teach(lessons, imported.profile.teacher).predict(
         list(recording.load(imported.profile, "evaluation", folder).set_index("question_id").question[pool.question_id])
     )
@@ -48,8 +48,8 @@ def test_learns_from_the_other_questions_where_a_tier_is_missing(made):
     lessons = recording.load(imported.profile, "predictor", folder).assign(tier="easy")
     with pytest.MonkeyPatch.context() as patch:
         only(patch, lessons)
-        pool, crossed = every_tier.taught(imported.profile, imported.pool, folder)
-        again, _ = every_tier.taught(imported.profile, imported.pool, folder)
+        pool, crossed = every_tier.forecast(imported.profile, imported.pool, folder)
+        again, _ = every_tier.forecast(imported.profile, imported.pool, folder)
     assert crossed
     pd.testing.assert_frame_equal(pool, again)
     assert pool.threshold.corr(pool.length) > 0.5
@@ -69,7 +69,7 @@ def test_no_question_teaches_its_own_forecast(made, monkeypatch):
 
     only(monkeypatch, lessons)
     monkeypatch.setattr(every_tier, "teach", lambda rollouts, _: known.append(set(rollouts.question)) or Pupil())
-    every_tier.taught(imported.profile, imported.pool, folder)
+    every_tier.forecast(imported.profile, imported.pool, folder)
     assert not any(taught & texts for taught, texts in zip(known, asked, strict=True))
     assert len(asked) == every_tier.FOLDS and len(set.union(*asked)) == len(imported.pool)
     assert all(set(lessons.question) <= taught for taught in known)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from clear_lib.allocation.policies import OF_THE_PAPER, allocate
-from clear_lib.study.experiments import run as experiments
+from clear_lib.study import experiments
+from clear_lib.study.experiments import grid
 from clear_lib.study.setup import paper, profiles
 from clear_lib.study.setup.streams import TIERS
 
@@ -106,7 +107,7 @@ def test_a_composition_by_data_set_is_the_mean_over_the_draws(profile, pool):
 
 
 def test_results_are_the_whole_grid_in_the_agreed_columns(profile, results):
-    assert tuple(results.columns) == experiments.COLUMNS
+    assert tuple(results.columns) == grid.COLUMNS
     key = ["stream", "stream_seed", "scarcity", "policy"]
     assert not results.duplicated(key).any()
     assert len(results) == len(profile.stream_shares) * 3 * len(profile.scarcities) * len(OF_THE_PAPER)
@@ -172,11 +173,9 @@ def test_settings_reach_the_policies_that_know_them(profile, pool):
     assert set(experiments.settings_of(profile, reference, "clear")) == {"floor", "epsilon"}
     queries = experiments.draw_stream(profile, pool, "balanced", 0)
     generous = experiments.serve(profile, queries, "clear", 0.195, reference, epsilon=10 * reference)
-    assert generous.allocation.settings["epsilon"] == 10 * reference
-    assert (
-        generous.allocation.active.sum()
-        < experiments.serve(profile, queries, "clear", 0.195, reference).allocation.active.sum()
-    )
+    assert generous.outcome.plan.settings["epsilon"] == 10 * reference
+    frugal = experiments.serve(profile, queries, "clear", 0.195, reference)
+    assert (generous.queries["granted"] > 0).sum() < (frugal.queries["granted"] > 0).sum()
 
 
 def test_tiers_add_up_to_the_stream(profile, pool, results):

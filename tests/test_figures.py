@@ -139,7 +139,7 @@ def test_gains_draw_ours_and_the_papers():
 
 def test_reliability_shows_shares_against_chances():
     table = pd.DataFrame({"chance": [0.2, 0.8], "share": [0.1, 0.9], "low": [0.0, 0.8], "high": [0.2, 1.0]})
-    figure = figures.reliability({"in": table, "out": table})
+    figure = figures.calibration_curves({"in": table, "out": table})
     assert [ax.get_title() for ax in figure.axes] == ["in", "out"]
     assert figure.axes[1].lines[1].get_xydata().tolist() == [[0.2, 0.1], [0.8, 0.9]]
 
@@ -202,7 +202,7 @@ def test_regimes_has_a_line_a_table_and_the_borders():
 
 def test_curves_shows_values_and_responses():
     surge = Surge(2.0, 0.01)
-    left, right = figures.curves({"surge": surge, "tent": Triangular.like(surge)}).axes
+    left, right = figures.utilities({"surge": surge, "tent": Triangular.like(surge)}).axes
     surges, values = left.lines[1].get_data()
     assert values == pytest.approx(Triangular.like(surge).value(surges))
     assert right.lines[0].get_ydata()[0] == pytest.approx(100) and right.lines[0].get_ydata()[-1] == 0

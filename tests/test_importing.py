@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clear_lib import predictor
 from clear_lib.cli import main
 from clear_lib.rollouts import logs
-from clear_lib.study.experiments import run as experiments
+from clear_lib.study import experiments
 from clear_lib.study.recordings import importing, recording
 from clear_lib.study.setup import paper, profiles, streams
 from clear_lib.study.setup.profiles import Forecaster

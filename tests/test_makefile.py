@@ -18,12 +18,12 @@ STAND_IN = """#!/bin/sh
 case "$1 $2 $3" in
   "book/run.py "*)         echo "$2" >> log; grep -q broken "$2" && exit 1
                            mkdir -p "$(dirname "$3")" && { cat "$2"; echo "$5"; } > "$3" ;;
-  "-m clear_lib record"*)  echo "record $5" >> log; mkdir -p "artifacts/$5/rollouts" ;;
-  "-m clear_lib unpack"*)  echo "unpack $5" >> log
+  "-m clear_lib.study record"*)  echo "record $5" >> log; mkdir -p "artifacts/$5/rollouts" ;;
+  "-m clear_lib.study unpack"*)  echo "unpack $5" >> log
                            mkdir -p "artifacts/$5/rollouts" && echo made > "artifacts/$5/profile.yaml" ;;
-  "-m clear_lib import"*)  echo "import $4 $5 $6" >> log
+  "-m clear_lib.study import"*)  echo "import $4 $5 $6" >> log
                            mkdir -p artifacts/imported/rollouts && echo made > artifacts/imported/profile.yaml ;;
-  "-m clear_lib replicate"*) echo "replicate $4" >> log; mkdir -p "artifacts/$4/rollouts" && echo made > "artifacts/$4/profile.yaml" ;;
+  "-m clear_lib.study replicate"*) echo "replicate $4" >> log; mkdir -p "artifacts/$4/rollouts" && echo made > "artifacts/$4/profile.yaml" ;;
   "-m jupyter book"*)      echo pages >> log; mkdir -p _build/new/_build/html
                            cat book/chapters/* > _build/new/_build/html/index.html ;;
   *)                       echo "unexpected: $*" >&2; exit 1 ;;

@@ -6,7 +6,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from clear_lib.allocation import market
 from clear_lib.allocation.market import (
     abandonment_line,
     adaptive_decay,
@@ -15,9 +14,8 @@ from clear_lib.allocation.market import (
     demand,
     dual_bound,
     exit_price,
-    solve,
-    solve_shared,
 )
+from clear_lib.allocation.optimum import solve, solve_shared
 from clear_lib.allocation.utility import LogNormal, Quadratic, Surge, Triangular
 from clear_lib.study.experiments.solvers import by_all_sets, by_highs
 
@@ -213,31 +211,6 @@ def test_where_its_conditions_fail_the_general_solver_takes_over():
     # With caps of their own the smallest thresholds are not the ones to serve.
     caps = np.array([101.0, 300.0, 300.0])
     assert solve_shared(thresholds, 260, utility, cap=caps).tokens == pytest.approx([0, 250, 0], abs=1e-6)
-
-
-BATCHES = {
-    "log-normal": lambda rng: rng.lognormal(6, 1, 20_000),
-    "in order": lambda rng: np.sort(rng.lognormal(6, 1, 20_000)),
-    "all the same": lambda rng: np.full(20_000, 50.0),
-    "four values": lambda rng: rng.choice([1.0, 5.0, 100.0, 1000.0], 20_000),
-    "periodic": lambda rng: np.tile(rng.lognormal(6, 2, 500), 40),  # every fifth tells nothing of the others
-    "misleading": lambda rng: np.tile([9.0, 1.0, 900.0, 1.0, 1.0], 4000),
-}
-
-
-@pytest.mark.parametrize("batch", BATCHES)
-def test_looking_near_the_cut_finds_what_sorting_all_finds(batch, monkeypatch):
-    thresholds = BATCHES[batch](np.random.default_rng(0))
-    for utility in (Surge(1.0, 0.01), Triangular.like(Surge(1.0, 0.01)), Quadratic.like(Surge(1.0, 0.01))):
-        for part in (1e-4, 0.03, 0.4, 0.8, 1.02):
-            budget = part * (thresholds + utility.peak).sum()
-            monkeypatch.setattr(market, "SAMPLED", 4000)
-            near = solve_shared(thresholds, budget, utility)
-            monkeypatch.setattr(market, "SAMPLED", 10**9)
-            everywhere = solve_shared(thresholds, budget, utility)
-            assert near.value == pytest.approx(everywhere.value, rel=1e-12)
-            assert near.bound == pytest.approx(everywhere.bound, rel=1e-9)
-            assert near.tokens == pytest.approx(everywhere.tokens, rel=1e-9)
 
 
 @given(markets(), st.floats(0, 2))

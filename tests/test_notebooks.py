@@ -98,7 +98,7 @@ def test_figures_say_what_they_show(notebook):
 def test_what_an_import_may_lack_is_tagged(notebook):
     """Imported rollouts have no model, and perhaps no samples or lessons: such cells, or the whole chapter, say so."""
     first, *_ = code_cells(notebook)
-    uses = {"engines.start(profile)": "model", '"sampled"': "samples", 'profile, "predictor"': "lessons"}
+    uses = {"models.start(profile)": "model", '"sampled"': "samples", 'profile, "predictor"': "lessons"}
     for cell in code_cells(notebook):
         tags = set(cell.metadata.get("tags", [])) | set(first.metadata["tags"])
         for use, need in uses.items():

@@ -142,6 +142,6 @@ def test_figures_of_the_phases_draw_what_they_are_given():
     assert labels == [f"{tier} (n = {n})" for tier, n in counts.items()]
     observed = phases.accuracy_by_length(rollouts, 5)
     fit = phases.fit_surge(observed.length, observed["mean"], observed.n)
-    assert figures.observed(observed, "length", fit).axes[0].get_ylabel() == "accuracy (%)"
+    assert figures.accuracy_by_length(observed, "length", fit).axes[0].get_ylabel() == "accuracy (%)"
     within = phases.within_questions(made_up_rollouts(), np.geomspace(0.6, 1.7, 6))
-    assert "question's own" in figures.observed(within, "ratio").axes[0].get_ylabel()
+    assert "question's own" in figures.accuracy_by_length(within, "ratio").axes[0].get_ylabel()

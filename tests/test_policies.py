@@ -8,9 +8,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clear_lib import Forecasts, allocate
-from clear_lib.allocation import policies
-from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, share, unrounded, whole_tokens
+from clear_lib.allocation import forecasts, optimum, policies
+from clear_lib.allocation import problem as allocation_problem
+from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, divide, share
+from clear_lib.allocation.policies.pricing import SHAPES
+from clear_lib.allocation.policies.rule import whole_tokens
+from clear_lib.allocation.problem import Problem, Truth
 from clear_lib.allocation.utility import LogNormal, Surge
+from clear_lib.serving import batch as serving_batch
 
 NAMES = ["uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper"]
 OURS = ["clear-exact", "clear-lognormal", "clear-sequential"]
@@ -34,6 +39,17 @@ every_sharing_variant = pytest.mark.parametrize(
     [v for v in VARIANTS if not v[0].startswith("oracle")],
     ids=[i for i in IDS if "oracle" not in i],
 )
+
+
+def problem(thresholds, budget, cap=None, lengths=None, correct=None, estimates=None):
+    truth = None if lengths is None else Truth(lengths, correct)
+    return Problem(Forecasts(thresholds, estimate=estimates), budget, cap, truth)
+
+
+def unrounded(thresholds, budget, policy, cap=None, lengths=None, correct=None, estimates=None, **settings):
+    entry = POLICIES[policy]
+    return entry(problem(thresholds, budget, cap, lengths, correct, estimates), **entry.checked(settings))
+
 
 #: Eighths of a token: sums are exact, so that a tie is a tie in every order and at every scale.
 eighths = st.integers(1, 40000).map(lambda value: value / 8)
@@ -61,7 +77,7 @@ def batches(draw, distinct=False):
 @given(batch=batches())
 def test_budget_cap_and_types(policy, chosen, batch):
     thresholds, extra, budget, cap = batch
-    result = allocate(thresholds, budget, policy, cap=cap, **extra, **chosen)
+    result = divide(problem(thresholds, budget, cap, **extra), policy, **chosen)
     assert result.tokens.dtype == np.int64
     assert result.tokens.shape == thresholds.shape
     assert (result.tokens >= 0).all()
@@ -80,7 +96,7 @@ def test_a_cap_that_binds_is_reached_and_its_excess_goes_to_the_others(policy, c
     thresholds, extra, budget, cap = batch
     assume(cap is not None)
     free = unrounded(thresholds, budget, policy, **extra, **chosen)
-    kept = allocate(thresholds, budget, policy, cap=cap, **extra, **chosen)
+    kept = divide(problem(thresholds, budget, cap, **extra), policy, **chosen)
     if free.price is None:
         # Whoever would get more than the cap gets the cap, and nothing is left over unless all are there.
         assert (kept.tokens[free.tokens >= cap + 1e-6] == cap).all()
@@ -103,7 +119,7 @@ def test_a_cap_that_binds_is_reached_and_its_excess_goes_to_the_others(policy, c
 @every_sharing_variant
 def test_a_binding_cap_by_example(policy, chosen):
     # One query alone would take all the budget it can: it gets exactly the cap.
-    result = allocate([50.0], 1000, policy, cap=70, estimates=[50.0], **chosen)
+    result = divide(problem([50.0], 1000, 70, estimates=[50.0]), policy, **chosen)
     assert result.tokens.tolist() == [70]
     assert result.unspent == 930
 
@@ -118,9 +134,9 @@ def test_the_excess_over_a_cap_is_shared_in_proportion():
 def test_equivariant_for_distinct_thresholds(policy, chosen, batch, seed):
     thresholds, extra, budget, cap = batch
     order = np.random.default_rng(seed).permutation(thresholds.size)
-    plain = allocate(thresholds, budget, policy, cap=cap, **extra, **chosen)
+    plain = divide(problem(thresholds, budget, cap, **extra), policy, **chosen)
     moved = {name: values[order] for name, values in extra.items()}
-    turned = allocate(thresholds[order], budget, policy, cap=cap, **moved, **chosen)
+    turned = divide(problem(thresholds[order], budget, cap, **moved), policy, **chosen)
     assert (np.abs(turned.tokens - plain.tokens[order]) <= 1).all()
     assert abs(int(turned.tokens.sum()) - int(plain.tokens.sum())) <= 1
 
@@ -130,7 +146,7 @@ def test_equivariant_for_distinct_thresholds(policy, chosen, batch, seed):
 def test_equal_queries_differ_by_a_token_at_most_and_the_first_come_first(policy, chosen, n, threshold, part):
     budget, length = int(part * n * threshold), int(np.ceil(threshold))
     extra = {"lengths": [length] * n, "correct": [True] * n, "estimates": [threshold] * n}
-    tokens = allocate([threshold] * n, budget, policy, **extra, **chosen).tokens
+    tokens = divide(problem([threshold] * n, budget, **extra), policy, **chosen).tokens
     assert (np.diff(tokens) <= 0).all()
     if policy.startswith("oracle") or policy in ("clear-auction", "clear-exact"):
         assert np.ptp(tokens[tokens > 0]) <= 1 if tokens.any() else True
@@ -170,12 +186,12 @@ def test_more_budget_never_lowers_the_utility_of_algorithm_1(batch, more, decay)
     assert totals[1] >= totals[0] - 1e-9 / decay
 
 
-@given(batch=batches(), utility=st.sampled_from(sorted(policies.SHAPES)))
+@given(batch=batches(), utility=st.sampled_from(sorted(SHAPES)))
 def test_the_exact_optimum_is_never_below_algorithm_1_nor_above_any_bound(batch, utility):
     thresholds, _, budget, cap = batch
     searched = unrounded(thresholds, budget, "clear", cap=cap, utility=utility)
     exact = unrounded(thresholds, budget, "clear-exact", cap=cap, utility=utility)
-    curve = policies.SHAPES[utility](Surge(1.0, exact.found["decay"]))
+    curve = SHAPES[utility](Surge(1.0, exact.found["decay"]))
     low, high = (curve.value(grant.tokens - thresholds).sum() for grant in (searched, exact))
     assert low <= high * (1 + 1e-9) <= min(exact.bound, searched.bound) * (1 + 2e-9)
 
@@ -208,10 +224,10 @@ def test_lognormal_without_spread_buys_whole_solutions():
 
 
 def test_lognormal_asks_what_is_solvable():
-    forecasts = certain([100.0, 100.0, 100.0], 0.3, [0.1, 0.9, 0.0])
-    assert allocate(forecasts, 130, "clear-lognormal").tokens.tolist() == [0, 130, 0]
-    assert allocate(forecasts, 130, "clear-lognormal", use_solvable=False).active.sum() == 1
-    assert allocate(forecasts, 10_000, "clear-lognormal", cap=900).tokens.tolist() == [900, 900, 0]
+    known = certain([100.0, 100.0, 100.0], 0.3, [0.1, 0.9, 0.0])
+    assert allocate(known, 130, "clear-lognormal").tokens.tolist() == [0, 130, 0]
+    assert allocate(known, 130, "clear-lognormal", use_solvable=False).active.sum() == 1
+    assert allocate(known, 10_000, "clear-lognormal", cap=900).tokens.tolist() == [900, 900, 0]
 
 
 @given(batch=batches(), seed=st.integers(0, 99))
@@ -229,9 +245,9 @@ def test_lognormal_keeps_budget_cap_and_bound(batch, seed):
 
 
 def test_lognormal_says_what_it_needs():
-    with pytest.raises(ValueError, match="'clear-lognormal' needs forecasts with spread"):
+    with pytest.raises(ValueError, match="'clear-lognormal' needs the spread of the queries"):
         allocate([10.0, 20.0], 100, "clear-lognormal")
-    with pytest.raises(ValueError, match="'clear-lognormal' needs forecasts with solvable.*use_solvable=False"):
+    with pytest.raises(ValueError, match="'clear-lognormal' needs the solvable of the queries.*use_solvable=False"):
         allocate(Forecasts([10.0, 20.0], spread=[0.1, 0.1]), 100, "clear-lognormal")
 
 
@@ -245,22 +261,20 @@ def test_velocity_only_scales_the_price(batch, scale):
 
 
 @given(batch=batches(), floor=st.integers(0, 200))
-def test_tale_ep_conserves_the_budget_or_reports_the_shortfall(batch, floor):
+def test_tale_ep_conserves_the_budget_within_floor_and_cap(batch, floor):
     thresholds, extra, budget, cap = batch
     n, most = thresholds.size, np.inf if cap is None else cap
     least = min(floor, most)
-    result = allocate(thresholds, budget, "tale-ep", cap=cap, estimates=extra["estimates"], floor=floor)
+    result = divide(problem(thresholds, budget, cap, estimates=extra["estimates"]), "tale-ep", floor=floor)
     if n * least <= budget <= n * most:
         assert result.tokens.sum() == budget
         assert (result.tokens >= least).all()
-        assert result.shortfall == 0
     elif budget < n * least:
         assert result.tokens.sum() == budget
-        assert result.shortfall == n * least - budget
         assert np.ptp(result.tokens) <= 1
     else:
         assert (result.tokens == cap).all()
-        assert result.shortfall == result.unspent == budget - n * cap
+        assert result.unspent == budget - n * cap
 
 
 @given(batch=batches())
@@ -281,14 +295,14 @@ def test_predictor_keeps_its_floor_and_is_proportional_between_the_limits(batch)
 
 @every_variant
 def test_one_query(policy, chosen):
-    result = allocate([100.0], 300, policy, lengths=[90], correct=[True], estimates=[120], **chosen)
+    result = divide(problem([100.0], 300, None, [90], [True], [120]), policy, **chosen)
     assert result.tokens.tolist() == ([90] if policy.startswith("oracle") else [300])
 
 
 @every_variant
 def test_no_budget(policy, chosen):
     extra = {"lengths": [5, 6], "correct": [True, True], "estimates": [5, 6]}
-    result = allocate([5.0, 6.0], 0, policy, **extra, **chosen)
+    result = divide(problem([5.0, 6.0], 0, **extra), policy, **chosen)
     assert result.tokens.tolist() == [0, 0]
     assert not result.active.any()
     assert result.unspent == 0
@@ -303,7 +317,7 @@ def test_a_budget_below_the_smallest_threshold_serves_nobody(policy):
 
 @pytest.mark.parametrize("policy", ["uniform", "predictor", "tale-ep", "clear-heuristic"])
 def test_policies_without_abandonment_spend_even_that(policy):
-    assert allocate([100.0, 200.0], 99, policy, estimates=[1, 1]).unspent == 0
+    assert divide(problem([100.0, 200.0], 99, estimates=[1, 1]), policy).unspent == 0
 
 
 def test_clear_with_ample_budget_gives_threshold_and_a_uniform_bonus():
@@ -354,13 +368,13 @@ def test_auction_admits_the_longest_prefix():
 
 def test_the_two_oracles():
     lengths, correct = [50, 10, 30, 40], [True, False, True, True]
-    true = allocate([1, 1, 1, 1], 80, "oracle", lengths=lengths, correct=correct)
+    true = allocate([1, 1, 1, 1], 80, "oracle", truth=Truth(lengths, correct))
     assert true.tokens.tolist() == [0, 0, 30, 40]
-    steps = allocate([1, 1, 1, 1], 80, "oracle-paper", lengths=lengths)
+    steps = allocate([1, 1, 1, 1], 80, "oracle-paper", truth=Truth(lengths))
     assert steps.tokens.tolist() == [0, 10, 30, 40]
-    capped = allocate([1, 1, 1, 1], 80, "oracle", lengths=lengths, correct=correct, cap=35)
+    capped = allocate([1, 1, 1, 1], 80, "oracle", truth=Truth(lengths, correct), cap=35)
     assert capped.tokens.tolist() == [0, 0, 30, 0]
-    capped = allocate([1, 1, 1, 1], 80, "oracle-paper", lengths=lengths, cap=35)
+    capped = allocate([1, 1, 1, 1], 80, "oracle-paper", truth=Truth(lengths), cap=35)
     assert capped.tokens.tolist() == [0, 10, 30, 35]
 
 
@@ -369,7 +383,7 @@ def test_no_policy_solves_more_than_the_true_oracle(batch):
     thresholds, extra, budget, cap = batch
     solved = {
         name: (
-            extra["correct"] & (allocate(thresholds, budget, name, cap=cap, **extra).tokens >= extra["lengths"])
+            extra["correct"] & (divide(problem(thresholds, budget, cap, **extra), name).tokens >= extra["lengths"])
         ).sum()
         for name in NAMES
     }
@@ -419,32 +433,34 @@ BAD_VALUES = [
 @pytest.mark.parametrize(("values", "message"), BAD_VALUES)
 def test_bad_thresholds(policy, values, message):
     with pytest.raises(ValueError, match="thresholds.*" + message):
-        allocate(values, 100, policy, lengths=[1, 2], correct=[True, True], estimates=[1, 2])
+        divide(problem(values, 100, None, [1, 2], [True, True], [1, 2]), policy)
 
 
-@pytest.mark.parametrize(("name", "policy"), [("lengths", "oracle"), ("correct", "oracle"), ("estimates", "tale-ep")])
+@pytest.mark.parametrize(("name", "policy"), [("lengths", "oracle"), ("correct", "oracle"), ("estimate", "tale-ep")])
 @pytest.mark.parametrize(("values", "message"), BAD_VALUES)
 def test_bad_truth_and_estimates(name, policy, values, message):
-    given_values = {"lengths": [1, 2], "correct": [True, False], "estimates": [1, 2], name: values}
+    given_values = {"lengths": [1, 2], "correct": [True, False], "estimate": [1, 2], name: values}
     with pytest.raises(ValueError, match=f"{name}.*" + message):
-        allocate([10, 20], 100, policy, **given_values)
+        truth = Truth(given_values["lengths"], given_values["correct"])
+        allocate(Forecasts([10, 20], estimate=given_values["estimate"]), 100, policy, truth=truth)
 
 
 @pytest.mark.parametrize(
-    ("policy", "given_values", "message"),
+    ("policy", "truth", "message"),
     [
-        ("oracle", {"correct": [True, True]}, "'oracle' needs lengths="),
-        ("oracle", {"lengths": [1, 2]}, "'oracle' needs correct="),
-        ("oracle-paper", {}, "'oracle-paper' needs lengths="),
-        ("tale-ep", {}, "'tale-ep' needs estimates="),
-        ("oracle", {"lengths": [1, 2.5], "correct": [1, 1]}, r"lengths\[1\] is not a whole number: 2.5"),
-        ("oracle", {"lengths": [1, 2, 3], "correct": [1, 1]}, "lengths has 3 values for 2 queries"),
-        ("oracle", {"lengths": [1, 2], "correct": [1, 2]}, r"correct\[1\] is above 1: 2"),
+        ("oracle", None, "'oracle' needs the lengths of the queries: truth=Truth"),
+        ("oracle", ([1, 2],), "'oracle' needs the correct of the queries: truth=Truth"),
+        ("oracle-paper", None, "'oracle-paper' needs the lengths"),
+        ("tale-ep", None, "'tale-ep' needs the estimate of the queries: Forecasts"),
+        ("oracle", ([1, 2.5], [1, 1]), r"lengths\[1\] is not a whole number: 2.5"),
+        ("oracle", ([1, 2, 3], [1, 1, 1]), "lengths has 3 values for 2 queries"),
+        ("oracle", ([1, 2], [1, 2]), r"correct\[1\] is above 1: 2"),
+        ("oracle", ([1, 2], [1]), "correct has 1 values for 2 queries"),
     ],
 )
-def test_missing_or_wrong_truth(policy, given_values, message):
+def test_missing_or_wrong_truth(policy, truth, message):
     with pytest.raises(ValueError, match=message):
-        allocate([10, 20], 100, policy, **given_values)
+        allocate([10, 20], 100, policy, truth=truth and Truth(*truth))
 
 
 @pytest.mark.parametrize("budget", [-1, float("nan"), float("inf"), 10.5, "100", None, True])
@@ -503,7 +519,7 @@ def test_registry_is_complete_and_cites_the_paper():
     for name, policy in POLICIES.items():
         assert policy.name == name
         assert policy.kind == ("sequential" if name == "clear-sequential" else "cap")
-        assert policy.label and policy.equation
+        assert policy.label
         assert policy.function.__doc__
 
 
@@ -516,12 +532,14 @@ def test_settings_are_reported_with_their_defaults():
 
 
 def test_forecasts_and_thresholds_are_the_same_input():
-    forecasts = Forecasts([10, 20], solvable=[0.5, 0.5])
-    assert allocate(forecasts, 50).tokens.tolist() == allocate([10, 20], 50).tokens.tolist()
+    known = Forecasts([10, 20], solvable=[0.5, 0.5])
+    assert allocate(known, 50).tokens.tolist() == allocate([10, 20], 50).tokens.tolist()
 
 
-def test_documented_example():
-    assert doctest.testmod(policies).failed == 0
+@pytest.mark.parametrize("module", [forecasts, optimum, policies, serving_batch, allocation_problem])
+def test_documented_examples(module):
+    results = doctest.testmod(module)
+    assert results.attempted and not results.failed
 
 
 def test_import_is_light():

@@ -25,6 +25,9 @@ def test_the_default_has_streams_of_the_papers_size_and_enough_seeds():
         assert max(shares) * tiny.stream_size <= min(tiny.pool_per_tier.values())
 
 
+RIDGE = {"kind": "ridge", "label": "ridge", "tiers": ["easy"], "rollouts": "all"}
+
+
 def in_tokens(profile):
     """Budgets and floor of a profile with a reference length, whole tokens."""
     return [round(part * profile.reference_length) for part in (*profile.scarcities, profile.floor_fraction)]
@@ -90,30 +93,36 @@ def test_overrides_and_frozen():
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("stream_sizes", 5, "overridden: unknown key 'stream_sizes'"),
-        ("stream_size", "many", "stream_size must be a whole number of at least 1, got 'many'"),
-        ("stream_size", True, "stream_size must be a whole number"),
-        ("cap", 0, "cap must be a whole number of at least 1, got 0"),
-        ("dtype", "int8", "dtype must be one of: float32"),
-        ("scarcities", [0.1, -1], "scarcities must be a number above 0"),
-        ("scarcities", [], "scarcities must be a list"),
-        ("tiers", ["hard", "easy"], "tiers must be a list of tiers, in the order"),
-        ("prompts", {"free": "no place"}, "prompts the template 'free' must contain"),
+        ("stream_sizes", 5, "overridden: unknown key 'stream_sizes'; known: name, model"),
+        ("stream_size", "many", "stream_size must be a valid integer, got 'many'"),
+        ("stream_size", True, "stream_size must be a valid integer, got True"),
+        ("cap", 0, "cap must be greater than or equal to 1, got 0"),
+        ("dtype", "int8", "dtype must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
+        ("scarcities", [0.1, -1], "scarcities.1 must be greater than 0, got -1"),
+        ("scarcities", [], "scarcities must have at least 1 item"),
+        ("scarcities", 0.5, "scarcities must be a valid tuple, got 0.5"),
+        ("tiers", ["hard", "easy"], "tiers must have one or more tiers in the order: easy, moderate, hard"),
+        ("prompts", {"free": "no place"}, "prompts.free must contain {question} once"),
         ("prompts", {"free": "{question}"}, "rungs names 'quick'"),
         ("rungs", {"quick": 2.0, "normal": 1.0}, "rungs must go from the shortest"),
-        ("stream_shares", {"balanced": [1, 1, 1, 1]}, "'balanced' needs one share"),
-        ("stream_shares", {"odd": [0.25] * 4}, "stream_shares must be one of: balanced"),
+        ("stream_shares", {"balanced": [1, 1, 1, 1]}, "stream_shares.balanced must be 4 shares that sum to 1"),
+        ("stream_shares", {"odd": [0.25] * 4}, "stream_shares.odd must be 'balanced', 'mostly-easy'"),
         ("predictor_per_tier", {"easy": 5}, "predictor trains on tier 'moderate'"),
-        ("predictor", {"kind": "oracle"}, "predictor must have the keys kind, label"),
+        ("predictor", {"kind": "oracle"}, "predictor.kind must be 'deberta', 'encoder'.* got 'oracle'"),
+        ("predictor", {"kind": "ridge"}, "the key 'predictor.label' is missing"),
+        ("predictor", RIDGE | {"rolouts": "all"}, "unknown key 'predictor.rolouts'"),
         ("chat", "absent.txt", "chat names a file that is not there; known: chatml.txt"),
         ("chat", "{question}", "chat must contain {prompt} once"),
-        ("engine", "tpu", "engine must be one of: transformers, vllm"),
-        ("engine_options", ["a"], "engine_options must be a mapping"),
-        ("rung_unit", "words", "rung_unit must be one of: free length, tokens"),
-        ("questions", "all", "questions must be one of: generated, clean, paper"),
-        ("questions_folder", 3, "questions_folder must be text"),
-        ("reference_length", 0, "reference_length must be a number above 0"),
-        ("expected_length", {"easy": -1}, "expected_length must be a number above 0"),
+        ("engine", "tpu", "engine must be 'transformers', 'vllm'"),
+        ("engine_options", ["a"], "engine_options must be a valid dictionary"),
+        ("rung_unit", "words", "rung_unit must be 'free length' or 'tokens'"),
+        ("questions", "all", "questions must be 'generated', 'clean' or 'paper'"),
+        ("questions_folder", 3, "questions_folder must be a valid string"),
+        ("reference_length", 0, "reference_length must be greater than 0"),
+        ("expected_length", {"easy": -1}, "expected_length.easy must be greater than 0"),
+        ("weights", {"file": "a.gguf", "sha256": "0"}, "weights must have a file and its sha256, 64 hexadecimal"),
+        ("name", "../../tmp", "name must be a name without spaces and slashes"),
+        ("name", "..", "name must be a name without spaces and slashes"),
     ],
 )
 def test_bad_values_are_named(key, value, message):
@@ -154,7 +163,7 @@ def test_a_profile_has_the_fields_of_its_base_but_for_its_own(tmp_path):
     with pytest.raises(ValueError, match="no profile 'huge'"):
         profiles.load(path)
     path.write_text("base: tiny\nname: mine\nseed: -1\n")
-    with pytest.raises(ValueError, match="mine.yaml: seed must be a whole number"):
+    with pytest.raises(ValueError, match="mine.yaml: seed must be greater than or equal to 0"):
         profiles.load(path)
 
 
@@ -165,9 +174,10 @@ def test_what_the_model_reads_is_the_prompt_in_its_chat():
     assert "What is {prompt}?" in read and "\\boxed{}" in read
 
 
-def test_an_unknown_profile_lists_the_known():
-    with pytest.raises(ValueError, match="no profile 'huge'; known: .*smoke, tiny"):
-        profiles.load("huge")
+@pytest.mark.parametrize("name", ["huge", "../profiles/tiny"])
+def test_an_unknown_profile_lists_the_known(name):
+    with pytest.raises(ValueError, match=f"no profile '{name}'; known: .*smoke, tiny"):
+        profiles.load(name)
 
 
 @pytest.mark.parametrize("name", ["smoke", "tiny"])

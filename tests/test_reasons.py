@@ -1,6 +1,7 @@
 """The reasons in words are true: recomputed from the closed forms, and nobody is left without."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from scipy.special import lambertw
 
 from clear_lib import Forecasts, allocate
-from clear_lib.allocation.policies import POLICIES, staged
-from clear_lib.serving.batch import ReplayStepper, serve
-from clear_lib.serving.reasons import SHARE, abandoned, stopped, unfinished
+from clear_lib.allocation.policies import POLICIES
+from clear_lib.allocation.policies.rule import TOO_SMALL
+from clear_lib.allocation.problem import Problem
+from clear_lib.serving import ReplayStepper, serve
+from clear_lib.serving.reasons import reasons
 
 CAPS = [
     name for name, policy in POLICIES.items() if policy.kind == "cap" and not set(policy.needs) & {"lengths", "correct"}
@@ -37,10 +40,8 @@ def numbers(text):
 @given(given_batch=batches, cap=caps)
 def test_whoever_gets_nothing_has_a_reason_and_nobody_else(policy, given_batch, cap):
     forecasts, budget = given_batch
-    estimates = {"estimates": forecasts.threshold} if policy == "tale-ep" else {}
-    allocation = allocate(forecasts, budget, policy, cap=cap, **estimates)
-    reasons = abandoned(forecasts, allocation, cap)
-    assert [bool(reason) for reason in reasons] == (~allocation.active).tolist()
+    allocation = allocate(replace(forecasts, estimate=forecasts.threshold), budget, policy, cap=cap)
+    assert [bool(reason) for reason in allocation.reasons()] == (~allocation.active).tolist()
 
 
 @given(given_batch=batches, cap=caps)
@@ -51,9 +52,7 @@ def test_the_line_is_that_of_the_closed_form(given_batch, cap):
         return
     w = float(lambertw(np.e * allocation.price).real)
     line = (1 - w) ** 2 / (allocation.settings["decay"] * w)
-    for own, active, reason in zip(
-        forecasts.threshold, allocation.active, abandoned(forecasts, allocation, cap), strict=True
-    ):
+    for own, active, reason in zip(forecasts.threshold, allocation.active, allocation.reasons(), strict=True):
         if active:
             assert own <= line * (1 + 1e-9)
         elif "abandonment line" in reason:
@@ -62,7 +61,7 @@ def test_the_line_is_that_of_the_closed_form(given_batch, cap):
                 said = numbers(reason)
                 assert said[0] > said[1] and said[:2] == pytest.approx([own, line], abs=0.51)
                 assert said[2] == pytest.approx(allocation.price, rel=0.01)
-        elif reason != SHARE:
+        elif reason != TOO_SMALL:
             assert cap is not None and "the cap" in reason and (own >= cap) == ("not below the cap" in reason)
 
 
@@ -74,8 +73,8 @@ def test_the_other_rules_are_those_of_their_policies(given_batch):
         return
     for policy in ("clear-exact", "clear-heuristic", "clear-auction"):
         allocation = allocate(forecasts, budget, policy)
-        for own, reason in zip(threshold, abandoned(forecasts, allocation), strict=True):
-            if reason in (None, SHARE):
+        for own, reason in zip(threshold, allocation.reasons(), strict=True):
+            if reason in (None, TOO_SMALL):
                 continue
             if policy == "clear-exact":
                 assert own >= threshold[allocation.active].max(initial=0)
@@ -93,7 +92,7 @@ def test_a_chance_that_is_not_bought_is_not_worth_the_price(given_batch):
     tokens = np.arange(1, 1001)
     from clear_lib.allocation.utility import LogNormal
 
-    for query, reason in enumerate(abandoned(forecasts, allocation, 1000)):
+    for query, reason in enumerate(allocation.reasons()):
         if reason and "not above the price" in reason:
             curve = LogNormal(max(forecasts.log_median[query], 0), forecasts.spread[query], forecasts.solvable[query])
             assert (curve.value(tokens) / tokens).max() <= allocation.price * (1 + 1e-6)
@@ -102,7 +101,7 @@ def test_a_chance_that_is_not_bought_is_not_worth_the_price(given_batch):
 def test_nobody_is_served_where_no_price_clears():
     """The example of chapter 04: demand jumps from more than the budget to nothing."""
     forecasts = Forecasts([100.0])
-    (reason,) = abandoned(forecasts, allocate(forecasts, 150, "clear", decay=0.01))
+    (reason,) = allocate(forecasts, 150, "clear", decay=0.01).reasons()
     assert (
         reason
         == "its threshold 100.0 is at the abandonment line of the price 0.206, where demand jumps past the budget"
@@ -113,7 +112,7 @@ def test_sentences():
     """As a reader meets them."""
     known = Forecasts([50, 60, 400, 900], spread=[0.1] * 4, solvable=[0.9, 0.9, 0.9, 0])
     last = {
-        policy: abandoned(known, allocate(known, 450, policy, cap=500), 500)[-1]
+        policy: allocate(known, 450, policy, cap=500).reasons()[-1]
         for policy in ("clear", "clear-exact", "clear-lognormal", "clear-heuristic", "clear-auction")
     }
     assert last == {
@@ -124,21 +123,21 @@ def test_sentences():
         "that sum to 1,410",
         "clear-auction": "the thresholds up to its own 900 sum to 1,410, more than the budget of 450 tokens",
     }
-    third = abandoned(known, allocate(known, 450, "clear-exact"))[2]
+    third = allocate(known, 450, "clear-exact").reasons()[2]
     assert third == "the optimum serves the 2 smallest thresholds, up to 60.0, and its own is 400.0"
-    assert abandoned(known, allocate(known, 3, "uniform"))[3] == SHARE
-    assert abandoned(known, allocate(known, 0, "clear"))[0] == "the budget is 0 tokens"
+    assert allocate(known, 3, "uniform").reasons()[3] == TOO_SMALL
+    assert allocate(known, 0, "clear").reasons()[0] == "the budget is 0 tokens"
 
 
 @given(given_batch=batches, cap=st.sampled_from([30, 100, 1000]))
 def test_whoever_a_sequential_policy_does_not_finish_promises_no_more_than_the_last_price(given_batch, cap):
     forecasts, budget = given_batch
     lengths = (forecasts.threshold * 1.3 + 1).astype(int)
-    outcome = serve("clear-sequential", forecasts, budget, ReplayStepper(lengths), accounting="refunds", cap=cap)
-    planned = staged(forecasts, budget, cap=cap)
-    reasons = stopped(planned, outcome)
-    assert [bool(reason) for reason in reasons] == (~outcome.finished).tolist()
-    for query, reason in enumerate(reasons):
+    problem = Problem(forecasts, budget, cap)
+    outcome = serve(problem, ReplayStepper(lengths), "clear-sequential", accounting="refunds")
+    why = reasons(outcome)
+    assert [bool(reason) for reason in why] == (~outcome.finished).tolist()
+    for query, reason in enumerate(why):
         if reason and "before its turn" in reason:
             assert ("stopped after" in reason) == (outcome.used[query] > 0)
             *_, promised, price = numbers(reason)
@@ -152,10 +151,10 @@ def test_whoever_a_sequential_policy_does_not_finish_promises_no_more_than_the_l
 def test_whoever_caps_do_not_finish_has_a_reason(accounting, given_batch):
     forecasts, budget = given_batch
     lengths = (forecasts.threshold * 1.3 + 1).astype(int)
-    outcome = serve("clear", forecasts, budget, ReplayStepper(lengths), accounting=accounting, cap=200)
-    reasons = unfinished(abandoned(forecasts, outcome.allocation, 200), outcome, 200)
-    assert [bool(reason) for reason in reasons] == (~outcome.finished).tolist()
-    for reason, used in zip(reasons, outcome.used, strict=True):
+    outcome = serve(Problem(forecasts, budget, 200), ReplayStepper(lengths), "clear", accounting=accounting)
+    why = reasons(outcome)
+    assert [bool(reason) for reason in why] == (~outcome.finished).tolist()
+    for reason, used in zip(why, outcome.used, strict=True):
         if reason and reason.startswith("stopped by the cap"):
             assert used == 200
         if reason and "the budget ended" in reason:

@@ -16,9 +16,9 @@ import pytest
 from clear_lib import engines
 from clear_lib.cli import main
 from clear_lib.rollouts.store import KEY, replay
-from clear_lib.serving import batch as serving
+from clear_lib.study import experiments
 from clear_lib.study.recordings import recording
-from clear_lib.study.setup import benchmarks, profiles
+from clear_lib.study.setup import benchmarks, models, profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,7 +30,7 @@ def profile():
 
 @pytest.fixture(scope="module")
 def engine(profile):
-    return engines.start(profile)
+    return models.start(profile)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_an_engine_that_breaks_off_loses_nothing_that_had_come(profile, engine, 
 
         def stream(self, *given, **named):
             yield from itertools.islice(engine.stream(*given, **named), 30)
-            raise engines.EngineError("the server is gone")
+            raise engines.ModelError("the server is gone")
 
     with pytest.raises(ValueError, match="the server is gone"):
         recording.record(profile, "evaluation", tmp_path, Unplugged)
@@ -225,26 +225,26 @@ def test_the_command_records_and_says_what_it_found(artifacts, tmp_path, capsys)
 def test_generation_under_caps_is_the_beginning_of_the_recording(profile, engine, artifacts):
     recorded = recording.load(profile, "evaluation", artifacts)
     caps = np.random.default_rng(0).integers(0, recorded.length.max() + 5, len(recorded))
-    regenerated = serving.regenerate(engine, recorded, caps)
-    assert regenerated.mismatches == 0
+    regenerated = experiments.regenerate(engine, recorded, caps)
+    assert regenerated["prefix"].all()
     assert (regenerated.used == replay(recorded.length, recorded.verdict.eq("correct"), caps).used).all()
 
 
 def test_another_recording_is_a_mismatch(profile, engine, artifacts):
     recorded = recording.load(profile, "evaluation", artifacts).head(8)
     changed = recorded.assign(completion="Nothing of the kind.")
-    assert serving.regenerate(engine, changed, np.full(8, 10)).mismatches == 8
+    assert experiments.regenerate(engine, changed, np.full(8, 10))["prefix"].sum() == 0
 
 
 def test_samples_cannot_be_regenerated(profile, engine, artifacts):
     sampled = recording.load(profile, "sampled", artifacts).head(3)
     with pytest.raises(ValueError, match="row 0: sampled at temperature 1"):
-        serving.regenerate(engine, sampled, [5, 5, 5])
+        experiments.regenerate(engine, sampled, [5, 5, 5])
 
 
 def test_the_rung_is_the_longest_that_is_expected_to_fit():
     rungs = {"quick": 0.5, "normal": 1.0, "careful": 2.0}
-    assert serving.choose_rungs([0, 49, 50, 99, 100, 200], [100] * 6, rungs).tolist() == [
+    assert experiments.choose_rungs([0, 49, 50, 99, 100, 200], [100] * 6, rungs).tolist() == [
         "quick",
         "quick",
         "quick",

@@ -10,7 +10,7 @@ from clear_lib.allocation.policies import OF_THE_PAPER
 from clear_lib.cli import main
 from clear_lib.rollouts import store as rollouts
 from clear_lib.study.evidence import comparison, replica
-from clear_lib.study.experiments import run as experiments
+from clear_lib.study import experiments
 from clear_lib.study.setup import paper, profiles
 
 SOURCE = paper.STUDIES["7b"]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from clear_lib.allocation.market import clear_market, solve_shared
+from clear_lib.allocation.market import clear_market
+from clear_lib.allocation.optimum import solve_shared
 from clear_lib.allocation.utility import Surge
 from clear_lib.study.experiments.solvers import algorithm_1_one_w, algorithm_1_w_each, by_highs, by_slsqp, losses, race
 

@@ -8,10 +8,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clear_lib import Forecasts, allocate
+from clear_lib.allocation.problem import Problem, Truth
 from clear_lib.allocation.stages import stages
 from clear_lib.engines import Completion
 from clear_lib.rollouts.store import replay
-from clear_lib.serving.batch import EngineStepper, ReplayStepper, Step, serve
+from clear_lib.serving import EngineStepper, ReplayStepper, Step, serve
 
 PAYING = ["uniform", "predictor", "clear", "clear-heuristic", "clear-auction"]
 
@@ -31,19 +32,19 @@ batches = st.builds(batch, st.integers(1, 40), st.integers(0, 10_000), st.floats
 @pytest.mark.parametrize("policy", PAYING)
 def test_caps_are_what_replay_says(policy):
     forecasts, lengths, budget = batch(50, 0)
-    outcome = serve(policy, forecasts, budget, ReplayStepper(lengths), cap=500)
+    outcome = serve(Problem(forecasts, budget, 500), ReplayStepper(lengths), policy)
     caps = allocate(forecasts, budget, policy, cap=500).tokens
     known = replay(lengths, np.ones(50, dtype=bool), caps)
     assert (outcome.granted == caps).all() and (outcome.used == known.used).all()
     assert (outcome.finished == known.solved).all()
-    assert (outcome.accounting, outcome.rounds, outcome.allocation.policy) == ("caps", 1, policy)
+    assert (outcome.accounting, outcome.rounds, outcome.plan.policy) == ("caps", 1, policy)
 
 
 @pytest.mark.parametrize("policy", [*PAYING, "clear-sequential"])
 @given(given_batch=batches, cap=st.sampled_from([None, 40, 500]))
 def test_refunds_use_the_budget_and_no_more(policy, given_batch, cap):
     forecasts, lengths, budget = given_batch
-    outcome = serve(policy, forecasts, budget, ReplayStepper(lengths), accounting="refunds", cap=cap)
+    outcome = serve(Problem(forecasts, budget, cap), ReplayStepper(lengths), policy, accounting="refunds")
     limit = np.inf if cap is None else cap
     assert outcome.used.sum() <= budget
     assert (outcome.used <= np.minimum(outcome.granted, lengths)).all() and (outcome.granted <= limit).all()
@@ -60,7 +61,7 @@ def test_refunds_use_the_budget_and_no_more(policy, given_batch, cap):
 def test_refunds_are_the_scale_that_hindsight_finds(policy, given_batch):
     forecasts, lengths, budget = given_batch
     caps = allocate(forecasts, budget, policy, cap=500).tokens
-    outcome = serve(policy, forecasts, budget, ReplayStepper(lengths), accounting="refunds", cap=500)
+    outcome = serve(Problem(forecasts, budget, 500), ReplayStepper(lengths), policy, accounting="refunds")
     served = caps > 0
     assume(np.minimum(lengths, 500)[served].sum() >= budget)  # or the abandoned get a turn
     low, high = 1.0, 501.0
@@ -76,7 +77,7 @@ def test_refunds_are_the_scale_that_hindsight_finds(policy, given_batch):
 def test_tokens_that_nobody_served_can_use_go_to_the_abandoned():
     forecasts, stepper = Forecasts([50.0, 60.0, 400.0, 900.0]), ReplayStepper([5, 6, 120, 800])
     assert allocate(forecasts, 450, "clear-auction").active.tolist() == [True, True, False, False]
-    outcome = serve("clear-auction", forecasts, 450, stepper, accounting="refunds", cap=1000)
+    outcome = serve(Problem(forecasts, 450, 1000), stepper, "clear-auction", accounting="refunds")
     assert outcome.used.tolist() == [5, 6, 120, 0]  # the 439 left fit 400, and the 319 then left do not fit 900
 
 
@@ -84,9 +85,9 @@ def test_tokens_that_nobody_served_can_use_go_to_the_abandoned():
 def test_an_oracle_has_nothing_to_return(given_batch):
     forecasts, lengths, budget = given_batch
     correct = lengths % 3 > 0
-    truth = {"lengths": lengths, "correct": correct, "cap": 500}
+    problem = Problem(forecasts, budget, 500, Truth(lengths, correct))
     kinds = [
-        serve("oracle", forecasts, budget, ReplayStepper(lengths), accounting=accounting, **truth)
+        serve(problem, ReplayStepper(lengths), "oracle", accounting=accounting)
         for accounting in ("caps", "refunds", "overbooked")
     ]
     assert all((kind.used == kinds[0].used).all() for kind in kinds)
@@ -97,12 +98,12 @@ def test_an_oracle_has_nothing_to_return(given_batch):
 def test_overbooking_stays_within_the_budget_and_uses_more_of_it(policy, given_batch):
     forecasts, lengths, budget = given_batch
     outcome, plain = (
-        serve(policy, forecasts, budget, ReplayStepper(lengths), accounting=accounting, cap=500)
+        serve(Problem(forecasts, budget, 500), ReplayStepper(lengths), policy, accounting=accounting)
         for accounting in ("overbooked", "caps")
     )
     assert outcome.used.sum() <= budget
-    assert outcome.allocation.budget >= budget == outcome.budget
-    assert (outcome.used == np.minimum(lengths, outcome.allocation.tokens)).all()
+    assert outcome.plan.budget >= budget == outcome.budget
+    assert (outcome.used == np.minimum(lengths, outcome.plan.tokens)).all()
     if policy == "uniform":
         assert outcome.used.sum() >= plain.used.sum()
 
@@ -127,7 +128,7 @@ def one_stage_at_a_time(forecasts, lengths, budget, cap):
 @given(given_batch=batches)
 def test_serving_in_rounds_is_serving_stage_by_stage(given_batch):
     forecasts, lengths, budget = given_batch
-    outcome = serve("clear-sequential", forecasts, budget, ReplayStepper(lengths), accounting="refunds", cap=500)
+    outcome = serve(Problem(forecasts, budget, 500), ReplayStepper(lengths), "clear-sequential", accounting="refunds")
     used, finished = one_stage_at_a_time(forecasts, lengths, budget, 500)
     assert (outcome.used == used).all() and (outcome.finished == finished).all()
 
@@ -136,12 +137,15 @@ def test_the_price_falls_with_the_budget():
     forecasts, lengths, _ = batch(200, 1)
     prices = [
         serve(
-            "clear-sequential", forecasts, int(part * lengths.sum()), ReplayStepper(lengths), accounting="refunds"
+            Problem(forecasts, int(part * lengths.sum())),
+            ReplayStepper(lengths),
+            "clear-sequential",
+            accounting="refunds",
         ).price
         for part in (0.05, 0.2, 0.5, 0.8)
     ]
     assert (np.diff(prices) < 0).all()
-    nothing = serve("clear-sequential", forecasts, 0, ReplayStepper(lengths), accounting="refunds")
+    nothing = serve(Problem(forecasts, 0), ReplayStepper(lengths), "clear-sequential", accounting="refunds")
     assert nothing.price is None and nothing.rounds == 0 and not nothing.used.any()
 
 
@@ -175,7 +179,7 @@ YES, NO = np.ones(3, dtype=bool), np.zeros(3, dtype=bool)
 )
 def test_a_stepper_that_lies_is_named(accounting, used, finished, message):
     with pytest.raises(ValueError, match=message):
-        serve("uniform", Forecasts([50.0] * 3), 300, Liar(np.array(used), finished), accounting=accounting)
+        serve(Problem(Forecasts([50.0] * 3), 300), Liar(np.array(used), finished), "uniform", accounting=accounting)
 
 
 def test_the_query_is_named_by_its_place_in_the_batch():
@@ -186,7 +190,7 @@ def test_the_query_is_named_by_its_place_in_the_batch():
 
     forecasts = Forecasts([50.0] * 4, spread=[0.5] * 4, solvable=[0.9, 0, 0.9, 0.5])
     with pytest.raises(ValueError, match="query 2 used"):
-        serve("clear-sequential", forecasts, 400, Late([20, 900, 900, 20]), accounting="refunds", cap=1000)
+        serve(Problem(forecasts, 400, 1000), Late([20, 900, 900, 20]), "clear-sequential", accounting="refunds")
 
 
 def test_a_finished_query_cannot_go_on():
@@ -203,7 +207,7 @@ def test_a_finished_query_cannot_go_on():
     [
         ("uniform", {"accounting": "credit"}, "unknown accounting 'credit'; known: caps, refunds, overbooked"),
         ("clear-sequential", {}, "'clear-sequential' pays for what it uses; it needs accounting='refunds', not 'caps'"),
-        ("clear-sequential", {"accounting": "refunds"}, "needs forecasts with spread"),
+        ("clear-sequential", {"accounting": "refunds"}, "needs the spread of the queries"),
         ("clear-sequential", {"accounting": "refunds", "detour": 0}, "detour must be a number above 0, got 0"),
         ("clear-sequential", {"accounting": "refunds", "epsilon": 3}, "unknown setting 'epsilon'.*known: detour"),
         ("fair", {}, "unknown policy 'fair'"),
@@ -212,19 +216,19 @@ def test_a_finished_query_cannot_go_on():
 )
 def test_bad_choices(policy, choice, message):
     with pytest.raises(ValueError, match=message):
-        serve(policy, Forecasts([50.0, 60.0]), 100, ReplayStepper([10, 20]), **choice)
+        serve(Problem(Forecasts([50.0, 60.0]), 100), ReplayStepper([10, 20]), policy, **choice)
 
 
 def test_sizes_must_fit_and_hindsight_needs_a_recording():
     with pytest.raises(ValueError, match="the stepper has 2 queries, the forecasts have 3"):
-        serve("uniform", Forecasts([50.0] * 3), 100, ReplayStepper([10, 20]))
+        serve(Problem(Forecasts([50.0] * 3), 100), ReplayStepper([10, 20]), "uniform")
     with pytest.raises(ValueError, match="overbooking takes hindsight: it needs a ReplayStepper, not a Liar"):
-        serve("uniform", Forecasts([50.0] * 3), 300, Liar(None, None), accounting="overbooked")
+        serve(Problem(Forecasts([50.0] * 3), 300), Liar(None, None), "uniform", accounting="overbooked")
 
 
 def test_allocate_points_to_serve():
     with pytest.raises(
-        ValueError, match="'clear-sequential' is of kind 'sequential': serve it.*clear_lib.serving.batch.serve"
+        ValueError, match="'clear-sequential' is of kind 'sequential': serve it.*clear_lib.serving.serve"
     ):
         allocate(Forecasts([50.0], spread=[0.1], solvable=[0.5]), 100, "clear-sequential")
 
@@ -245,7 +249,7 @@ def test_a_live_engine_is_served_as_its_recording(policy):
     forecasts, lengths, budget = batch(30, 5)
     live = EngineStepper(Counting(), [str(length) for length in lengths])
     outcomes = [
-        serve(policy, forecasts, budget, stepper, accounting="refunds", cap=500)
+        serve(Problem(forecasts, budget, 500), stepper, policy, accounting="refunds")
         for stepper in (live, ReplayStepper(lengths))
     ]
     assert (outcomes[0].used == outcomes[1].used).all() and outcomes[0].rounds == outcomes[1].rounds > 1

@@ -75,7 +75,7 @@ def recorded(profile, tmp_path_factory):
     with shipping.timed(profile, artifacts):
         recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], artifacts, Writer)
     late = recording.requests(profile, "evaluation").iloc[[200]]
-    rows = recording._rows(
+    rows = recording._graded(
         late, [Completion("\\boxed{1}", None, "stop", 30)], SimpleNamespace(grade=lambda *_: ["correct"])
     )
     recording.store(profile, "evaluation", artifacts).append(rows.assign(engine="writer", engine_version="1"))

@@ -1,8 +1,7 @@
 """Verdicts: the words that follow from counts, and every rule on tables where the answer is known."""
 
 import re
-import subprocess
-import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,38 +11,30 @@ import pytest
 from clear_lib.rollouts import shipped as recordings
 from clear_lib.study.evidence import verdicts
 from clear_lib.study.evidence.claims import CLAIMS
-from clear_lib.study.evidence.verdicts import FAILS, HOLDS, IN_PART, UNTESTED, Count
+from clear_lib.study.evidence.verdicts import FAILS, HOLDS, IN_PART, UNTESTED
 from clear_lib.study.setup import profiles
 
 MODEL = "Some-1B"
 STREAMS, BUDGETS = ("balanced", "mostly-hard"), (0.2, 1.5)
+WRAPPED = {"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}
 
 
 def results(accuracy, policies=("uniform", "clear"), setting=None, values=(np.nan,)):
     """Two streams × two budgets × two seeds; `accuracy(policy, scarcity, value)` plus a little for the second seed."""
-    rows = [
-        {
-            "stream": stream,
-            "stream_seed": seed,
-            "scarcity": scarcity,
-            "policy": policy,
-            "accounting": "caps",
-            "setting": setting,
-            "value": value,
-            "accuracy": accuracy(policy, scarcity, value) + 0.001 * seed,
-            "price": value,
-        }
-        for stream in STREAMS
-        for scarcity in BUDGETS
-        for seed in (0, 1)
-        for policy in policies
-        for value in values
-    ]
-    return pd.DataFrame(rows)
+    columns = ["stream", "scarcity", "stream_seed", "policy", "value"]
+    rows = pd.DataFrame(product(STREAMS, BUDGETS, (0, 1), policies, values), columns=columns)
+    measured = [accuracy(*row) for row in zip(rows["policy"], rows["scarcity"], rows["value"], strict=True)]
+    accuracies = np.array(measured) + 0.001 * rows["stream_seed"]
+    return rows.assign(accounting="caps", setting=setting, accuracy=accuracies, price=rows["value"])
+
+
+def gaining(gain, policies=("uniform", "clear"), values=(2.0,)):
+    """Results in which CLEAR is `gain` above all other policies."""
+    return results(lambda policy, *_: 0.3 + gain * (policy == "clear"), policies, values=values)
 
 
 def found(claim, setting=MODEL, **tables):
-    table = verdicts.settle({MODEL: tables})
+    table = verdicts.judge({MODEL: tables})
     row = table[(table["claim"] == claim) & (table["setting"] == setting)]
     assert len(row) == 1
     return row["verdict"].item()
@@ -61,81 +52,65 @@ def found(claim, setting=MODEL, **tables):
     ],
 )
 def test_words(counts, universal, word):
-    assert verdicts.verdict(Count(*counts, "cells"), universal) == word
+    assert verdicts.verdict(*counts, universal) == word
 
 
 def test_rules_name_claims_and_settings():
-    assert {rule.claim for rule in verdicts.RULES} <= {claim.name for claim in CLAIMS}
+    assert {rule.claim for rule in verdicts.RULES} <= {claim.id for claim in CLAIMS}
     assert len({(rule.claim, rule.setting) for rule in verdicts.RULES}) == len(verdicts.RULES)
-    assert all(
-        rule.words[0] == rule.words[0].lower() or rule.words.startswith(("CLEAR", "Algorithm"))
-        for rule in verdicts.RULES
-    )
+    assert all(rule.words[0].islower() or rule.words.startswith(("CLEAR", "Algorithm")) for rule in verdicts.RULES)
 
 
 def test_without_results_only_tables_and_mathematics_are_judged():
-    table = verdicts.settle({MODEL: {}}).set_index(["claim", "setting"])["verdict"]
+    table = verdicts.judge({MODEL: {}}).set_index(["claim", "setting"])["verdict"]
     for setting in (MODEL, verdicts.LABORATORY, verdicts.REPLICA):
         assert set(table.xs(setting, level="setting")) == {UNTESTED}
-    assert table["C4", verdicts.MATHEMATICS] == HOLDS
-    assert table["C5", verdicts.MATHEMATICS] == FAILS
-    assert table["C7", verdicts.MATHEMATICS] == FAILS
-    printed = table.xs(verdicts.PRINTED, level="setting").to_dict()
-    assert printed == {
-        "C10": HOLDS,
-        "C11": HOLDS,
-        "C12": HOLDS,
-        "C13": IN_PART,
-        "C14": FAILS,
-        "C17": HOLDS,
-        "C21": HOLDS,
-        "C22": HOLDS,
-        "C23": IN_PART,
-    }
+    assert table.xs(verdicts.MATHEMATICS, level="setting")[["C4", "C5", "C7"]].tolist() == [HOLDS, FAILS, FAILS]
+    printed = dict.fromkeys(["C10", "C11", "C12", "C17", "C21", "C22"], HOLDS)
+    printed |= {"C13": IN_PART, "C14": FAILS, "C23": IN_PART}
+    assert table.xs(verdicts.PRINTED, level="setting").to_dict() == printed
 
 
 def test_table_1():
-    def better(policy, scarcity, _):
-        return {"uniform": 0.1, "clear": 0.4 if scarcity < 1 else 0.15, "oracle": 0.5, "oracle-paper": 0.45}.get(
-            policy, 0.2
-        )
-
-    names = ("uniform", "clear", "clear-auction", "oracle", "oracle-paper")
-    table = {"table1": results(better, names)}
+    at = {"uniform": 0.1, "clear-auction": 0.2, "oracle": 0.5, "oracle-paper": 0.45}
+    names = (*at, "clear")
+    table = {
+        "table1": results(lambda policy, scarcity, _: (at | {"clear": 0.4 if scarcity < 1 else 0.15})[policy], names)
+    }
     assert found("C10", **table) == found("C11", **table) == found("C12", **table) == HOLDS
     assert found("C13", **table) == IN_PART
     assert found("C14", **table) == FAILS
-    worse = {"table1": results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), names)}
+    worse = {"table1": gaining(-0.1, names)}
     assert found("C10", **worse) == found("C11", **worse) == FAILS
     nothing = {"table1": results(lambda policy, *_: 0.1 * (policy == "clear"), names)}
     assert found("C11", **nothing) == UNTESTED, "a ratio to nothing is no factor"
 
 
+def tiers_of(*rows):
+    columns = ["stream", "policy", "tier", "n", "short", "abandoned"]
+    return pd.DataFrame(rows, columns=columns).assign(scarcity=0.2)
+
+
 def test_tiers():
-    tiers = pd.DataFrame(
-        [
-            {
-                "stream": "balanced",
-                "scarcity": 0.2,
-                "policy": policy,
-                "tier": tier,
-                "n": n,
-                "short": short,
-                "abandoned": gone,
-            }
-            for policy in ("uniform", "predictor", "clear")
-            for tier, n, short, gone in (("easy", 10, 0.1, 0.0), ("hard", 30, 0.9, 0.5))
-        ]
+    shares = (("easy", 10, 0.1, 0.0), ("hard", 30, 0.9, 0.5))
+    tiers = tiers_of(
+        *(("balanced", policy, *share) for policy in ("uniform", "predictor", "clear") for share in shares)
     )
     assert found("C15", tiers=tiers) == found("C16", tiers=tiers) == HOLDS
     assert found("C15", tiers=tiers.assign(short=0.3)) == found("C16", tiers=tiers.assign(abandoned=0.3)) == FAILS
 
 
+def test_tiers_in_play_are_compared_only_where_both_are():
+    rows = (("balanced", "moderate", 0.1), ("balanced", "very hard", 0.6), ("u-shaped", "moderate", 0.2))
+    tiers = tiers_of(*((stream, "clear", tier, 5, 1.0, gone) for stream, tier, gone in rows))
+    assert found("C16", tiers=tiers) == HOLDS
+    assert found("C16", tiers=tiers.iloc[[1, 2]]) == UNTESTED
+
+
 def test_noise_looks_at_the_most():
     values = (0.0, 2.0)
     fades = results(lambda policy, _, noise: 0.3 + (policy == "clear") * (0.1 - 0.1 * noise), values=values)
-    lasts = results(lambda policy, _, noise: 0.3 + (policy == "clear") * 0.1, values=values)
-    assert (found("C18", noise=fades), found("C18", noise=lasts)) == (FAILS, HOLDS)
+    assert (found("C18", noise=fades), found("C18", noise=gaining(0.1, values=values))) == (FAILS, HOLDS)
 
 
 def test_decay():
@@ -154,9 +129,8 @@ def test_velocity():
 def test_ranks():
     values = (0.5, 1.0, 2.0)
     assert found("C9", ranks=results(lambda *_: 0.3, ("clear",), "factor", values)) == HOLDS
-    assert (
-        found("C9", ranks=results(lambda policy, scarcity, value: 0.1 * value, ("clear",), "factor", values)) == FAILS
-    )
+    moves = results(lambda policy, scarcity, value: 0.1 * value, ("clear",), "factor", values)
+    assert found("C9", ranks=moves) == FAILS
 
 
 def test_shapes():
@@ -166,16 +140,11 @@ def test_shapes():
 
 
 def test_settings_that_disagree_make_a_claim_hold_in_part():
-    worse = results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), ("uniform", "clear", "oracle", "oracle-paper"))
-    words = verdicts.overall(verdicts.settle({MODEL: {"table1": worse}}))
-    assert list(words.index) == [claim.name for claim in CLAIMS]
+    worse = gaining(-0.1, ("uniform", "clear", "oracle", "oracle-paper"))
+    words = verdicts.overall(verdicts.judge({MODEL: {"table1": worse}}))
+    assert list(words.index) == [claim.id for claim in CLAIMS]
     assert words["C10"] == IN_PART and words["C14"] == FAILS and words["C1"] == UNTESTED
     assert words["C17"] == UNTESTED, "a printed table that agrees with its text is no second run"
-
-
-def test_results_from_a_folder(tmp_path):
-    results(lambda *_: 0.3).to_parquet(tmp_path / "table1.parquet")
-    assert list(verdicts.load(tmp_path)) == ["table1"]
 
 
 def bins(view, means, tier=None, width=0.01):
@@ -192,53 +161,29 @@ def test_phases():
     assert found("C1", phases=three) == HOLDS
     assert found("C2", phases=three) == HOLDS
     assert found("C3", phases=three) == IN_PART, "a cap cannot cause the decline that lengths show"
-    falling = pd.concat(
-        [bins("cap", [0.4, 0.5, 0.6, 0.8], "easy"), bins("pooled", [0.9, 0.5, 0.4]), bins("within", [0, 0, 0])]
-    )
-    assert found("C1", phases=falling) == FAILS
-    assert found("C2", phases=falling) == FAILS
+    gentle, falling = bins("cap", [0.4, 0.5, 0.6, 0.8], "easy"), bins("pooled", [0.9, 0.5, 0.4])
+    none = pd.concat([gentle, falling, bins("within", [0, 0, 0])])
+    assert found("C1", phases=none) == found("C2", phases=none) == FAILS
 
 
 def test_a_view_that_is_missing_is_not_tested():
     caps = bins("cap", [0, 0.1, 0.6, 0.79, 0.8, 0.8], "moderate")
-    assert (found("C1", phases=caps), found("C2", phases=caps), found("C3", phases=caps)) == (HOLDS, UNTESTED, UNTESTED)
     pooled = bins("pooled", [0.1, 0.5, 0.3])
-    assert (found("C1", phases=pooled), found("C2", phases=pooled), found("C3", phases=pooled)) == (
-        UNTESTED,
-        HOLDS,
-        HOLDS,
-    )
+    assert [found(claim, phases=caps) for claim in ("C1", "C2", "C3")] == [HOLDS, UNTESTED, UNTESTED]
+    assert [found(claim, phases=pooled) for claim in ("C1", "C2", "C3")] == [UNTESTED, HOLDS, HOLDS]
     assert found("C3", phases=caps.iloc[:0]) == UNTESTED
 
 
-def test_tiers_in_play_are_compared_only_where_both_are():
-    rows = [("balanced", "moderate", 0.1), ("balanced", "very hard", 0.6), ("u-shaped", "moderate", 0.2)]
-    tiers = pd.DataFrame(rows, columns=["stream", "tier", "abandoned"]).assign(
-        scarcity=0.2, policy="clear", n=5, short=1.0
-    )
-    assert found("C16", tiers=tiers) == HOLDS
-    assert found("C16", tiers=tiers.iloc[[1, 2]]) == UNTESTED
-
-
 def test_each_recorded_model_is_judged_by_itself():
-    better = results(lambda policy, *_: 0.3 + 0.1 * (policy == "clear"), values=(2.0,))
-    worse = results(lambda policy, *_: 0.3 - 0.1 * (policy == "clear"), values=(2.0,))
     one = {"velocity": results(lambda *_: 0.3, ("clear",), "velocity", (0.1, 10.0))}
-    wrapper = pd.DataFrame([{"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}])
+    wrapper = pd.DataFrame([WRAPPED])
     evidence = {
-        "A": one | {"noise": better, "wrapper": wrapper},
-        "B": {"noise": worse, "wrapper": wrapper.assign(charged=10)},
+        "A": one | {"noise": gaining(0.1), "wrapper": wrapper},
+        "B": {"noise": gaining(-0.1), "wrapper": wrapper.assign(charged=10)},
     }
-    table = verdicts.summary(verdicts.settle(evidence))
-    assert list(table)[1:] == [
-        verdicts.MATHEMATICS,
-        verdicts.PRINTED,
-        "A",
-        "B",
-        verdicts.LABORATORY,
-        verdicts.REPLICA,
-        "verdict",
-    ]
+    table = verdicts.summary(verdicts.judge(evidence))
+    columns = [verdicts.MATHEMATICS, verdicts.PRINTED, "A", "B", verdicts.LABORATORY, verdicts.REPLICA, "verdict"]
+    assert list(table)[1:] == columns
     assert table.loc["C18", ["A", "B", "verdict"]].tolist() == [HOLDS, FAILS, IN_PART]
     assert table.loc["C20", ["A", "B", "verdict"]].tolist() == [HOLDS, UNTESTED, HOLDS]
     assert table.loc["C24", ["A", "B", verdicts.LABORATORY]].tolist() == ["", "", HOLDS], (
@@ -248,8 +193,7 @@ def test_each_recorded_model_is_judged_by_itself():
 
 
 def test_the_laboratory_model_has_one_column():
-    noise = results(lambda policy, *_: 0.3 + 0.1 * (policy == "clear"), values=(2.0,))
-    table = verdicts.summary(verdicts.settle({verdicts.LABORATORY: {"noise": noise}}))
+    table = verdicts.summary(verdicts.judge({verdicts.LABORATORY: {"noise": gaining(0.1)}}))
     assert list(table)[1:] == [verdicts.MATHEMATICS, verdicts.PRINTED, verdicts.LABORATORY, verdicts.REPLICA, "verdict"]
     assert table.loc[["C18", "C24"], verdicts.LABORATORY].tolist() == [HOLDS, UNTESTED]
 
@@ -266,16 +210,13 @@ def test_evidence_of_other_shipped_models_is_gathered(tmp_path, monkeypatch):
     assert list(verdicts.gather(other, tmp_path)) == [other.label, book.label]
 
 
-def test_the_command_writes_the_table_of_a_book(tmp_path):
-    evidence = {rule.table: pd.DataFrame() for rule in verdicts.RULES if rule.table}
+def test_the_table_of_a_page_is_updated_from_the_results_of_a_book(tmp_path):
     page, folder = tmp_path / "page.md", tmp_path / "tiny" / "results"
     page.write_text("<!-- claims -->\n\n<!-- /claims -->\n")
-    command = [sys.executable, "-m", "clear_lib.study.evidence.verdicts", page, folder]
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert told.returncode == 2 and "lacks the tables" in told.stderr and "wrapper" in told.stderr
-    filled = dict.fromkeys(evidence, bins("cap", [0.0, 1.0], "easy")) | some_of_each()
-    verdicts.save(folder, **filled)
-    subprocess.run(command, check=True)
+    with pytest.raises(ValueError, match="lacks the tables .*wrapper"):
+        verdicts.update_readme(page, folder)
+    verdicts.save(folder, **some_of_each())
+    verdicts.update_readme(page, folder)
     assert f"| {verdicts.PRINTED} | {verdicts.LABORATORY} |" in page.read_text().splitlines()[1]
 
 
@@ -286,19 +227,9 @@ def some_of_each():
     one = results(lambda policy, *_: 0.3, names)
     decay = pd.concat([table.assign(setting="decay"), one.assign(setting="epsilon")])
     shapes = pd.concat([one, results(lambda *_: 0.3, ("clear",), "utility", ("triangular", "quadratic"))])
-    tiers = pd.DataFrame(
-        {
-            "stream": "balanced",
-            "scarcity": 0.2,
-            "policy": ["uniform", "clear"],
-            "tier": ["easy", "hard"],
-            "n": 3,
-            "short": 0.5,
-            "abandoned": 0.1,
-        }
-    )
-    wrapper = pd.DataFrame([{"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}])
+    tiers = tiers_of(("balanced", "uniform", "easy", 3, 0.5, 0.1), ("balanced", "clear", "hard", 3, 0.5, 0.1))
     return {
+        "phases": bins("cap", [0.0, 1.0], "easy"),
         "table1": one,
         "replica-7b": one,
         "ranks": table,
@@ -307,25 +238,25 @@ def some_of_each():
         "velocity": table[table["policy"] == "clear"],
         "shapes": shapes,
         "tiers": tiers,
-        "wrapper": wrapper,
-        "latency": pd.DataFrame({"tokens": [1.0]}, index=["Algorithm 1"]),
+        "wrapper": pd.DataFrame([WRAPPED]),
+        "latency": latency(1.0),
     }
 
 
 def test_wrapper():
-    fine = {"same_weights": True, "begins_alike": 5, "n": 5, "charged": 9, "budget": 9}
     broken = [{"same_weights": False}, {"begins_alike": 4}, {"charged": 10}]
-    assert found("C24", verdicts.LABORATORY, wrapper=pd.DataFrame([fine, fine])) == HOLDS
+    assert found("C24", verdicts.LABORATORY, wrapper=pd.DataFrame([WRAPPED, WRAPPED])) == HOLDS
     for wrong in broken:
-        assert found("C24", verdicts.LABORATORY, wrapper=pd.DataFrame([fine, fine | wrong])) == FAILS
+        assert found("C24", verdicts.LABORATORY, wrapper=pd.DataFrame([WRAPPED, WRAPPED | wrong])) == FAILS
+
+
+def latency(tokens):
+    return pd.DataFrame({"tokens": [tokens]}, index=["Algorithm 1"])
 
 
 def test_latency():
-    def of(tokens):
-        return pd.DataFrame({"tokens": [tokens]}, index=["Algorithm 1"])
-
-    assert found("C8", verdicts.LABORATORY, latency=of(1.0)) == HOLDS
-    assert found("C8", verdicts.LABORATORY, latency=of(30.0)) == FAILS
+    assert found("C8", verdicts.LABORATORY, latency=latency(1.0)) == HOLDS
+    assert found("C8", verdicts.LABORATORY, latency=latency(30.0)) == FAILS
 
 
 def test_saved_tables_are_loaded(tmp_path):
@@ -345,7 +276,7 @@ def test_the_readme_lists_the_claims_and_what_no_run_can_change():
     title, mathematics, printed, *models, laboratory, replica, _ = shown.columns
     assert models[:1] == [profiles.load("qwen-1.5b").label], "run: make readme"
     assert set(models) <= {profiles.load(name).label for name in recordings.manifest()["profiles"]}
-    now = verdicts.summary(verdicts.settle({model: {} for model in models}))
+    now = verdicts.summary(verdicts.judge({model: {} for model in models}))
     assert list(shown.columns) == list(now.columns)
     assert shown[[title, mathematics, printed]].equals(now[[title, mathematics, printed]]), "run: make readme"
     run = [*models, laboratory, replica]
@@ -361,4 +292,4 @@ def test_the_readme_agrees_with_itself():
 
 def test_a_page_without_marks_is_refused():
     with pytest.raises(ValueError, match="found 0"):
-        verdicts.readme("# A page", verdicts.settle({MODEL: {}}))
+        verdicts.replace_table("# A page", verdicts.judge({MODEL: {}}))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any
 
@@ -68,7 +69,7 @@ def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf
 
 @dataclass(frozen=True, eq=False)
 class Forecasts:
-    """What a predictor says about ``n`` queries (eq. 15).
+    """What is predicted of ``n`` queries (eq. 15).
 
     Parameters
     ----------
@@ -80,33 +81,36 @@ class Forecasts:
         Probability that the model can solve the query at all.
     log_median : array_like of shape (n,), optional
         Median of the logarithm of the length, log tokens; ``log(threshold)`` if omitted.
+    estimate : array_like of shape (n,), optional
+        A teacher's estimate ``r`` of the tokens needed (TALE-EP, eq. 21).
 
     Raises
     ------
     ValueError
         If a value is NaN, infinite, negative or not a number, if an array is empty or not one-dimensional, if
         two arrays differ in length, or a probability is above 1.
+
+    Examples
+    --------
+    >>> Forecasts([100, 250], solvable=[0.9, 0.5]).n
+    2
     """
 
     threshold: Array
     spread: Array | None = None
     solvable: Array | None = None
     log_median: Array | None = None
+    estimate: Array | None = None
 
     def __post_init__(self) -> None:
         threshold = vector("thresholds", self.threshold)
-        checked = {"threshold": threshold}
-        if self.spread is not None:
-            checked["spread"] = vector("spread", self.spread, n=threshold.size)
-        if self.solvable is not None:
-            checked["solvable"] = vector("solvable", self.solvable, n=threshold.size, high=1.0)
-        if self.log_median is not None:
-            checked["log_median"] = vector("log_median", self.log_median, n=threshold.size)
-        else:
+        object.__setattr__(self, "threshold", threshold)
+        for name, high in (("spread", np.inf), ("solvable", 1.0), ("log_median", np.inf), ("estimate", np.inf)):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, vector(name, given, n=threshold.size, high=high))
+        if self.log_median is None:
             with np.errstate(divide="ignore"):
-                checked["log_median"] = np.log(threshold)
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+                object.__setattr__(self, "log_median", np.log(threshold))
 
     @property
     def n(self) -> int:
@@ -115,9 +119,8 @@ class Forecasts:
 
     def part(self, rows: Any) -> Forecasts:
         """The forecasts of some queries: ``rows`` is a slice, positions or a mask."""
-        given = {"spread": self.spread, "solvable": self.solvable}
-        some = Forecasts(
-            self.threshold[rows], **{name: value[rows] for name, value in given.items() if value is not None}
-        )
-        object.__setattr__(some, "log_median", self.log_median[rows])
+        some = copy(self)
+        for field in fields(self):
+            if (values := getattr(self, field.name)) is not None:
+                object.__setattr__(some, field.name, values[rows])
         return some

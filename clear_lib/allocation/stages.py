@@ -44,20 +44,9 @@ class Stages(NamedTuple):
 
 
 def estimate_detour(log_median: ArrayLike, lengths: ArrayLike, correct: ArrayLike) -> float:
-    """How much longer than right solutions wrong ones are, given the forecast.
+    """How many times as long as right solutions wrong ones are, given the forecast of the log length.
 
-    Parameters
-    ----------
-    log_median : array of shape (n,)
-        Forecast of the logarithm of the length.
-    lengths : array of shape (n,)
-        Tokens, above 0.
-    correct : bool array of shape (n,)
-
-    Returns
-    -------
-    float
-        Ratio of the medians of length over forecast, wrong to right; 1 if there are not both.
+    The ratio of the medians of length over forecast, wrong to right; 1 if there are not both. Arrays of shape ``(n,)``.
     """
     error, correct = np.log(lengths) - np.asarray(log_median), np.asarray(correct)
     if correct.all() or not correct.any():
@@ -126,12 +115,9 @@ def promise(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, po
 
 
 def index(promised: Promise) -> Array:
-    """Index of each query at each point of its grid, given that it has come that far.
+    """Index of each query at each point of its grid, given that it has come that far, shape ``(n, k)``.
 
-    Returns
-    -------
-    array of shape (n, k)
-        Correct answers per token; 0 where nothing is left to hope for.
+    In correct answers per token; 0 where nothing is left to hope for.
     """
     _, right, bill = promised
     best = np.zeros((right.shape[0], right.shape[1] - 1))
@@ -146,15 +132,7 @@ def stages(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, poi
 
     Whoever always serves the highest index stays with a query while its index is no lower than it was, so what
     counts for a point is the lowest index on the way to it. These are the slopes of the concave hull of the curve.
-
-    Parameters
-    ----------
-    forecasts, cap, detour, points
-        See :func:`promise`.
-
-    Returns
-    -------
-    Stages
+    Parameters as of :func:`promise`.
     """
     n = forecasts.n
     ends, prices = np.empty((n, points), dtype=np.int64), np.empty((n, points))
@@ -179,18 +157,7 @@ def expect(forecasts: Forecasts, price: float, cap: float = math.inf, detour: fl
     """Serve every query down to a price, on paper.
 
     The bound is that of weak duality, ``λ·G + Σ max_t (P_i(t) - λ·G_i(t))`` for an expected bill ``G``, over caps on
-    the grid of :func:`promise`.
-
-    Parameters
-    ----------
-    forecasts, cap, detour
-        See :func:`promise`.
-    price : float
-        Correct answers per token.
-
-    Returns
-    -------
-    Expectation
+    the grid of :func:`promise`. The price is in correct answers per token; other parameters as of :func:`promise`.
     """
     promised = promise(forecasts, cap, detour)
     right, bill = (part[:, :1] - part for part in (promised.right, promised.bill))

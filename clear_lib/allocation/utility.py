@@ -1,9 +1,9 @@
 """How much a query is worth after a number of tokens: value, marginal and best response to a price.
 
 A utility here is a function of the *surge* ``s = t - τ``, the tokens past the emergence threshold. Whether a
-query is served at all depends on its threshold too, and is decided in :mod:`clear_lib.allocation.market`, which asks no more
-of a utility than what :class:`Utility` lists. Parameters are numbers, shared by all queries, or arrays of shape
-``(n,)``.
+query is served at all depends on its threshold too, and is decided in :mod:`clear_lib.allocation.market`, which asks
+no more of a utility than what :class:`Utility` lists. Parameters are numbers, shared by all queries, or arrays of
+shape ``(n,)``; one out of its range is a ``ValueError``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ class Utility:
     steepest: float | Array
     concave: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        """Check that all parameters are positive and finite."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (np.isfinite(array := np.asarray(value, dtype=float)) & (array > 0)).all():
+                raise ValueError(f"{field.name} must be positive and finite, got {value!r}")
+
     def value(self, surge: float | Array) -> Array:
         """Utility of ``surge`` tokens past the threshold; 0 before it."""
         raise NotImplementedError
@@ -49,7 +56,10 @@ class Utility:
         raise NotImplementedError
 
     def best_response(self, price: float | Array) -> Array:
-        """Surge with the most value after paying ``price`` (utility per token, at least 0) for each token of it."""
+        """Surge with the most value after paying ``price`` (utility per token) for each token of it.
+
+        ``ValueError`` if a price is negative or NaN.
+        """
         raise NotImplementedError
 
     def least_surge(self, threshold: float | Array) -> Array:
@@ -75,14 +85,6 @@ class Utility:
         return chosen
 
 
-def _positive(utility: Utility) -> None:
-    """Check that all parameters are positive and finite."""
-    for field in fields(utility):
-        value = getattr(utility, field.name)
-        if not (np.isfinite(array := np.asarray(value, dtype=float)) & (array > 0)).all():
-            raise ValueError(f"{field.name} must be positive and finite, got {value!r}")
-
-
 def _price(price: float | Array) -> Array:
     price = np.asarray(price, dtype=float)
     if not (price >= 0).all():
@@ -101,17 +103,14 @@ class Surge(Utility):
     decay : float or array of shape (n,)
         Decay rate ``β`` in 1/token, positive.
 
-    Raises
-    ------
-    ValueError
-        If a velocity or a decay is not positive and finite.
+    Examples
+    --------
+    >>> Surge(velocity=1.0, decay=0.01).peak
+    100.0
     """
 
     velocity: float | Array
     decay: float | Array
-
-    def __post_init__(self) -> None:
-        _positive(self)
 
     @property
     def peak(self) -> float | Array:
@@ -138,24 +137,9 @@ class Surge(Utility):
     def best_response(self, price: float | Array) -> Array:
         """Surge at which the marginal equals ``price``: ``(1 - W0(e·λ/v0))/β`` (eqs. 5 and 12).
 
-        Computed from the logarithm of the price, since ``W0(exp(x))`` is the Wright omega function of ``x``:
-        the smallest prices lose nothing, and no complex number is involved.
-
-        Parameters
-        ----------
-        price : float or array
-            Shadow price ``λ`` in utility per token, at least 0.
-
-        Returns
-        -------
-        array
-            Tokens past the threshold, between ``1/β`` (price 0) and 0 (price ``v0`` and above), exact to
-            rounding error of ``1/β``.
-
-        Raises
-        ------
-        ValueError
-            If a price is negative or NaN.
+        Between ``1/β`` (price 0) and 0 (price ``v0`` and above), exact to rounding error of ``1/β``. Computed from
+        the logarithm of the price, since ``W0(exp(x))`` is the Wright omega function of ``x``: the smallest prices
+        lose nothing, and no complex number is involved.
         """
         with np.errstate(divide="ignore"):
             w = wrightomega(1.0 + np.log(_price(price) / self.velocity))
@@ -177,11 +161,6 @@ class Triangular(Utility):
         Largest utility, ``U_max``.
     peak, support : float or array of shape (n,)
         ``s_p`` and ``S > s_p``, tokens past the threshold.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is not positive and finite, or a support not above its peak.
     """
 
     height: float | Array
@@ -189,7 +168,7 @@ class Triangular(Utility):
     support: float | Array
 
     def __post_init__(self) -> None:
-        _positive(self)
+        super().__post_init__()
         if not (np.asarray(self.support) > self.peak).all():
             raise ValueError(f"support must be above peak {self.peak!r}, got {self.support!r}")
 
@@ -234,18 +213,10 @@ class Quadratic(Utility):
         Largest utility, ``U_max``.
     support : float or array of shape (n,)
         ``S``, tokens past the threshold.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is not positive and finite.
     """
 
     height: float | Array
     support: float | Array
-
-    def __post_init__(self) -> None:
-        _positive(self)
 
     @classmethod
     def like(cls, surge: Surge) -> Quadratic:
@@ -299,11 +270,6 @@ class LogNormal(Utility):
         ``σ``, at least 0 and finite; below :data:`LEAST_SPREAD` it counts as that.
     solvable : float or array of shape (n,)
         ``p``, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is outside its range.
     """
 
     concave: ClassVar[bool] = False
@@ -353,11 +319,6 @@ class LogNormal(Utility):
 
         ``y = μ - σ² + σ·√(σ² - 2μ - 2·log(λσ√(2π)/p))``. The smaller root is a minimum of the surplus. Without a
         real root the marginal is nowhere above the price, and the response is 0. Infinite at price 0.
-
-        Raises
-        ------
-        ValueError
-            If a price is negative or NaN.
         """
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             height = self._log_density - np.log(_price(price))
@@ -366,13 +327,7 @@ class LogNormal(Utility):
         return np.where((root >= 0) & (np.asarray(self.solvable) > 0), asked, 0.0)
 
     def least_surge(self, threshold: float | Array) -> Array:
-        """``exp(μ + σz)`` where ``φ(z) = σ·Φ(z)``: the most chance per token.
-
-        Raises
-        ------
-        ValueError
-            If a threshold is not 0.
-        """
+        """``exp(μ + σz)`` where ``φ(z) = σ·Φ(z)``: the most chance per token; thresholds must be 0."""
         if np.any(threshold):
             raise ValueError("a log-normal utility counts tokens from the start: all its thresholds must be 0")
         # Newton on log φ - log Φ - log σ, which is concave and falls: from the second step on it comes down to

@@ -1,9 +1,10 @@
 """Engines: what turns prompts and caps into completions. One protocol, one module per engine.
 
-A profile names its engine in ``engine``, and in ``engine_options`` what else that engine is told:
+>>> engine = engines.start("transformers", "Qwen/Qwen2.5-0.5B-Instruct")
+>>> engine.generate(["1 + 1 ="], [5])
 
 ================  =============================================  ==================================================
-``engine``        what decodes                                   ``engine_options``
+engine            what decodes                                   options of its own
 ================  =============================================  ==================================================
 ``transformers``  the transformers library, batched by us        ``device``
 ``vllm``          vLLM, in this process                          arguments of ``vllm.LLM``: ``tensor_parallel_size``,
@@ -26,23 +27,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from clear_lib.engines.errors import EngineError, plainly
-
-if TYPE_CHECKING:
-    from clear_lib.study.setup.profiles import Profile
+from clear_lib import reasoner
+from clear_lib.hub import ModelError, explained
 
 # Threads that wait for each other sleep instead of spinning: on a busy machine a model decodes five times faster.
 # Torch reads it when it is loaded, so it must come first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__all__ = ["ENGINES", "Completion", "Engine", "EngineError", "ModelEngine", "Request", "start"]
+__all__ = ["ENGINES", "Completion", "Engine", "ModelEngine", "ModelError", "Request", "start"]
 
-#: Engines that a profile can name, and their classes, each in the module of that name.
+#: Engines by name, and their classes, each in the module of that name.
 ENGINES = {"transformers": "TransformersEngine", "vllm": "VLLMEngine", "openai": "OpenAIEngine", "ray": "RayEngine"}
 
 
@@ -55,11 +54,11 @@ class Completion:
     text : str
         The completion without special tokens.
     tokens : tuple of int or None
-        Its token ids, the end token included; None from a server that does not tell them.
+        Its token ids, the end token included; None from a server that does not return them.
     finish_reason : str
         ``"stop"`` if the model ended by itself, ``"length"`` if its cap stopped it.
     counted : int, optional
-        How many tokens there are by the count of a server that does not tell which.
+        Number of tokens by the count of a server that does not return them.
     """
 
     text: str
@@ -74,11 +73,7 @@ class Completion:
 
 
 class Request(NamedTuple):
-    """One prompt to complete, checked.
-
-    ``prompt`` are token ids, what was begun included, or the text for a server that has the tokenizer; ``cap`` is at
-    least 1; ``position`` is that of the prompt among those given.
-    """
+    """One prompt to complete: its position among those given, its token ids (or text, for a server), cap and seed."""
 
     position: int
     prompt: list[int] | str
@@ -93,25 +88,27 @@ class Engine(ABC):
     ----------
     name, version : str
         Written beside every rollout.
+    model : str
+        Name or folder of the model.
     context : int
-        Tokens that a prompt and its completion may have together.
+        Maximum number of tokens of a prompt and its completion together.
     ends : frozenset of int
-        Tokens that end a completion, if they are known.
+        Token ids that end a completion, if they are known.
     """
 
     name: str
     version: str
-    context: int
     model: str
+    context: int
     ends: frozenset[int] = frozenset()
 
     @abstractmethod
-    def _read(self, prompts: Sequence[str], begun: Sequence[Sequence[int]] | None) -> list[list[int] | str]:
-        """Token ids of prompts and what was begun after them, or texts, see :class:`Request`."""
+    def _encode(self, prompts: Sequence[str], begun: Sequence[Sequence[int]] | None) -> list[list[int] | str]:
+        """Token ids of each prompt followed by those in ``begun``, or texts; see :class:`Request`."""
 
     @abstractmethod
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
-        """``(position, completion)`` of every request as it ends; requests come with the largest caps first."""
+        """``(position, completion)`` of every request as it ends; requests come in order of decreasing cap."""
 
     def stream(
         self,
@@ -132,28 +129,29 @@ class Engine(ABC):
         temperature : float
             0 decodes greedily; above 0 samples from the distribution at this temperature.
         seeds : sequence of int, length n, optional
-            Needed for sampling: a sample depends on its prompt and its seed, not on its batch.
+            Required for sampling: a sample depends on its prompt and its seed, not on its batch.
         progress : str, optional
-            Label of a progress line with tokens/s and what is left; none without it.
+            Label of a progress bar with tokens/s; no bar without it.
         begun : sequence of sequences of int, length n, optional
-            Tokens that earlier completions of the prompts stopped after. They are continued, greedily, and what
-            is yielded, and counts for the caps, are the tokens after those.
+            Token ids already generated after each prompt. Greedy decoding continues after them; only the new tokens
+            are yielded and count towards the cap.
 
         Raises
         ------
         ValueError
             Unequal lengths, a negative cap, a prompt and cap beyond the context, sampling without seeds, continuing
-            a sample or what has ended.
-        EngineError
-            A ``ValueError`` too: the engine cannot go on, for want of memory or because its server is gone.
+            a sample or a completion that has ended.
+        ModelError
+            A ``ValueError`` too: the engine cannot go on, for lack of memory or because its server is gone.
         """
-        requests, empty = self._requests(prompts, max_tokens, temperature, seeds, begun)
-        for position in empty:
-            yield position, Completion("", (), "length")
+        requests = self._requests(prompts, max_tokens, temperature, seeds, begun)
+        empty = [request for request in requests if request.cap == 0]
+        yield from ((request.position, Completion("", (), "length")) for request in empty)
+        requests = requests[: len(requests) - len(empty)]
         waiting = {request.position for request in requests}
         bar = tqdm(total=len(requests), desc=progress, unit=" completions", disable=progress is None, mininterval=2.0)
         tokens = 0
-        with bar, plainly(self.model):
+        with bar, explained(self.model):
             for position, completion in self._complete(requests, temperature) if requests else ():
                 waiting.remove(position)  # KeyError if an engine yields one twice
                 tokens += completion.length
@@ -161,19 +159,11 @@ class Engine(ABC):
                 bar.update()
                 yield position, completion
         if waiting:
-            raise EngineError(f"the engine {self.name!r} lost {len(waiting)} of {len(requests)} completions")
+            raise ModelError(f"the engine {self.name!r} lost {len(waiting)} of {len(requests)} completions")
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        max_tokens: Sequence[int],
-        temperature: float = 0.0,
-        seeds: Sequence[int] | None = None,
-        progress: str | None = None,
-        begun: Sequence[Sequence[int]] | None = None,
-    ) -> list[Completion]:
-        """Completions in the order of the prompts; see :meth:`stream`."""
-        completions: dict[int, Completion] = dict(self.stream(prompts, max_tokens, temperature, seeds, progress, begun))
+    def generate(self, prompts: Sequence[str], *arguments: Any, **settings: Any) -> list[Completion]:
+        """Completions in the order of the prompts; takes the arguments of :meth:`stream`."""
+        completions = dict(self.stream(prompts, *arguments, **settings))
         return [completions[position] for position in range(len(prompts))]
 
     def _requests(
@@ -183,55 +173,48 @@ class Engine(ABC):
         temperature: float,
         seeds: Sequence[int] | None,
         begun: Sequence[Sequence[int]] | None,
-    ) -> tuple[list[Request], list[int]]:
-        """Requests, those with the largest caps first, in their order otherwise, and the positions of caps of 0."""
-        caps = np.asarray(max_tokens)
+    ) -> list[Request]:
+        """The checked requests in order of decreasing cap, equal caps in the order of the prompts."""
+        caps, n = np.asarray(max_tokens), len(prompts)
         if caps.size and not np.issubdtype(caps.dtype, np.integer):
             raise ValueError(f"caps must be whole numbers of tokens, not {caps.dtype}")
-        caps = caps.astype(np.int64)
-        if caps.shape != (len(prompts),) or (seeds is not None and len(seeds) != len(prompts)):
-            raise ValueError(
-                f"{len(prompts)} prompts need as many caps and seeds, not {caps.shape} caps and "
-                f"{'no' if seeds is None else len(seeds)} seeds"
-            )
+        if caps.shape != (n,) or (seeds is not None and len(seeds) != n):
+            given = f"{caps.shape} caps and {'no' if seeds is None else len(seeds)} seeds"
+            raise ValueError(f"{n} prompts need as many caps and seeds, not {given}")
         if temperature < 0 or (temperature > 0 and seeds is None):
             raise ValueError(f"temperature {temperature}: must be 0, or positive with one seed per prompt")
-        if begun is not None and (temperature != 0 or len(begun) != len(prompts)):
-            raise ValueError(
-                f"{len(begun)} beginnings for {len(prompts)} prompts at temperature {temperature}: must be "
-                f"as many, and greedy"
-            )
+        if begun is not None and (temperature != 0 or len(begun) != n):
+            given = f"{len(begun)} beginnings for {n} prompts at temperature {temperature}"
+            raise ValueError(f"{given}: must be as many, and greedy")
         for position, tokens in enumerate(begun or ()):
             if not self.ends.isdisjoint(tokens):
                 raise ValueError(f"prompt {position}: its completion has ended and cannot be continued")
-        read = self._read(prompts, begun)
-        lengths = np.array([bool(row) if isinstance(row, str) else len(row) for row in read], dtype=np.int64)
-        for position in np.flatnonzero((caps < 0) | (lengths + caps > self.context) | (lengths == 0)):
-            raise ValueError(
-                f"prompt {position}: {lengths[position]} tokens and a cap of {caps[position]}; the prompt "
-                f"must not be empty, the cap not negative, and both fit the context of {self.context}"
-            )
-        order = np.argsort(-caps, kind="stable")
-        requests = [
-            Request(position, read[position], int(caps[position]), None if seeds is None else int(seeds[position]))
-            for position in order[caps[order] > 0].tolist()
-        ]
-        return requests, np.flatnonzero(caps == 0).tolist()
+        encoded = self._encode(prompts, begun)
+        for position, (prompt, cap) in enumerate(zip(encoded, caps.tolist(), strict=True)):
+            length = bool(prompt) if isinstance(prompt, str) else len(prompt)  # only the server can count a text
+            if cap < 0 or length == 0 or length + cap > self.context:
+                raise ValueError(
+                    f"prompt {position}: {length:d} tokens and a cap of {cap}; the prompt must not be empty, the cap "
+                    f"not negative, and both fit the context of {self.context}"
+                )
+        drawn = [None] * n if seeds is None else [int(seed) for seed in seeds]
+        requests = [Request(*row) for row in zip(range(n), encoded, caps.tolist(), drawn, strict=True)]
+        return sorted(requests, key=lambda request: -request.cap)
 
 
 class ModelEngine(Engine):
-    """An engine that has the model's files: it knows the tokens.
+    """An engine that has the model's files and so its tokenizer. Code that comes with a model is never run.
 
     Parameters
     ----------
     model : str
-        Folder of a checkpoint, or its name on the hub. Code that comes with a model is never run.
+        Folder of a checkpoint, or its name on the hub.
     revision : str, optional
         Revision on the hub.
 
     Raises
     ------
-    EngineError
+    ModelError
         If the model is unknown, gated, cannot be reached or is too large for the memory.
     """
 
@@ -239,7 +222,7 @@ class ModelEngine(Engine):
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
         self.model = model
-        with plainly(model, revision):
+        with explained(model, revision):
             config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
             self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
             try:
@@ -250,7 +233,7 @@ class ModelEngine(Engine):
         ends = generation.eos_token_id
         self.ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
-    def _read(self, prompts: Sequence[str], begun: Sequence[Sequence[int]] | None) -> list[list[int]]:
+    def _encode(self, prompts: Sequence[str], begun: Sequence[Sequence[int]] | None) -> list[list[int]]:
         ids = [self.tokenizer(prompt).input_ids for prompt in prompts]
         return ids if begun is None else [[*row, *tokens] for row, tokens in zip(ids, begun, strict=True)]
 
@@ -259,40 +242,55 @@ class ModelEngine(Engine):
         return Completion(text, tuple(tokens), "stop" if ended else "length")
 
 
-def start(profile: Profile, weights: str | Path | None = None) -> Engine:
-    """The engine of a profile with the profile's model loaded.
+def start(
+    engine: str,
+    model: str,
+    /,
+    *,
+    revision: str | None = None,
+    file: str | None = None,
+    sha256: str | None = None,
+    path: str | Path | None = None,
+    **options: Any,
+) -> Engine:
+    """Load a model on an engine.
 
-    ``weights`` is the file of a profile that names one, or its folder; without it the hub is asked.
+    Parameters
+    ----------
+    engine : {"transformers", "vllm", "openai", "ray"}
+    model : str
+        Its name on the hub, the folder of a checkpoint, ``"embedded"``, or its name on the server of ``"openai"``.
+    revision : str, optional
+        Commit of the hub.
+    file, sha256 : str, optional
+        The one GGUF file of the repository that holds the weights, and its hash.
+    path : path, optional
+        That file on this machine, or its folder; without it the hub is asked.
+    **options
+        Arguments of the engine: ``dtype``, ``batch_size``, and those of the table above.
 
     Raises
     ------
     ValueError
-        If the profile names an engine that does not exist, or options that the engine does not take, or no file of
-        weights although one is given.
-    EngineError
-        If the engine is not installed, or cannot start; says what to do.
+        If there is no such engine, or it does not take one of the options.
+    ModelError
+        If the engine is not installed, or the model cannot be loaded; says what to do.
     """
-    if profile.engine not in ENGINES:
-        raise ValueError(f"unknown engine {profile.engine!r} in profile {profile.name!r}; known: {', '.join(ENGINES)}")
-    from clear_lib import hub
-    from clear_lib.reasoner import CHECKPOINT
-
-    engine = getattr(importlib.import_module(f"clear_lib.engines.{profile.engine}"), ENGINES[profile.engine])
-    model, revision = profile.model, profile.revision
-    if model == "embedded":
-        model, revision = str(CHECKPOINT), None
-    elif profile.weights:
-        with plainly(model, revision):
-            model, revision = str(hub.local(hub.Weights(model, revision, **profile.weights), weights)), None
-    elif weights is not None:
-        raise ValueError(f"profile {profile.name!r} names no file of weights, so {str(weights)!r} has no use")
-    given = {"model": model}
-    if profile.engine != "openai":  # a server has chosen its weights and its precision
-        given |= {"revision": revision, "dtype": profile.dtype, "batch_size": profile.batch_size}
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    if (file is None) != (sha256 is None) or (path is not None and file is None):
+        raise ValueError("a GGUF file needs its name and its sha256, and a path is that of a GGUF file")
+    kind = getattr(importlib.import_module(f"clear_lib.engines.{engine}"), ENGINES[engine])
+    if model == reasoner.NAME:
+        revision = None
+    if revision is not None and file is None:
+        options["revision"] = revision
     try:
-        inspect.signature(engine).bind(**given, **profile.engine_options)
+        inspect.signature(kind).bind(model, **options)
     except TypeError as error:
-        raise ValueError(
-            f"profile {profile.name!r}: the engine {profile.engine!r} does not take these engine_options: {error}"
-        ) from None
-    return engine(**given, **profile.engine_options)
+        raise ValueError(f"the engine {engine!r} does not take these options: {error}") from None
+    if file is not None:
+        from clear_lib.engines import gguf
+
+        model = str(gguf.local(gguf.Weights(model, revision, file, sha256), path))
+    return kind(reasoner.location(model), **options)

@@ -8,59 +8,53 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from clear_lib.engines import ENGINES, Completion, EngineError, ModelEngine, Request
-from clear_lib.engines.errors import needs
+from clear_lib.engines import ENGINES, Completion, ModelEngine, Request
+from clear_lib.hub import ModelError, needs
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody needs to know
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
 
-with needs("ray", "ray"):
+with needs("ray"):
+    import pyarrow as pa
     import ray
     import ray.data
-import pyarrow as pa
+
+SCHEMA = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("text", pa.string()),
+        ("tokens", pa.list_(pa.int64())),
+        ("finish_reason", pa.string()),
+        ("counted", pa.int64()),
+    ]
+)
 
 
 class Worker:
-    """One engine on the cluster. Its answers depend on the requests alone: a batch can be done again elsewhere."""
+    """One engine on the cluster. Its answers depend on the requests alone: a batch can be repeated elsewhere."""
 
     def __init__(self, engine: type[ModelEngine], settings: dict[str, Any]):
         self.engine = engine(**settings)
 
     def __call__(self, batch: pa.Table, temperature: float) -> pa.Table:
         """Completions of a batch of requests, each a row."""
-        requests = [Request(**row) for row in batch.to_pylist()]
-        return pa.Table.from_pylist(
-            [
-                {"position": position, **vars(completion)}
-                for position, completion in self.engine._complete(requests, temperature)
-            ],
-            SCHEMA,
-        )
-
-
-SCHEMA = pa.schema(
-    {
-        "position": pa.int64(),
-        "text": pa.string(),
-        "tokens": pa.list_(pa.int64()),
-        "finish_reason": pa.string(),
-        "counted": pa.int64(),
-    }
-)
+        completed = self.engine._complete([Request(**row) for row in batch.to_pylist()], temperature)
+        rows = [{"position": position, **vars(completion)} for position, completion in completed]
+        return pa.Table.from_pylist(rows, SCHEMA)
 
 
 class RayEngine(ModelEngine):
     """Spread batches of requests over workers with Ray Data, each with a model of its own.
 
-    A worker that dies, or its whole machine, is replaced and its batch done again; the rest of a batch counts only
-    when all of it is done, so nothing is lost or doubled. Workers start anew for each stream: this is for recording
-    much at once, not for serving step by step.
+    A worker or machine that dies is replaced and its batch repeated; a batch counts only when all of it is done, so no
+    completion is lost or duplicated. Workers start anew for each stream: this engine is for recording large sets, not
+    for serving step by step.
 
     Parameters
     ----------
     model, revision, dtype, batch_size
         Of each worker. Requests travel in batches of ``batch_size``.
     engine : {"transformers", "vllm"}
-        What the workers run.
+        Engine of the workers.
     workers : int
     gpus : float
         GPUs of each worker; for several (``tensor_parallel_size``) as many.
@@ -71,7 +65,7 @@ class RayEngine(ModelEngine):
 
     Raises
     ------
-    EngineError
+    ModelError
         See :class:`clear_lib.engines.ModelEngine`.
     """
 
@@ -88,7 +82,7 @@ class RayEngine(ModelEngine):
         **options: Any,
     ):
         if engine not in ("transformers", "vllm"):
-            raise EngineError(f"Ray's workers run 'transformers' or 'vllm', not {engine!r}")
+            raise ModelError(f"Ray's workers run 'transformers' or 'vllm', not {engine!r}")
         super().__init__(model, revision)
         self.context = options.get("max_model_len", self.context)
         self.worker = getattr(importlib.import_module(f"clear_lib.engines.{engine}"), ENGINES[engine])

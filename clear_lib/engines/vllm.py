@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from clear_lib.engines import Completion, ModelEngine, Request
-from clear_lib.engines.errors import EngineError, needs, plainly
+from clear_lib.hub import ModelError, explained, needs
 
 # In one process an exception keeps its cause, and requests are scheduled the same way every time.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
-with needs("vllm", "vllm"):
+with needs("vllm"):
     import vllm
 
 
 class VLLMEngine(ModelEngine):
     """Decode with vLLM, greedily or by sampling.
 
-    Prefixes are cached, so that a paused completion is continued without reading its tokens again, if ``block_size``
-    is below its length: only full blocks are kept.
+    Prefixes are cached: continuing a paused completion does not read its tokens again, if ``block_size`` is below its
+    length, since only full blocks are kept.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class VLLMEngine(ModelEngine):
     Attributes
     ----------
     cached : int
-        Tokens of prompts, and of what was begun after them, that the prefix cache has saved reading so far.
+        Prompt tokens (those already generated included) that were found in the prefix cache so far.
     """
 
     name = "vllm"
@@ -48,7 +48,7 @@ class VLLMEngine(ModelEngine):
         self, model: str, revision: str | None = None, dtype: str = "auto", batch_size: int = 256, **options: Any
     ):
         super().__init__(model, revision)
-        with plainly(model, revision):
+        with explained(model, revision):
             try:
                 self.llm = vllm.LLM(
                     model,
@@ -63,22 +63,21 @@ class VLLMEngine(ModelEngine):
                     **options,
                 )
             except TypeError as error:
-                raise EngineError(f"vLLM does not take these engine_options: {error}") from error
+                raise ModelError(f"vLLM does not take these engine_options: {error}") from error
         self.context = self.llm.llm_engine.model_config.max_model_len
         self.cached = 0
 
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
         engine = self.llm.llm_engine
         if engine.has_unfinished_requests():
-            raise EngineError("vLLM is still busy with another stream; finish or close that first")
+            raise ModelError("vLLM is still busy with another stream; finish or close that first")
         parameters = [
             vllm.SamplingParams(temperature=temperature, seed=request.seed, max_tokens=request.cap, detokenize=False)
             for request in requests
         ]
-        # `LLM.generate` answers when all have ended; its engine, step by step. Outputs have the id without its suffix.
-        names = self.llm.enqueue(
-            [{"prompt_token_ids": request.prompt} for request in requests], parameters, use_tqdm=False
-        )
+        # `LLM.generate` returns when all have ended, its engine step by step. An output has the id without its suffix.
+        prompts = [{"prompt_token_ids": request.prompt} for request in requests]
+        names = self.llm.enqueue(prompts, parameters, use_tqdm=False)
         running = {name.partition("-")[0]: (name, request) for name, request in zip(names, requests, strict=True)}
         try:
             while running:

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clear_lib.reasoner import CHECKPOINT
+from clear_lib.reasoner import location
 from clear_lib.rollouts.grading import Grader, extract_answer, gold_answer
 from clear_lib.rollouts.store import SCHEMA
 
@@ -410,7 +410,7 @@ def count_tokens(texts: Sequence[str], tokenizer: str) -> list[int]:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(str(CHECKPOINT) if tokenizer == "embedded" else tokenizer)
+        loaded = AutoTokenizer.from_pretrained(location(tokenizer), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"tokenizer {tokenizer!r} cannot be loaded: {error}") from None
     return [len(tokens) for tokens in loaded(list(texts), add_special_tokens=False)["input_ids"]] if texts else []

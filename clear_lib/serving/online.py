@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clear_lib.allocation.forecasts import Array, Forecasts
-from clear_lib.allocation.policies import staged
-from clear_lib.serving.batch import Ledger, Stepper
+from clear_lib.allocation.forecasts import Array
+from clear_lib.allocation.policies import stages_of
+from clear_lib.allocation.problem import Problem, number
+from clear_lib.serving.steppers import Ledger, Stepper
 
 #: A single query counts for at most so many times what was planned above the plan: the price must survive the last.
 MOST = 5.0
@@ -34,35 +35,25 @@ class Served(NamedTuple):
 
 
 def serve_online(
-    forecasts: Forecasts,
-    budget: int,
-    stepper: Stepper,
-    *,
-    price: float,
-    rate: float = 0.05,
-    cap: int | None = None,
-    detour: float = 1.0,
+    problem: Problem, stepper: Stepper, *, price: float, rate: float = 0.05, detour: float = 1.0
 ) -> Served:
     """Serve queries in their order, each as far as it is worth the price when it arrives.
 
-    A query goes through its stages (:mod:`clear_lib.allocation.stages`) down to the price, or ends before. The plan is to use the
-    tokens that are left evenly over the queries that are to come; the logarithm of the price moves by ``rate`` times
-    what was used too much, as a fraction of that (mirror descent on the dual). A query never gets more than is left.
+    A query goes through its stages (:mod:`clear_lib.allocation.stages`) down to the price, or ends before. The plan is
+    to use the tokens that are left evenly over the queries that are to come; the logarithm of the price moves by
+    ``rate`` times what was used too much, as a fraction of that (mirror descent on the dual). A query never gets more
+    than is left.
 
     Parameters
     ----------
-    forecasts : Forecasts
-        In the order of arrival; of each only its own row is looked at when it arrives.
-    budget : int
-        Tokens for all.
+    problem : Problem
+        In the order of arrival; of each query only its own forecast is looked at when it arrives.
     stepper : Stepper
         Fresh.
     price : float
         To begin with, correct answers per token: of a former batch, say.
     rate : float
         How quickly the price reacts; 0 leaves it as it is.
-    cap : int, optional
-        Most tokens that one query can get.
     detour : float
         See :func:`clear_lib.allocation.stages.promise`.
 
@@ -73,15 +64,13 @@ def serve_online(
     Raises
     ------
     ValueError
-        As :func:`clear_lib.serving.batch.serve`; a price that is not above 0, a negative rate.
+        As :func:`clear_lib.serving.serve`; a price that is not above 0, a negative rate.
     """
-    if not (price > 0 and math.isfinite(price)):
-        raise ValueError(f"price must be a number above 0, got {price!r}")
-    if not (rate >= 0 and math.isfinite(rate)):
-        raise ValueError(f"rate must be a number of at least 0, got {rate!r}")
-    ends, prices = staged(forecasts, budget, cap=cap, detour=detour)
-    ledger = Ledger(stepper, budget)
-    n, offered = forecasts.n, np.empty(forecasts.n)
+    number("price", price, above=True)
+    number("rate", rate)
+    ends, prices = stages_of(problem, detour=detour)
+    ledger = Ledger(stepper, problem.budget)
+    n, offered = problem.n, np.empty(problem.n)
     for query in range(n):
         offered[query] = price
         worth = int(np.count_nonzero(prices[query] >= price))

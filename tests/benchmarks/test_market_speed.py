@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from clear_lib.allocation.market import clear_market, solve, solve_shared
+from clear_lib.allocation.market import clear_market
+from clear_lib.allocation.optimum import solve, solve_shared
 from clear_lib.allocation.utility import Surge
 from clear_lib.study.experiments.solvers import algorithm_1_one_w, algorithm_1_w_each, by_slsqp
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from clear_lib import Forecasts
+from clear_lib.allocation.problem import Problem
 from clear_lib.allocation.stages import stages
-from clear_lib.serving.batch import ReplayStepper, serve
+from clear_lib.serving import ReplayStepper, serve
 
 CAP = 2000
 
@@ -23,7 +24,7 @@ def batch(n):
 def by_rounds(forecasts, lengths):
     """As the library does it."""
     budget = int(lengths.sum() // 2)
-    return serve("clear-sequential", forecasts, budget, ReplayStepper(lengths), accounting="refunds", cap=CAP).used
+    return serve(Problem(forecasts, budget, CAP), ReplayStepper(lengths), "clear-sequential", accounting="refunds").used
 
 
 def stage_by_stage(forecasts, lengths):

@@ -115,7 +115,7 @@ def test_completions_arrive_as_they_end_and_a_stream_can_be_left(engine, prompts
     assert sorted(arrivals) == list(range(40)) and arrivals[0] < 30
     stream = engine.stream(prompts, [CAP] * len(prompts))
     next(stream)
-    with pytest.raises(engines.EngineError, match="busy with another stream"):
+    with pytest.raises(engines.ModelError, match="busy with another stream"):
         engine.generate(prompts[:2], [5, 5])
     stream.close()
     assert engine.generate(prompts[:3], [50] * 3) == engine.generate(prompts[:3], [50] * 3)
@@ -126,14 +126,14 @@ def test_completions_arrive_as_they_end_and_a_stream_can_be_left(engine, prompts
     [({"nonsense": 1}, "engine_options.*nonsense"), ({"trust_remote_code": True}, "engine_options.*trust_remote_code")],
 )
 def test_options_that_it_does_not_take_are_named(options, message):
-    with pytest.raises(engines.EngineError, match=message):
+    with pytest.raises(engines.ModelError, match=message):
         VLLMEngine(str(CHECKPOINT), **options)
 
 
 def test_a_cache_beyond_the_memory_is_one_plain_error(tmp_path):
     code = (
-        "import sys; from clear_lib.engines.vllm import VLLMEngine, EngineError\n"
-        "try: VLLMEngine(sys.argv[1], enforce_eager=True)\nexcept EngineError as error: print('error:', error)"
+        "import sys; from clear_lib.engines.vllm import VLLMEngine, ModelError\n"
+        "try: VLLMEngine(sys.argv[1], enforce_eager=True)\nexcept ModelError as error: print('error:', error)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code, str(CHECKPOINT)],

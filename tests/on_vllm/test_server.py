@@ -133,7 +133,7 @@ def test_seeds_travel(engine, prompts):
 
 
 def test_a_prompt_beyond_the_context_is_the_servers_refusal(engine):
-    with pytest.raises(engines.EngineError, match="refused: status 400.*1024"):
+    with pytest.raises(engines.ModelError, match="refused: status 400.*1024"):
         engine.generate(["7 " * 2000], [10])
 
 
@@ -165,7 +165,7 @@ def test_a_recording_goes_on_after_a_server_that_did_not_come_back(served, tmp_p
             served.kill()
 
     monkeypatch.setattr(recording.RolloutStore, "append", append_and_kill)
-    with pytest.raises(engines.EngineError, match="no answer in 2 attempts"):
+    with pytest.raises(engines.ModelError, match="no answer in 2 attempts"):
         recording.record(profile, "evaluation", tmp_path)
     kept = sum(shards)
     assert 16 <= kept < len(wanted)

@@ -95,8 +95,8 @@ def test_the_opening_style_is_a_soft_budget(engine):
 
 
 def test_a_batch_served_in_rounds_is_the_batch_decoded_at_once(engine):
-    from clear_lib import Forecasts
-    from clear_lib.serving.batch import EngineStepper, ReplayStepper, serve
+    from clear_lib import Forecasts, Problem
+    from clear_lib.serving import EngineStepper, ReplayStepper, serve
 
     prompts = [
         PROMPT.format(question=question)
@@ -108,10 +108,10 @@ def test_a_batch_served_in_rounds_is_the_batch_decoded_at_once(engine):
     forecasts = Forecasts(
         np.full(len(prompts), 40.0), spread=np.full(len(prompts), 0.8), solvable=np.full(len(prompts), 0.5)
     )
+    problem = Problem(forecasts, int(0.8 * lengths.sum()), CAP)
     live = EngineStepper(engine, prompts)
     outcomes = [
-        serve("clear-sequential", forecasts, int(0.8 * lengths.sum()), stepper, accounting="refunds", cap=CAP)
-        for stepper in (live, ReplayStepper(lengths))
+        serve(problem, stepper, "clear-sequential", accounting="refunds") for stepper in (live, ReplayStepper(lengths))
     ]
     assert (outcomes[0].used == outcomes[1].used).all() and outcomes[0].rounds > 3
     assert [len(set(lengths[outcomes[0].finished])) > 10, outcomes[0].finished.all()] == [True, False]

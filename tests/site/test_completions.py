@@ -31,7 +31,7 @@ def page(tmp_path_factory):
     cells = [nbformat.v4.new_markdown_cell("# What it wrote")]
     cells.append(
         nbformat.v4.new_code_cell(
-            "import pandas as pd\nfrom myst_nb import glue\nfrom clear_lib import tables\n"
+            "import pandas as pd\nfrom myst_nb import glue\nfrom clear_lib.study.pages import tables\n"
             "from clear_lib.budgeter import Answer, Answers\n"
             f"text = {HOSTILE!r}\n"
             "answers = Answers((Answer(text, text, 'abandoned', 0, 0, text),), 'clear', 'caps', 5, 0.1, 1)\n"

@@ -17,8 +17,9 @@ from clear_lib import predictor
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.predictor.doubting import Doubting
 from clear_lib.rollouts import shipped as recordings
-from clear_lib.study.experiments.run import gains, interval, make_pool
-from clear_lib.study.recordings import recording, shipping
+from clear_lib.study.experiments import gains, interval, make_pool
+from clear_lib.study.recordings import packing, recording
+from clear_lib.study.recordings.tiers import largest_stream
 from clear_lib.study.setup import paper, profiles
 from clear_lib.study.setup.profiles import Profile
 from clear_lib.study.setup.streams import TIERS
@@ -52,7 +53,7 @@ def compare(
     Parameters
     ----------
     results : DataFrame
-        Of :func:`clear_lib.study.experiments.run.run`; without the policy ``uniform`` there are no gains. CLEAR with another
+        Of :func:`clear_lib.study.experiments.run`; without the policy ``uniform`` there are no gains. CLEAR with another
         ``utility`` counts as a policy of that name (Table 3).
     study : Study
         Says which printed budget each of ours stands for, and which table is meant.
@@ -258,7 +259,7 @@ class Model(NamedTuple):
     profile : Profile
         With streams as large as the pool can fill, and budgets as fractions of the model's own mean length.
     pool : DataFrame
-        Of :func:`clear_lib.study.experiments.run.make_pool`, with ``verdict`` and ``finish_reason``; the same questions in the
+        Of :func:`clear_lib.study.experiments.make_pool`, with ``verdict`` and ``finish_reason``; the same questions in the
         same order for all models.
     lessons : int
         Rollouts that its predictor is fitted to, of the same questions for all models.
@@ -302,7 +303,7 @@ def shipped_models(names: Iterable[str], folder: Path = recordings.FOLDER, seed:
         )
     ]
     with TemporaryDirectory() as home:
-        made = [profiles.load(shipping.unpack(profiles.load(name), home, folder)) for name in known]
+        made = [profiles.load(packing.unpack(profiles.load(name), home, folder)) for name in known]
         rollouts = {
             kind: _shared([recording.load(each, kind, home) for each in made]) for kind in ("evaluation", "predictor")
         }
@@ -310,7 +311,7 @@ def shipped_models(names: Iterable[str], folder: Path = recordings.FOLDER, seed:
     for profile, evaluation, lessons in zip(made, *rollouts.values(), strict=True):
         sizes = evaluation["tier"].value_counts().to_dict()
         wanted = profiles.load(profile.name).stream_size
-        size = shipping.largest_stream(profile.stream_shares, sizes, wanted, shipping.PART)
+        size = largest_stream(profile.stream_shares, sizes, wanted, packing.PART)
         lessons = predictor.training_rollouts(profile.predictor, lessons)
         model = Doubting(predictor.build(profile.predictor, seed))
         model.fit(list(lessons["question"]), lessons["length"], lessons["verdict"] == "correct")
@@ -369,7 +370,7 @@ def mean_gains(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Parameters
     ----------
     results : mapping
-        Of :func:`clear_lib.study.experiments.run.run`, by the label of the model; its oracle is the one of the numbered steps.
+        Of :func:`clear_lib.study.experiments.run`, by the label of the model; its oracle is the one of the numbered steps.
 
     Returns
     -------
@@ -410,7 +411,7 @@ def changes(models: Mapping[str, Model], results: Mapping[str, pd.DataFrame], dr
     models : mapping
         Of :func:`shipped_models`.
     results : mapping
-        Of :func:`clear_lib.study.experiments.run.run` on the same streams, by the same labels.
+        Of :func:`clear_lib.study.experiments.run` on the same streams, by the same labels.
     draws : int
         Resamples of the questions.
 

@@ -23,9 +23,10 @@ from scipy.special import expit, log_softmax, logit, ndtr, ndtri
 from clear_lib.allocation.forecasts import Array
 from clear_lib.rollouts import store as rollouts
 from clear_lib.study.evidence import comparison
-from clear_lib.study.experiments import run as experiments
+from clear_lib.study import experiments
 from clear_lib.study.experiments import sensitivity
-from clear_lib.study.recordings import importing
+from clear_lib.study.recordings.importing import parameters_of
+from clear_lib.study.recordings.new_profile import clear_folder, write_profile
 from clear_lib.study.setup import paper, profiles
 from clear_lib.study.setup.profiles import Profile
 from clear_lib.study.setup.streams import STREAMS, TIERS
@@ -469,7 +470,7 @@ def make_profile(name: str, lengths: Lengths, recorded: pd.DataFrame, seeds: int
         name=name,
         model=recorded["model"].iloc[0],
         revision="simulated",
-        model_parameters=importing.weights_of(source.model),
+        model_parameters=parameters_of(source.model),
         engine="none",
         prompts={"free": "{question}"},
         rungs={"free": 1.0},
@@ -506,7 +507,7 @@ def _made(
 def study(
     name: str, lengths: Lengths, forecaster: Forecaster, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0
 ) -> tuple[Profile, pd.DataFrame]:
-    """Profile and pool of a replica of :data:`SOURCES`, for :func:`clear_lib.study.experiments.run.run`."""
+    """Profile and pool of a replica of :data:`SOURCES`, for :func:`clear_lib.study.experiments.run`."""
     profile, recorded, foretold = _made(name, lengths, forecaster, seeds, per_tier, seed)
     return profile, experiments.make_pool(recorded, recorded, foretold)
 
@@ -535,9 +536,9 @@ def adopt(name: str, artifacts: str | Path, *, seeds: int = 12, per_tier: int = 
     """
     if name not in SOURCES:
         raise ValueError(f"no replica {name!r}; known: {', '.join(SOURCES)}")
-    importing.clear_out(Path(artifacts) / name)
+    clear_folder(Path(artifacts) / name)
     profile, recorded, foretold = _made(name, *fit(name), seeds, per_tier, 0)
-    file, _ = importing.leave(asdict(profile), {"evaluation": recorded}, foretold, Path(artifacts))
+    file, _ = write_profile(asdict(profile), {"evaluation": recorded}, foretold, Path(artifacts))
     return file
 
 

@@ -15,44 +15,25 @@ from clear_lib.study.recordings import recording
 from clear_lib.study.recordings.importing import teach
 from clear_lib.study.setup.profiles import Profile
 
-#: What it says of a question.
-COLUMNS = ["threshold", "spread", "solvable", "log_median"]
-
-#: Parts of the evaluation questions; each is forecast by a fit to what is not in it.
-FOLDS = 5
+COLUMNS = ["threshold", "spread", "solvable", "log_median"]  # what is forecast
+FOLDS = 5  # parts of the evaluation questions; each is forecast by a fit to the others
 
 
-def taught(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tuple[pd.DataFrame, bool]:
-    """The pool of a profile with forecasts by a predictor of its teacher's kind that has seen every tier of the pool.
+def forecast(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tuple[pd.DataFrame, bool]:
+    """The pool with other :data:`COLUMNS`, and whether the predictor was cross-fitted on the evaluation questions.
 
-    It learns from the questions that are set aside for predictors. If they lack a tier, it learns from evaluation
-    questions as well: each is forecast by a fit to the former and to four fifths of the latter, itself not among them.
-
-    Parameters
-    ----------
-    profile : Profile
-    pool : DataFrame
-        Of :func:`clear_lib.study.experiments.run.read_pool`.
-    artifacts : path
-
-    Returns
-    -------
-    (DataFrame, bool)
-        The pool with other :data:`COLUMNS`, and whether it learned from evaluation questions.
-
-    Raises
-    ------
-    ValueError
-        If rollouts are missing, or too few are correct to measure doubts.
+    The predictor is of the kind of the profile's teacher. It learns from the questions set aside for predictors. If
+    these lack a tier, it learns from four fifths of the evaluation questions as well, and forecasts the last fifth.
+    ``ValueError`` if rollouts are missing, or too few are correct for a calibration.
     """
-    lessons = recording.load(profile, "predictor", artifacts)
+    training = recording.load(profile, "predictor", artifacts)
     asked = recording.load(profile, "evaluation", artifacts).set_index("question_id").loc[pool["question_id"]]
-    crossed = not set(pool["tier"]) <= set(lessons["tier"])
+    crossed = not set(pool["tier"]) <= set(training["tier"])
     fold = np.random.default_rng(0).permutation(len(pool)) % FOLDS if crossed else np.zeros(len(pool))
     new = pd.DataFrame(index=pool.index, columns=COLUMNS, dtype=float)
     for part in np.unique(fold):
         here = fold == part
-        pupil = teach(pd.concat([lessons, asked[~here]]), profile.teacher)
-        said = pupil.predict(list(asked["question"][here]))
-        new.loc[here] = np.column_stack([getattr(said, name) for name in COLUMNS])
+        fitted = teach(pd.concat([training, asked[~here]]), profile.teacher)
+        forecasts = fitted.predict(list(asked["question"][here]))
+        new.loc[here] = np.column_stack([getattr(forecasts, name) for name in COLUMNS])
     return pool.assign(**new), crossed

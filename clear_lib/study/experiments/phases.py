@@ -8,6 +8,7 @@ over resampled questions, since the samples of one question are not independent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +29,7 @@ DRAWS = 1000  # resamplings of the questions for an interval
 def samples(profile: Profile, laboratory: Profile, artifacts: str | Path) -> tuple[Profile, pd.DataFrame]:
     """Several solutions of each of some questions, and the profile that they are of.
 
-    They are the profile's own if it has some and a question among them has right and wrong ones; otherwise those of
-    the laboratory model.
+    They are the profile's own if a question among them has right and wrong ones, otherwise the laboratory model's.
     """
     if profile.engine != "none" or recording.store(profile, "sampled", artifacts).shards():
         own = recording.load(profile, "sampled", artifacts)
@@ -45,75 +45,57 @@ def mixed(rollouts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _right(rollouts: pd.DataFrame) -> pd.Series:
+    """1 for a correct rollout, 0 for another."""
     return rollouts.verdict.eq("correct").astype(float)
+
+
+def _centred(values: pd.Series, questions: pd.Series) -> pd.Series:
+    """Values minus the mean of their question."""
+    return values - values.groupby(questions).transform("mean")
 
 
 def sets(rollouts: pd.DataFrame, few: int) -> pd.Series:
     """Data set of each rollout; sets with fewer than ``few`` questions are one group, named after all of them.
 
-    The groups are in order of difficulty: a categorical by tier, then from the largest set to the smallest.
+    A categorical in order of difficulty: by tier, then from the largest set to the smallest, the small ones last.
     """
     known = rollouts.groupby("dataset").agg(tier=("tier", "first"), n=("question_id", "nunique"))
     known["tier"] = known["tier"].map(TIERS.index)
     known = known.sort_values(["tier", "n"], ascending=[True, False])
-    small = list(known.index[known["n"] < few])
-    names = {name: ", ".join(small) if name in small else name for name in known.index}
-    order = sorted(set(names.values()), key=lambda name: (name not in known.index, list(names.values()).index(name)))
-    return pd.Series(pd.Categorical(rollouts.dataset.map(names), order), index=rollouts.index, name="set")
+    large, small = known.index[known["n"] >= few], known.index[known["n"] < few]
+    rest = ", ".join(small)
+    groups = rollouts.dataset.where(rollouts.dataset.isin(large), rest)
+    return pd.Series(pd.Categorical(groups, [*large, *([rest] if rest else [])]), index=rollouts.index, name="set")
 
 
-class _Resampled(NamedTuple):
-    """Counts and sums of each group, shape ``(groups,)``, and means over resampled questions, ``(DRAWS, groups)``."""
-
-    counts: Array
-    sums: Array
-    questions: Array
-    drawn: Array
-
-
-def _resampled(questions: Array, group: Array, value: Array, groups: int, seed: int) -> _Resampled:
+def _resampled(questions: Array, group: Array, value: Array, groups: int) -> tuple[Array, Array, Array]:
+    """Count and sum of each group, ``(questions, groups)``, and its means over resampled questions, ``(DRAWS, groups)``."""
     names, question = np.unique(questions, return_inverse=True)
     inside = (group >= 0) & (group < groups)
     counts, sums = np.zeros((2, names.size, groups))
     np.add.at(counts, (question[inside], group[inside]), 1)
     np.add.at(sums, (question[inside], group[inside]), np.asarray(value, float)[inside])
-    weights = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), size=DRAWS)
+    weights = np.random.default_rng(0).multinomial(names.size, np.full(names.size, 1 / names.size), size=DRAWS)
     with np.errstate(invalid="ignore"):  # an empty group has no mean
-        return _Resampled(counts.sum(0), sums.sum(0), (counts > 0).sum(0), (weights @ sums) / (weights @ counts))
+        return counts, sums, (weights @ sums) / (weights @ counts)
 
 
-def ratio_intervals(questions: Array, group: Array, value: Array, groups: int, seed: int = 0) -> pd.DataFrame:
-    """Mean of ``value`` within each group, with a 95% interval over resampled questions.
+def ratio_intervals(questions: Array, group: Array, value: Array, groups: int) -> pd.DataFrame:
+    """Mean of ``value`` within each group (a row), with a 95% interval over resampled questions.
 
-    Where a group of verdicts is all right or all wrong, resampling shows no width. So with verdicts no bound is nearer to
-    the far end than the share at which as many questions would be all alike with a chance of 2.5%.
-
-    Parameters
-    ----------
-    questions : array of shape (n,)
-        Which question a rollout belongs to; all rollouts of a question are drawn together.
-    group : int array of shape (n,)
-        Group of each rollout, from 0 to ``groups - 1``; others are left out.
-    value : array of shape (n,)
-        What is averaged.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a group: ``n, questions, mean, lower, upper``; NaN where a group is empty.
+    All rollouts of a question are drawn together. Rollouts of other groups than ``0 … groups - 1`` are left out; an
+    empty group is NaN. Where a group of verdicts is all right or all wrong, resampling shows no width. So with verdicts
+    no bound is nearer to the far end than the share at which as many questions are all alike with a chance of 2.5%.
     """
-    found = _resampled(questions, group, value, groups, seed)
-    filled = found.counts > 0
-    with np.errstate(invalid="ignore"):
-        mean = found.sums / found.counts
+    counts, sums, drawn = _resampled(questions, group, value, groups)
+    n, asked = counts.sum(0), (counts > 0).sum(0)
+    mean = np.divide(sums.sum(0), n, out=np.full(groups, np.nan), where=n > 0)
     lower, upper = np.full((2, groups), np.nan)
-    lower[filled], upper[filled] = np.nanpercentile(found.drawn[:, filled], [2.5, 97.5], axis=0)
+    lower[n > 0], upper[n > 0] = np.nanpercentile(drawn[:, n > 0], [2.5, 97.5], axis=0)
     if np.isin(value, (0, 1)).all():
-        alike = 0.025 ** (1 / np.maximum(found.questions, 1))
+        alike = 0.025 ** (1 / np.maximum(asked, 1))
         lower, upper = np.minimum(lower, alike), np.maximum(upper, 1 - alike)
-    return pd.DataFrame(
-        {"n": found.counts.astype(int), "questions": found.questions, "mean": mean, "lower": lower, "upper": upper}
-    )
+    return pd.DataFrame({"n": n.astype(int), "questions": asked, "mean": mean, "lower": lower, "upper": upper})
 
 
 class Effect(NamedTuple):
@@ -125,7 +107,7 @@ class Effect(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What may be said of it."""
+        """Whether the difference is clear, and its direction."""
         clear = "more" if self.lower > 0 else "less" if self.upper < 0 else None
         return f"{clear} often right" if clear else "not clearly more or less often right"
 
@@ -135,73 +117,66 @@ class Effect(NamedTuple):
 
 
 def longer(rollouts: pd.DataFrame, within: bool = False) -> Effect:
-    """The longer half against the shorter: of all solutions, or of those of each question (``within``).
+    """Compare the longer half of all solutions with the shorter, or of those of each question (``within``).
 
     Within questions both length and accuracy are relative to the question's own mean.
     """
     length, right, by = np.log(rollouts.length), _right(rollouts), rollouts.question_id
     if within:
-        length, right = (values - values.groupby(by).transform("mean") for values in (length, right))
+        length, right = _centred(length, by), _centred(right, by)
     group = (length > (0 if within else length.median())).to_numpy(int)
-    found = _resampled(by.to_numpy(), group, right, 2, seed=0)
-    short, long = found.sums / found.counts
-    lower, upper = np.nanpercentile(found.drawn[:, 1] - found.drawn[:, 0], [2.5, 97.5])
+    counts, sums, drawn = _resampled(by.to_numpy(), group, right, 2)
+    short, long = sums.sum(0) / counts.sum(0)
+    lower, upper = np.nanpercentile(drawn[:, 1] - drawn[:, 0], [2.5, 97.5])
     return Effect(float(long - short), float(lower), float(upper))
 
 
+def _binned(rollouts: pd.DataFrame, name: str, position: Array, value: pd.Series, edges: Array) -> pd.DataFrame:
+    """Mean of ``value`` in bins of ``position``, one row a bin, with the bin's median position as column ``name``."""
+    bins = len(edges) - 1
+    group = np.searchsorted(edges, position, side="right") - 1
+    table = ratio_intervals(rollouts.question_id.to_numpy(), group, value.to_numpy(), bins)
+    table.insert(0, name, pd.Series(position).groupby(group).median().reindex(range(bins)).to_numpy())
+    return table
+
+
 def accuracy_by_length(rollouts: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Accuracy in bins of length that hold about equally many rollouts, as far as equal lengths allow.
-
-    Parameters
-    ----------
-    rollouts : pandas.DataFrame
-        One or several of each question.
-    bins : int
-        Number of bins; equal edges are merged.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a bin: ``length`` (its median, tokens), ``n, questions, mean, lower, upper``.
-    """
+    """Accuracy in bins of length (tokens) that hold about equally many rollouts, as far as equal lengths allow."""
     length = rollouts.length.to_numpy()
     edges = np.unique(np.quantile(length, np.linspace(0, 1, bins + 1)))
-    group = np.clip(np.searchsorted(edges, length, side="right") - 1, 0, edges.size - 2)
-    table = ratio_intervals(rollouts.question_id.to_numpy(), group, rollouts.verdict.eq("correct"), edges.size - 1)
-    table.insert(0, "length", [np.median(length[group == k]) for k in range(edges.size - 1)])
-    return table
+    edges[-1] = np.inf  # the longest solution belongs to the last bin
+    return _binned(rollouts, "length", length, _right(rollouts), edges)
 
 
 def within_questions(rollouts: pd.DataFrame, edges: Array) -> pd.DataFrame:
-    """Accuracy against length *within* questions: both relative to the mean of their question.
+    """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question.
 
     What differs between questions, difficulty first of all, drops out. A question whose samples are all right or
     all wrong adds only zeros.
-
-    Parameters
-    ----------
-    rollouts : pandas.DataFrame
-        Sampled rollouts, several a question.
-    edges : array of shape (k + 1,)
-        Edges of the bins of ``length / geometric mean length of the question``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a bin: ``ratio`` (its median), ``n, questions``, and ``mean, lower, upper`` of the accuracy minus
-        the question's own.
     """
-    by_question = rollouts.question_id
-    log_length = np.log(rollouts.length)
-    ratio = np.exp(log_length - log_length.groupby(by_question).transform("mean")).to_numpy()
-    right = _right(rollouts)
-    excess = (right - right.groupby(by_question).transform("mean")).to_numpy()
-    group = np.searchsorted(edges, ratio, side="right") - 1
-    table = ratio_intervals(by_question.to_numpy(), group, excess, len(edges) - 1)
-    table.insert(
-        0, "ratio", [np.median(ratio[group == k]) if (group == k).any() else np.nan for k in range(len(edges) - 1)]
-    )
-    return table
+    ratio = np.exp(_centred(np.log(rollouts.length), rollouts.question_id)).to_numpy()
+    return _binned(rollouts, "ratio", ratio, _centred(_right(rollouts), rollouts.question_id), edges)
+
+
+def solved_by_cap(rollouts: pd.DataFrame, caps: Array, groups: pd.Series) -> pd.DataFrame:
+    """Share of each group solved under common caps (Figure 1): an intervention, answered by replay of greedy rollouts.
+
+    One row for each ``group`` (a tier, or a data set of :func:`sets`) and ``cap``, in the order of the groups'
+    categories, or of appearance.
+    """
+    order = groups.cat.categories if isinstance(groups.dtype, pd.CategoricalDtype) else groups.unique()
+    caps, tables = np.asarray(caps), []
+    for group in order:
+        rows = rollouts[(groups == group).to_numpy()]
+        shape = (caps.size, len(rows))
+        granted = np.broadcast_to(caps[:, None], shape)
+        solved = replay(rows.length.to_numpy(), rows.verdict.eq("correct").to_numpy(), granted).solved
+        questions = np.broadcast_to(rows.question_id.to_numpy(), shape)
+        table = ratio_intervals(
+            questions.ravel(), np.repeat(np.arange(caps.size), len(rows)), solved.ravel(), caps.size
+        )
+        tables.append(table.assign(group=group, cap=caps))
+    return pd.concat(tables, ignore_index=True)[["group", "cap", "n", "questions", "mean", "lower", "upper"]]
 
 
 @dataclass(frozen=True)
@@ -218,19 +193,9 @@ class SurgeFit:
 
 
 def fit_surge(length: Array, accuracy: Array, weight: Array, narrowest: float = 0.14) -> SurgeFit:
-    """Least-squares fit of eq. 1 to binned accuracies, or to counts, from several starts.
+    """Least-squares fit of eq. 1 to binned accuracies or counts, from several starts; ``1/β`` is at least ``narrowest``.
 
-    Parameters
-    ----------
-    length, accuracy, weight : arrays of shape (k,)
-        Length of each bin in tokens, its accuracy or count, and how much the bin counts.
-    narrowest : float
-        Least 1/β, tokens.
-
-    Raises
-    ------
-    ValueError
-        If fewer than four bins are given: three parameters would fit anything.
+    ``weight`` says how much each bin counts; lengths are in tokens. ``ValueError`` if there are fewer than four bins.
     """
     length, accuracy, weight = (np.asarray(values, float) for values in (length, accuracy, weight))
     if length.size < 4:
@@ -240,34 +205,27 @@ def fit_surge(length: Array, accuracy: Array, weight: Array, narrowest: float = 
         return Surge(np.exp(log_velocity), np.exp(log_decay)).value(tokens - threshold)
 
     best, least = None, np.inf
-    for start in np.quantile(length, (0.0, 0.25)) * 0.5:
-        for peak in np.quantile(length, (0.25, 0.5, 0.9)):
-            guess = (start, np.log(np.e * max(accuracy.max(), 1e-3) / peak), -np.log(max(peak, narrowest)))
-            try:
-                found, _ = curve_fit(
-                    surge,
-                    length,
-                    accuracy,
-                    guess,
-                    sigma=1 / np.sqrt(weight),
-                    maxfev=5000,
-                    bounds=([-length.min(), -20, -20], [length.max(), 5, -np.log(narrowest)]),
-                )
-            except RuntimeError:  # this start did not converge; another will
-                continue
-            error = np.average((surge(length, *found) - accuracy) ** 2, weights=weight)
-            if error < least:
-                best, least = found, error
+    bounds = ([-length.min(), -20, -20], [length.max(), 5, -np.log(narrowest)])
+    starts = product(np.quantile(length, (0.0, 0.25)) * 0.5, np.quantile(length, (0.25, 0.5, 0.9)))
+    for start, peak in starts:
+        guess = (start, np.log(np.e * max(accuracy.max(), 1e-3) / peak), -np.log(max(peak, narrowest)))
+        try:
+            found, _ = curve_fit(surge, length, accuracy, guess, sigma=1 / np.sqrt(weight), maxfev=5000, bounds=bounds)
+        except RuntimeError:  # this start did not converge; another will
+            continue
+        error = np.average((surge(length, *found) - accuracy) ** 2, weights=weight)
+        if error < least:
+            best, least = found, error
     if best is None:
         raise ValueError("no start of the surge fit converged; are the accuracies all equal?")
     return SurgeFit(float(best[0]), Surge(float(np.exp(best[1])), float(np.exp(best[2]))), float(np.sqrt(least)))
 
 
 class Bars(NamedTuple):
-    """A question in the paper's Figure 2: its solutions in bins of length.
+    """A question in the paper's Figure 2: its solutions in bins of length, ``edges`` in tokens.
 
-    ``edges`` has shape ``(bins + 1,)``, tokens; ``count`` and ``correct`` have ``(bins,)``; ``fit`` is None where no surge
-    could be fitted. ``lengths`` are those of the correct solutions, sorted.
+    ``count`` and ``correct`` are solutions of each bin, ``lengths`` those of the correct ones, sorted; ``fit`` is None
+    where no surge could be fitted.
     """
 
     name: str
@@ -290,18 +248,9 @@ class Bars(NamedTuple):
 
 
 def by_question(rollouts: pd.DataFrame, n: int = 4, bins: int = 8) -> list[Bars]:
-    """The paper's Figure 2: for some questions, how many solutions of each length are correct, and a surge fitted to that.
+    """The paper's Figure 2: for ``n`` questions, correct solutions in ``bins`` of length, and a surge fitted to those.
 
     The questions are those whose solutions differ most in length, of those that are solved one to three times in four.
-
-    Parameters
-    ----------
-    rollouts : pandas.DataFrame
-        Sampled rollouts, several a question.
-    n : int
-        How many questions.
-    bins : int
-        Bins of equal width between a question's shortest solution and its longest.
     """
     known = rollouts.assign(right=_right(rollouts), log=np.log(rollouts.length)).groupby("question_id", sort=False)
     known = known.agg(right=("right", "mean"), spread=("log", "std"))
@@ -319,33 +268,3 @@ def by_question(rollouts: pd.DataFrame, n: int = 4, bins: int = 8) -> list[Bars]
             fit = None
         found.append(Bars(f"{rows.dataset.iloc[0]}, {rows.tier.iloc[0]}", edges, count, correct, lengths, fit))
     return found
-
-
-def solved_by_cap(rollouts: pd.DataFrame, caps: Array, groups: pd.Series) -> pd.DataFrame:
-    """Share of each group solved under a common cap (Figure 1): an intervention, answered by replay.
-
-    Parameters
-    ----------
-    rollouts : pandas.DataFrame
-        Greedy rollouts, one a question.
-    caps : int array of shape (k,)
-        Caps in tokens.
-    groups : pandas.Series
-        Group of each rollout: its tier, or its data set (:func:`sets`).
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``group, cap, n, questions, mean, lower, upper``; groups in the order of their categories, or of appearance.
-    """
-    order = groups.cat.categories if isinstance(groups.dtype, pd.CategoricalDtype) else groups.unique()
-    tables = []
-    for group in order:
-        rows = rollouts[(groups == group).to_numpy()]
-        for cap in np.asarray(caps):
-            solved = replay(
-                rows.length.to_numpy(), rows.verdict.eq("correct").to_numpy(), np.full(len(rows), cap)
-            ).solved
-            table = ratio_intervals(rows.question_id.to_numpy(), np.zeros(len(rows), int), solved, 1)
-            tables.append(table.assign(group=group, cap=int(cap)))
-    return pd.concat(tables, ignore_index=True)[["group", "cap", "n", "questions", "mean", "lower", "upper"]]

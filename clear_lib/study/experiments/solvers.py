@@ -1,4 +1,4 @@
-"""Other ways to the same allocation, to compare :mod:`clear_lib.allocation.market` with in time and in utility.
+"""Other ways to the same allocation, to compare the market with in time and in utility.
 
 They take the surge of eq. 1, and no cap but where they say so.
 """
@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import product
 from timeit import repeat
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,29 +16,38 @@ from scipy.optimize import Bounds, LinearConstraint, milp, minimize
 from scipy.special import lambertw
 
 from clear_lib.allocation.forecasts import Array
-from clear_lib.allocation.market import Clearing, abandonment_line, solve_shared
+from clear_lib.allocation.market import Clearing, abandonment_line
+from clear_lib.allocation.optimum import solve_shared
 from clear_lib.allocation.utility import Surge, Utility
 
-#: HiGHS ends its search when its own bound is this near, relative to the total.
-SEARCHED_TO = 1e-5
+RELATIVE_GAP = 1e-5  # HiGHS ends its search when its own bound is this near to the total
 
 
-def algorithm_1_one_w(thresholds: Array, budget: float, utility: Surge, iterations: int = 40) -> Clearing:
+def _bisected(demand: Callable[[float], float], budget: float, high: float, iterations: int = 40) -> float:
+    """The price between 0 and ``high`` at which the tokens asked for are the budget, from the affordable side."""
+    low = 0.0
+    for _ in range(iterations):
+        price = (low + high) / 2
+        low, high = (price, high) if demand(price) > budget else (low, price)
+    return high
+
+
+def algorithm_1_one_w(thresholds: Array, budget: float, utility: Surge) -> Clearing:
     """Algorithm 1 at its fastest: with shared ``v0`` and ``β`` one Lambert W a price serves everyone.
 
     Who is active follows from the abandonment line, so a price costs one comparison and one sum over the queries.
     """
-    low, high = 0.0, float(utility.velocity)
-    for _ in range(iterations):
-        price = (low + high) / 2
+
+    def asked(price: float) -> float:
         served = thresholds < abandonment_line(price, utility)
-        asked = np.dot(thresholds, served) + np.count_nonzero(served) * utility.best_response(price)
-        low, high = (price, high) if asked > budget else (low, price)
-    served = thresholds < abandonment_line(high, utility)
-    return Clearing(high, np.where(served, thresholds + utility.best_response(high), 0.0))
+        return np.dot(thresholds, served) + np.count_nonzero(served) * utility.best_response(price)
+
+    price = _bisected(asked, budget, float(utility.velocity))
+    served = thresholds < abandonment_line(price, utility)
+    return Clearing(price, np.where(served, thresholds + utility.best_response(price), 0.0))
 
 
-def algorithm_1_w_each(thresholds: Array, budget: float, utility: Surge, iterations: int = 40) -> Clearing:
+def algorithm_1_w_each(thresholds: Array, budget: float, utility: Surge) -> Clearing:
     """Algorithm 1 to the letter: eq. 5 with SciPy's Lambert W for every query at every price."""
     velocity, decay = (np.broadcast_to(part, thresholds.shape) for part in (utility.velocity, utility.decay))
 
@@ -48,25 +56,17 @@ def algorithm_1_w_each(thresholds: Array, budget: float, utility: Surge, iterati
         surplus = velocity * surge * np.exp(-decay * surge) - price * (thresholds + surge)
         return np.where(surplus > 0, thresholds + surge, 0.0)
 
-    low, high = 0.0, float(velocity.max())
-    for _ in range(iterations):
-        price = (low + high) / 2
-        low, high = (price, high) if demand(price).sum() > budget else (low, price)
-    return Clearing(high, demand(high))
+    price = _bisected(lambda price: demand(price).sum(), budget, float(velocity.max()))
+    return Clearing(price, demand(price))
 
 
-def by_slsqp(thresholds: Array, budget: float, utility: Utility, starts: int = 1, seed: int = 0) -> Array:
-    """SciPy's SLSQP on eq. 2, the best of several starts.
+def by_slsqp(thresholds: Array, budget: float, utility: Utility, starts: int = 1) -> Array:
+    """SciPy's SLSQP on eq. 2, the best of several starts; tokens, scaled down if the solver went over the budget.
 
     It follows slopes, and below its threshold a query has none. So the first start gives everyone the same, and
     the others serve random queries, as many as fit, with the same surge for each.
-
-    Returns
-    -------
-    array of shape (n,)
-        Tokens, scaled down to the budget if the solver went over it.
     """
-    rng, n = np.random.default_rng(seed), thresholds.size
+    rng, n = np.random.default_rng(0), thresholds.size
     found = np.zeros(n)
     for start in range(starts):
         tokens = np.full(n, budget / n)
@@ -91,15 +91,11 @@ def by_slsqp(thresholds: Array, budget: float, utility: Utility, starts: int = 1
 def by_highs(
     thresholds: Array, budget: float, utility: Surge, cap: float | Array = math.inf, pieces: int = 40
 ) -> tuple[float, float]:
-    """HiGHS on eq. 2 with each curve cut into chords: a mixed-integer linear problem.
+    """HiGHS on eq. 2 with each curve cut into chords, a mixed-integer linear problem: its optimum, and its error.
 
     A query that is served pays its threshold and buys pieces of surge up to its peak; their slopes fall, so they
-    are bought in order. The chords lie below the curve, by at most ``max|U''|·h²/8`` for pieces of ``h`` tokens.
-
-    Returns
-    -------
-    (float, float)
-        The best over the chords, which can be bought, and by how much the optimum itself can be higher.
+    are bought in order. The chords lie below the curve, by at most ``max|U''|·h²/8`` for pieces of ``h`` tokens. So the
+    optimum over the chords can be bought, and the optimum itself is higher by at most the error.
     """
     n = thresholds.size
     room = np.maximum(np.minimum(utility.peak, cap - thresholds), 0.0)
@@ -112,17 +108,17 @@ def by_highs(
         constraints=[LinearConstraint(price, -np.inf, budget), LinearConstraint(switched, -np.inf, 0)],
         integrality=np.concatenate([np.ones(n), np.zeros(n * pieces)]),
         bounds=Bounds(0, 1),
-        options={"mip_rel_gap": SEARCHED_TO, "time_limit": 60},
+        options={"mip_rel_gap": RELATIVE_GAP, "time_limit": 60},
     )
     if done.status != 0:
         raise ValueError(f"HiGHS did not solve the problem: {done.message}")
     curvature = 2 * utility.velocity * utility.decay  # the largest |U''|, at the threshold
     error = float(np.sum(curvature * (room / pieces) ** 2 / 8))
-    return -done.fun, error - SEARCHED_TO * done.fun
+    return -done.fun, error - RELATIVE_GAP * done.fun
 
 
 def by_all_sets(thresholds: Array, budget: float, utility: Utility) -> float:
-    """The optimum of eq. 2 with a shared utility, from all ``2^n`` sets: the same surge for each of a set."""
+    """The optimum of eq. 2 with a shared utility, from all ``2^n`` sets: the same surge for each query of a set."""
     best = 0.0
     for choice in product((False, True), repeat=thresholds.size):
         served = thresholds[np.array(choice)]
@@ -131,43 +127,23 @@ def by_all_sets(thresholds: Array, budget: float, utility: Utility) -> float:
     return best
 
 
-class Losses(NamedTuple):
-    """Shares of the dual bound, but ``unspent``, which is a share of the budget; see :func:`losses`."""
+def losses(thresholds: Array, budget: float, utility: Surge) -> dict[str, float]:
+    """What Algorithm 1 lacks to the optimum, the duality gap, and the worth of one query, as shares of the dual bound.
 
-    algorithm_1: float
-    gap: float
-    one_query: float
-    unspent: float
-
-
-def losses(thresholds: Array, budget: float, utility: Surge) -> Losses:
-    """What Algorithm 1 lacks to the optimum, what the bound exceeds it by, and what one query can be worth."""
+    ``unspent`` is a share of the budget.
+    """
     best, found = solve_shared(thresholds, budget, utility), algorithm_1_one_w(thresholds, budget, utility).tokens
     lost = best.value - utility.value(found - thresholds).sum()
-    shares = np.array([lost, best.gap, utility.value(utility.peak)]) / best.bound
-    return Losses(*shares.tolist(), 1 - float(found.sum()) / budget)
+    parts = {"algorithm_1": lost, "gap": best.gap, "one_query": utility.value(utility.peak)}
+    return {name: float(part / best.bound) for name, part in parts.items()} | {"unspent": 1 - found.sum() / budget}
 
 
 def race(
     ways: Mapping[str, Callable], thresholds: Array, budget: float, utility: Utility, bound: float, rounds: int = 1
 ) -> pd.DataFrame:
-    """Time some ways to the same allocation.
+    """Time some ways to one allocation: ``N``, ``seconds`` (best of some rounds) and ``share`` of the dual bound reached.
 
-    Parameters
-    ----------
-    ways : mapping
-        Functions of thresholds, budget and utility. They return tokens, something that has them, or a utility.
-    thresholds, budget, utility
-        The problem.
-    bound : float
-        A certificate of it.
-    rounds : int
-        Turns of each; the best one counts.
-
-    Returns
-    -------
-    DataFrame
-        Index: the names of the ways. Columns ``N``, ``seconds`` and ``share``, the part of the bound that is reached.
+    Each is a function of thresholds, budget and utility. It returns tokens, something that has them, or a utility.
     """
     rows = {}
     for name, way in ways.items():

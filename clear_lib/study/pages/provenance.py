@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
-import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from clear_lib.study.recordings import recording
+from clear_lib.study.recordings.runs import machine, output_of
 from clear_lib.study.setup.profiles import Profile
 
 #: Packages whose version can change a number.
@@ -39,16 +36,8 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    if commit := _said("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"):
+    if commit := output_of("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"):
         found["commit"] = commit
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """System, processor, cores and, if there are any, the GPUs."""
-    found = {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": _cores()}
-    if gpus := _said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"):
-        found["gpus"] = gpus.splitlines()
     return found
 
 
@@ -77,22 +66,3 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         )
         rows.append(f"{part}\n: {text or 'none'}")
     return ":::{dropdown} How this page was made\n" + "\n\n".join(rows) + "\n:::"
-
-
-def _said(*command: str) -> str:
-    """What a program prints; nothing if it is not there or fails."""
-    if which(command[0]) is None:
-        return ""
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def _processor() -> str:
-    names = Path("/proc/cpuinfo")
-    lines = names.read_text(encoding="utf-8").splitlines() if names.is_file() else []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor() or "unknown"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,54 +1,34 @@
-"""Rollouts of your own as a profile: the study without a model at hand.
+"""Rollouts of other programs as a profile of the study, without a model at hand.
 
-What :mod:`clear_lib.rollouts.logs` read becomes a profile ``imported`` with everything that the chapters ask for: tiers,
-streams of a size that the questions allow, and forecasts of every question by a predictor that has not seen it.
+The profile ``imported`` has all that the chapters need: tiers, streams of a size that the questions allow, and
+forecasts of every question by a predictor that has not seen it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from clear_lib import predictor
 from clear_lib.predictor.doubting import Doubting
-from clear_lib.rollouts.store import SCHEMA
-from clear_lib.study.recordings import recording
-from clear_lib.study.setup import profiles, streams
+from clear_lib.study.recordings.new_profile import clear_folder, write_profile
+from clear_lib.study.recordings.tiers import LEAST, largest_stream, nearest_tier, shares_among, sizes_of, tiers_of
+from clear_lib.study.setup import profiles
 from clear_lib.study.setup.profiles import Forecaster, Profile
+from clear_lib.study.setup.streams import TIERS
 
 #: Name of the profile that an import makes.
 NAME = "imported"
 
-#: A stream takes at most this part of a tier, so that its draws differ (as in the default profile).
-PART = 0.6
-
-#: Queries of the smallest stream that is worth drawing.
-LEAST = 8
-
-#: Tier of a known question set, as Table 6 has it, by a part of its name; the first that fits.
-TIER_OF_SET = {
-    "gsm8k": "easy",
-    "minerva": "very hard",
-    "math": "moderate",
-    "olympiad": "hard",
-    "amc": "hard",
-    "aime": "very hard",
-}
-
-#: Tier of a level of the MATH data.
-TIER_OF_LEVEL = {"1": "easy", "2": "easy", "3": "moderate", "4": "hard", "5": "very hard"}
-
-#: Weights of a model whose name does not tell. They only turn the cost of a forecast into tokens.
+#: Weights of a model whose name does not say it. They only turn the cost of a forecast into tokens.
 PARAMETERS = 1_000_000_000
 
 ANOTHER_MODEL = (
@@ -59,45 +39,6 @@ ANOTHER_MODEL = (
 
 class AnotherModel(UserWarning):
     """A predictor forecasts one model and was trained on another."""
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import made.
-
-    Attributes
-    ----------
-    profile : Profile
-    file : Path
-        The profile's own file; ``profiles.load(file)`` reads it.
-    pool : DataFrame
-        A row a question: ``tier``, ``length``, ``correct`` and the forecasts.
-    notes : tuple of str
-        Choices that were made.
-    """
-
-    profile: Profile
-    file: Path
-    pool: pd.DataFrame
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        profile, pool = self.profile, self.pool
-        tiers = pool.groupby("tier", sort=False).agg(
-            questions=("length", "size"),
-            length=("length", "mean"),
-            solved=("correct", "mean"),
-            forecast=("threshold", "mean"),
-        )
-        ranks = pool[["threshold", "length"]].rank().corr().iloc[0, 1]
-        rows = [
-            f"profile {profile.name!r}: {profile.model}, {len(pool)} questions, at most {profile.cap} tokens",
-            tiers.loc[list(profile.tiers)].round(2).to_string(index_names=False),
-            f"streams of N = {profile.stream_size} queries, {profile.stream_seeds} draws of each",
-            f"forecasts: {profile.predictor.label}; rank correlation with the length {ranks:.2f}",
-            *self.notes,
-        ]
-        return "\n".join(rows)
 
 
 def warn_of_another_model(taught: Sequence[str], used: Sequence[str]) -> bool:
@@ -149,333 +90,224 @@ def taught_by(folder: str | Path) -> list[str]:
     return json.loads((Path(folder) / "predictor.json").read_text(encoding="utf-8")).get("taught_by", [])
 
 
-def forecasts_by(
-    lessons: pd.DataFrame,
-    questions: pd.DataFrame,
-    forecaster: Forecaster,
-    model_parameters: int,
-    folder: str | Path | None = None,
-) -> pd.DataFrame:
-    """Forecasts of questions by a predictor with doubts, and a teacher for TALE-EP, fitted to other rollouts.
+@dataclass(frozen=True)
+class Imported:
+    """An imported profile, its file, its questions with length, verdict and forecasts, and the choices made."""
 
-    Parameters
-    ----------
-    lessons : DataFrame
-        Rollouts: ``question, length, verdict, model``.
-    questions : DataFrame
-        ``question_id, question``.
-    forecaster : Forecaster
-        What is fitted. The teacher is the same regression, fitted to all lessons; the predictor keeps some of them
-        to measure its doubts.
-    model_parameters : int
-        See :func:`clear_lib.predictor.forecast_table`.
-    folder : path, optional
-        Where to leave the predictor, see :func:`teach`.
+    profile: Profile
+    file: Path
+    pool: pd.DataFrame
+    notes: tuple[str, ...]
 
-    Returns
-    -------
-    DataFrame
-        Of :func:`clear_lib.predictor.forecast_table`.
-    """
-    teacher = predictor.build(forecaster).fit(list(lessons["question"]), lessons["length"].to_numpy())
-    return predictor.forecast_table(teach(lessons, forecaster, folder), teacher, questions, model_parameters)
+    def __str__(self) -> str:
+        profile, pool = self.profile, self.pool
+        tiers = pool.groupby("tier", sort=False).agg(
+            questions=("length", "size"),
+            length=("length", "mean"),
+            solved=("correct", "mean"),
+            forecast=("threshold", "mean"),
+        )
+        ranks = pool[["threshold", "length"]].corr("spearman").iloc[0, 1]
+        rows = [
+            f"profile {profile.name!r}: {profile.model}, {len(pool)} questions, at most {profile.cap} tokens",
+            tiers.loc[list(profile.tiers)].round(2).to_string(index_names=False),
+            f"streams of N = {profile.stream_size} queries, {profile.stream_seeds} draws of each",
+            f"forecasts: {profile.predictor.label}; rank correlation with the length {ranks:.2f}",
+            *self.notes,
+        ]
+        return "\n".join(rows)
 
 
-def cross_fitted(
-    rollouts: pd.DataFrame, forecaster: Forecaster, model_parameters: int, folds: int = 5, seed: int = 0
-) -> pd.DataFrame:
-    """Forecasts of every question by a fit to the others.
-
-    Parameters
-    ----------
-    rollouts : DataFrame
-        One rollout a question: ``question_id, question, length, verdict``.
-    forecaster, model_parameters
-        See :func:`forecasts_by`.
-    folds : int
-        Parts of the questions; each is forecast by a fit to the rest.
-    seed : int
-        Of the parts.
-
-    Returns
-    -------
-    DataFrame
-        Of :func:`clear_lib.predictor.forecast_table`, in the order of the rollouts.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer questions than folds, or so few correct ones that doubts cannot be measured.
-    """
-    if not 2 <= folds <= len(rollouts):
-        raise ValueError(f"{len(rollouts)} questions cannot be split into {folds} folds")
-    fold = np.random.default_rng(seed).permutation(len(rollouts)) % folds
-    parts = [
-        forecasts_by(rollouts[fold != part], rollouts[fold == part], forecaster, model_parameters)
-        for part in range(folds)
-    ]
-    return pd.concat(parts).set_index("question_id").loc[rollouts["question_id"]].reset_index()
-
-
-def tiers_of(
-    rollouts: pd.DataFrame, threshold: Sequence[float], named: Mapping[str, str] | None = None
-) -> tuple[pd.Series, str]:
-    """The tier of each question, and the rule that gave it: the first that gives at least two tiers.
-
-    Parameters
-    ----------
-    rollouts : DataFrame
-        ``tier`` (or ``""``), ``dataset``, ``level`` (or None).
-    threshold : array of shape (n,)
-        Forecast lengths, tokens: where nothing else tells questions apart, their quarters are the tiers. Nothing that
-        was observed of a question itself goes into its forecast.
-    named : mapping, optional
-        Tiers of question sets, by name; goes before everything else.
-
-    Raises
-    ------
-    ValueError
-        If a set is given a tier that does not exist, or some sets are given a tier and others are not.
-    """
-    sets = rollouts["dataset"]
-    if named:
-        for name, tier in named.items():
-            if tier not in streams.TIERS:
-                raise ValueError(f"unknown tier {tier!r} of {name!r}; known: {', '.join(streams.TIERS)}")
-        if missing := sorted(set(sets) - set(named)):
-            raise ValueError(f"no tier is given for: {', '.join(missing)}")
-    known = {
-        name: next((tier for part, tier in TIER_OF_SET.items() if part in name.lower()), None) for name in set(sets)
-    }
-    levels = rollouts["level"].map(lambda level: TIER_OF_LEVEL.get(re.sub(r"\D", "", str(level))))
-    quarters = np.minimum(pd.Series(threshold).rank(method="first", pct=True).to_numpy() * 4, 3.999).astype(int)
-    rules = {
-        "as given": sets.map(dict(named)) if named else sets.map({}),
-        "as recorded": rollouts["tier"].where(rollouts["tier"].isin(streams.TIERS)),
-        "by question set (Table 6)": sets.map(known),
-        "by level": levels,
-        "quarters of the forecast length": pd.Series(
-            [streams.TIERS[quarter] for quarter in quarters], index=sets.index
-        ),
-    }
-    for rule, tiers in rules.items():
-        if tiers.notna().all() and (tiers.nunique() > 1 or named):
-            break
-    return tiers.astype(str), rule
-
-
-def shares_of(shares: Mapping[str, Sequence[float]], tiers: Sequence[str]) -> dict[str, list[float]]:
-    """Tier shares of the streams when some tiers are empty: their share goes to the nearest tier, the easier of two."""
-    moved = {}
-    for stream, given in shares.items():
-        moved[stream] = [0.0] * len(streams.TIERS)
-        for tier, share in zip(streams.TIERS, given, strict=True):
-            moved[stream][streams.TIERS.index(nearest(tier, tiers))] += share
-    return moved
-
-
-def nearest(tier: str, tiers: Sequence[str]) -> str:
-    """The tier among ``tiers`` that is nearest in difficulty, the easier of two."""
-    present = [name for name in streams.TIERS if name in tiers]
-    return min(present, key=lambda name: abs(streams.TIERS.index(name) - streams.TIERS.index(tier)))
-
-
-def largest_stream(
-    shares: Mapping[str, Sequence[float]], pool: Mapping[str, int], most: int, part: float = PART
-) -> int:
-    """Queries of the largest stream for which no mixture takes more than a part of a tier, at most ``most``.
-
-    Parameters
-    ----------
-    shares : mapping
-        Tier shares of each stream.
-    pool : mapping
-        Questions of each tier.
-    most : int
-    part : float
-        Of each tier's questions.
-    """
-    there = np.floor(part * np.array([pool.get(tier, 0) for tier in streams.TIERS]))
-    fits = (
-        n for n in range(most, 0, -1) if all((streams.tier_counts(each, n) <= there).all() for each in shares.values())
-    )
-    return next(fits, 0)
-
-
-def weights_of(model: str) -> int | None:
-    """Weights of a model whose name tells (7B)."""
-    size = re.search(r"(\d+(?:\.\d+)?)b\b", model.lower())
-    return round(float(size[1]) * 1e9) if size else None
-
-
-def adopt(
+def import_rollouts(
     rollouts: pd.DataFrame,
     artifacts: str | Path,
     *,
-    lessons: pd.DataFrame | None = None,
+    training: pd.DataFrame | None = None,
     tiers: Mapping[str, str] | None = None,
     stream_size: int | None = None,
     parameters: int | None = None,
     folds: int = 5,
     hold_out: float = 0.0,
 ) -> Imported:
-    """Make the profile ``imported`` of rollouts, in place of an earlier one.
+    """Make the profile ``imported`` of rollouts of one model, in place of an earlier one.
 
     Parameters
     ----------
     rollouts : DataFrame
-        Of :func:`clear_lib.rollouts.logs.complete`. The first sample of each question is its solution; where there are more,
-        all of them are the ``sampled`` rollouts.
+        Of :func:`clear_lib.rollouts.logs.complete`. The first sample of each question is evaluated; if any question has
+        several, all are kept as ``sampled`` rollouts.
     artifacts : path
         Folder of all profiles' artifacts.
-    lessons : DataFrame, optional
-        Rollouts for the predictor to learn from. Without them it is cross-fitted (:func:`cross_fitted`). Questions that
-        are evaluated are left out of them.
+    training : DataFrame, optional
+        Rollouts that the predictor is fitted to, less those of evaluated questions. By default it is cross-fitted.
     tiers : mapping, optional
-        Tiers of question sets, see :func:`tiers_of`.
+        Tiers of question sets, see :func:`clear_lib.study.recordings.tiers.tiers_of`.
     stream_size : int, optional
-        Queries of a stream; by default :func:`largest_stream`, at most the default profile's.
+        Queries of a stream; by default as many as the questions allow, and at most the default profile's.
     parameters : int, optional
         Weights of the model; by default read from its name (7B).
     folds : int
         Of the cross-fit.
     hold_out : float
-        Share of the questions to set aside as lessons instead. They are not evaluated then.
-
-    Returns
-    -------
-    Imported
+        Share of the questions to set aside as training rollouts instead.
 
     Raises
     ------
     ValueError
-        If several models wrote the rollouts, if there are too few questions for a stream or a predictor.
+        If several models wrote the rollouts, or there are too few questions for a stream or a predictor.
 
     Warns
     -----
     AnotherModel
-        If another model wrote the lessons.
+        If another model wrote the training rollouts.
     """
-    plain = rollouts["question"].str.casefold().str.split().str.join(" ")
-    again = pd.DataFrame({"question": plain, "sample": rollouts["sample"]}).duplicated()
-    rollouts, plain, notes = rollouts[~again], plain[~again], []
-    if again.any():
-        notes.append(f"{int(again.sum())} rollouts dropped: the same question and sample in an earlier file")
-    if hold_out:
-        if lessons is not None or not 0 < hold_out < 1:
-            raise ValueError(f"hold_out must be between 0 and 1 and without other lessons, got {hold_out}")
-        aside = np.random.default_rng(0).permutation(plain.unique())[: round(hold_out * plain.nunique())]
-        out = plain.isin(aside)
-        lessons, rollouts, plain = rollouts[out & ~plain.duplicated()], rollouts[~out], plain[~out]
-    firsts = ~plain.duplicated()
-    evaluation, base = rollouts[firsts].reset_index(drop=True), profiles.load("tiny")
     models = sorted(set(rollouts["model"]))
     if len(models) > 1:
         raise ValueError(f"these rollouts are of several models; import one of them at a time: {', '.join(models)}")
+    split, notes = _split(rollouts, training, hold_out)
     if parameters is None:
-        named = weights_of(models[0])
+        named = parameters_of(models[0])
         parameters = named or PARAMETERS
         notes.append(
             f"{parameters:,} weights ({'by the name' if named else 'a guess'}): turns costs of forecasts into tokens"
         )
+    folder = clear_folder(Path(artifacts) / NAME)
+    forecaster, forecasts = _forecasts(split, parameters, folds, folder)
+    split.evaluation["tier"], rule = tiers_of(split.evaluation, forecasts["threshold"], tiers)
+    notes.append(f"tiers: {rule}")
+    fields = _fields(split.evaluation, forecaster, stream_size) | {"model_parameters": parameters}
+    kinds = {"evaluation": split.evaluation}
+    if len(split.samples) > len(split.evaluation):
+        same = split.evaluation.set_index("text")[["question_id", "dataset", "tier"]]
+        kinds["sampled"] = split.samples.drop(columns=list(same)).join(same, on="text")
+    if split.training is not None:
+        learned, _ = tiers_of(split.training, cross_fitted(split.training, forecaster, parameters, folds)["threshold"])
+        tier = [nearest_tier(each, fields["tiers"]) for each in learned]
+        kinds["predictor"] = split.training.assign(tier=tier, split="predictor")
+    file, profile = write_profile(fields, kinds, forecasts, Path(artifacts))
+    pool = split.evaluation.assign(correct=split.evaluation["verdict"].eq("correct"))
+    return Imported(profile, file, pool.merge(forecasts, on="question_id"), tuple(notes))
 
-    folder = clear_out(Path(artifacts) / NAME)
-    forecaster = Forecaster("ridge", f"ridge regression, cross-fitted in {folds} parts", streams.TIERS, "all", {})
-    if lessons is None:
-        forecasts = cross_fitted(evaluation, forecaster, parameters, folds)
-    else:
-        taught = lessons["question"].str.casefold().str.split().str.join(" ")
-        shared = taught.isin(set(plain))
-        lessons = lessons[~shared & ~taught.duplicated()].reset_index(drop=True)
-        notes.append(
-            f"the predictor learned from {len(lessons)} rollouts of {', '.join(sorted(set(lessons['model'])))}"
-        )
+
+class _Split(NamedTuple):
+    """Rollouts with the question's ``text`` without case and spacing; ``evaluation`` has the first of each text."""
+
+    evaluation: pd.DataFrame
+    samples: pd.DataFrame
+    training: pd.DataFrame | None
+
+
+def _split(rollouts: pd.DataFrame, training: pd.DataFrame | None, hold_out: float) -> tuple[_Split, list[str]]:
+    """Evaluation and training rollouts, which share no question, and notes on what was left out."""
+    rollouts, notes = _with_text(rollouts), []
+    again = rollouts.duplicated(["text", "sample"])
+    if again.any():
+        notes.append(f"{int(again.sum())} rollouts dropped: the same question and sample in an earlier file")
+        rollouts = rollouts[~again]
+    if hold_out:
+        if training is not None or not 0 < hold_out < 1:
+            raise ValueError(f"hold_out must be between 0 and 1 and without other training rollouts, got {hold_out}")
+        texts = rollouts["text"].unique()
+        out = rollouts["text"].isin(np.random.default_rng(0).permutation(texts)[: round(hold_out * len(texts))])
+        training, rollouts = rollouts[out], rollouts[~out]
+    evaluation = rollouts.drop_duplicates("text").reset_index(drop=True)
+    if training is not None:
+        training = _with_text(training)
+        shared = training["text"].isin(set(evaluation["text"]))
+        training = training[~shared].drop_duplicates("text").reset_index(drop=True)
+        notes.append(f"the predictor learned from {len(training)} rollouts of {_models(training)}")
         if shared.any():
             notes.append(f"{int(shared.sum())} more are of questions that are evaluated, and were left out")
-        label = f"ridge regression, trained on {', '.join(sorted(set(lessons['model'])))}"
-        if warn_of_another_model(lessons["model"], models):
-            label += " (ANOTHER MODEL)"
-        forecaster = replace(forecaster, label=label)
-        forecasts = forecasts_by(lessons, evaluation, forecaster, parameters, folder / "predictor" / forecaster.kind)
+    return _Split(evaluation, rollouts, training), notes
 
-    evaluation["tier"], rule = tiers_of(evaluation, forecasts["threshold"], tiers)
-    notes.append(f"tiers: {rule}")
-    present = [tier for tier in streams.TIERS if (evaluation["tier"] == tier).any()]
-    sizes = {tier: int((evaluation["tier"] == tier).sum()) for tier in present}
-    shares = shares_of(base.stream_shares, present)
-    largest = largest_stream(shares, sizes, base.stream_size)
-    if stream_size is None and largest < LEAST:
-        raise ValueError(
-            f"too few questions for a stream of {LEAST} queries: {sizes}; name tiers that hold more, or give a "
-            f"stream size"
-        )
-    if stream_size is not None and not 1 <= stream_size <= (
-        most := largest_stream(shares, sizes, stream_size + 1, 1.0)
-    ):
-        raise ValueError(f"a stream of {stream_size} queries needs more questions than there are; at most {most}")
 
-    settings = asdict(base) | {
+def _with_text(rollouts: pd.DataFrame) -> pd.DataFrame:
+    return rollouts.assign(text=rollouts["question"].str.casefold().str.split().str.join(" "))
+
+
+def _models(rollouts: pd.DataFrame) -> str:
+    return ", ".join(sorted(set(rollouts["model"])))
+
+
+def _forecasts(split: _Split, parameters: int, folds: int, folder: Path) -> tuple[Forecaster, pd.DataFrame]:
+    """Forecasts of the evaluation questions, cross-fitted or by a predictor that is saved, and their description."""
+    forecaster = Forecaster("ridge", f"ridge regression, cross-fitted in {folds} parts", TIERS, "all", {})
+    if split.training is None:
+        return forecaster, cross_fitted(split.evaluation, forecaster, parameters, folds)
+    label = f"ridge regression, trained on {_models(split.training)}"
+    if warn_of_another_model(split.training["model"], split.evaluation["model"]):
+        label += " (ANOTHER MODEL)"
+    forecaster, home = replace(forecaster, label=label), folder / "predictor" / forecaster.kind
+    return forecaster, forecasts_by(split.training, split.evaluation, forecaster, parameters, home)
+
+
+def forecasts_by(
+    training: pd.DataFrame, questions: pd.DataFrame, forecaster: Forecaster, parameters: int, folder: Path | None = None
+) -> pd.DataFrame:
+    """Forecasts (:func:`clear_lib.predictor.forecast_table`) by a calibrated predictor and a teacher, both fitted here.
+
+    The teacher is the same regression, fitted to all training rollouts; the predictor keeps some for its calibration.
+    """
+    teacher = predictor.build(forecaster).fit(list(training["question"]), training["length"].to_numpy())
+    return predictor.forecast_table(teach(training, forecaster, folder), teacher, questions, parameters)
+
+
+def cross_fitted(
+    rollouts: pd.DataFrame, forecaster: Forecaster, parameters: int, folds: int = 5, seed: int = 0
+) -> pd.DataFrame:
+    """Forecasts of every question, in their order, by a fit to the questions of the other folds."""
+    if not 2 <= folds <= len(rollouts):
+        raise ValueError(f"{len(rollouts)} questions cannot be split into {folds} folds")
+    fold = np.random.default_rng(seed).permutation(len(rollouts)) % folds
+    parts = [
+        forecasts_by(rollouts[fold != part], rollouts[fold == part], forecaster, parameters) for part in range(folds)
+    ]
+    return pd.concat(parts).set_index("question_id").loc[rollouts["question_id"]].reset_index()
+
+
+def _fields(evaluation: pd.DataFrame, forecaster: Forecaster, stream_size: int | None) -> dict[str, Any]:
+    """Fields of the profile: the default profile's, but for what the rollouts decide."""
+    base, sizes = profiles.load("tiny"), sizes_of(evaluation)
+    shares, forecaster = shares_among(base.stream_shares, list(sizes)), replace(forecaster, tiers=list(sizes))
+    teacher = "stand-in teacher, and no instruction: its caps cut free solutions. Forecasts: "
+    return asdict(base) | {
         "name": NAME,
-        "model": models[0],
+        "model": evaluation["model"].iloc[0],
         "revision": "unknown",
-        "model_parameters": parameters,
         "engine": "none",
         "prompts": {"free": "{question}"},
         "rungs": {"free": 1.0},
         "cap": int(evaluation["cap"].max()),
-        "tiers": present,
+        "tiers": list(sizes),
         "pool_per_tier": sizes,
         "predictor_per_tier": sizes,
         "sampled_per_tier": 0,
-        "stream_size": stream_size or largest,
+        "stream_size": _stream_size(shares, sizes, stream_size, base.stream_size),
         "stream_shares": shares,
-        "predictor": asdict(replace(forecaster, tiers=present)),
-        "teacher": asdict(
-            replace(
-                forecaster,
-                tiers=present,
-                label="stand-in teacher, and no instruction: its "
-                f"caps cut free solutions. Forecasts: {forecaster.label}",
-            )
-        ),
+        "predictor": asdict(forecaster),
+        "teacher": asdict(replace(forecaster, label=teacher + forecaster.label)),
     }
-    kinds = {"evaluation": evaluation}
-    if not firsts.all():
-        same = evaluation.set_index(plain[firsts].to_numpy())[["question_id", "dataset", "tier"]]
-        kinds["sampled"] = rollouts.assign(**{name: plain.map(same[name]) for name in same})
-    if lessons is not None:
-        learned, _ = tiers_of(lessons, cross_fitted(lessons, forecaster, parameters, folds)["threshold"])
-        kinds["predictor"] = lessons.assign(tier=[nearest(tier, present) for tier in learned], split="predictor")
-    file, profile = leave(settings, kinds, forecasts, Path(artifacts))
-    pool = evaluation.assign(correct=evaluation["verdict"].eq("correct")).merge(forecasts, on="question_id")
-    return Imported(profile, file, pool, tuple(notes))
 
 
-def clear_out(folder: Path) -> Path:
-    """The folder of a made profile, without what an earlier one left in it."""
-    for made in ("rollouts", "predictor", "results"):
-        shutil.rmtree(folder / made, ignore_errors=True)
-    return folder
+def _stream_size(
+    shares: Mapping[str, Sequence[float]], sizes: Mapping[str, int], wanted: int | None, usual: int
+) -> int:
+    """The number of queries that is wanted, or the largest that the questions allow and is usual."""
+    if wanted is None:
+        if (largest := largest_stream(shares, sizes, usual)) < LEAST:
+            raise ValueError(
+                f"too few questions for a stream of {LEAST} queries: {sizes}; name tiers that hold more, or give a "
+                f"stream size"
+            )
+        return largest
+    if wanted < 1:
+        raise ValueError(f"a stream has at least 1 query, got {wanted}")
+    if wanted > (most := largest_stream(shares, sizes, wanted, part=1.0)):
+        raise ValueError(f"a stream of {wanted} queries needs more questions than there are; at most {most}")
+    return wanted
 
 
-def leave(
-    settings: Mapping[str, Any], kinds: Mapping[str, pd.DataFrame], forecasts: pd.DataFrame, artifacts: Path
-) -> tuple[Path, Profile]:
-    """Leave a made profile (its fields), its rollouts by kind and its forecasts where the chapters look for them."""
-    file = artifacts / settings["name"] / "profile.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    profile = profiles.load(file)
-    for kind, rows in kinds.items():
-        recording.store(profile, kind, artifacts).append(rows[SCHEMA.names])
-    path = predictor.forecast_file(profile, artifacts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    forecasts.to_parquet(path)
-    return file, profile
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, as YAML has them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+def parameters_of(model: str) -> int | None:
+    """Weights of a model whose name says it (7B)."""
+    size = re.search(r"(\d+(?:\.\d+)?)b\b", model.lower())
+    return round(float(size[1]) * 1e9) if size else None

@@ -1,6 +1,6 @@
-"""What a profile will cost, before anything runs: questions, tokens, hours on a named card, disk.
+"""The cost of recording a profile, before anything runs: questions, tokens, hours on a named card, disk.
 
-Hours are a roofline estimate: a step of decoding reads all weights once and multiplies them with every sequence of the
+Hours are a roofline estimate: a decoding step reads all weights once and multiplies them with every sequence of the
 batch, whichever takes longer, at a part of the card's peak. Expect it to be right to a factor of two.
 """
 
@@ -18,7 +18,7 @@ from clear_lib.study.setup.profiles import Profile
 
 
 class Card(NamedTuple):
-    """What a card can do at most: memory in GB, bandwidth in TB/s, bfloat16 in TFLOP/s; seconds of its shortest step."""
+    """Peak figures: memory in GB, bandwidth in TB/s, bfloat16 in TFLOP/s; seconds of the shortest decoding step."""
 
     gigabytes: float
     bandwidth: float
@@ -34,49 +34,54 @@ CARDS: Mapping[str, Card] = {
     "RTX 4090": Card(24, 1.01, 165),
     "CPU": Card(16, 0.05, 0.5, 0.03),
 }
-
 #: Part of the peak that decoding reaches.
 EFFICIENCY = 0.4
-
 #: Part of a card's memory that weights may take; the rest is for keys and values.
 WEIGHTS_SHARE = 0.8
-
 #: Bytes on disk of a token of recorded text, compressed.
 BYTES_PER_TOKEN = 1.5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of recording a profile; the rest of the book is minutes on a CPU.
+    """The cost of recording a profile on a number of cards that work together.
 
-    Attributes
-    ----------
-    kinds : DataFrame
-        A row for each of :data:`clear_lib.study.recordings.recording.KINDS`: ``questions``, ``rollouts``, how many are ``recorded``, and
-        the completion tokens of the others, ``expected`` and ``at_most`` (all of them run to the cap).
-    card : str
-        Name of the card.
-    cards : int
-        How many work together.
-    tokens_per_second : float
-        Of all cards together.
-    hours, most_hours : float
-        Wall time for the expected tokens, and for the most.
-    disk : float
-        Weights and rollouts, GB.
-    fits : bool
-        Whether the weights fit the cards.
+    ``kinds`` has a row for each kind of rollouts: ``questions``, ``rollouts``, how many are ``recorded``, and the
+    completion tokens of the others, ``expected`` and ``at_most`` (all of them run to the cap).
     """
 
     profile: Profile
     kinds: pd.DataFrame
     card: str
     cards: int
-    tokens_per_second: float
-    hours: float
-    most_hours: float
-    disk: float
-    fits: bool
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed of all cards together."""
+        card, batch = CARDS[self.card], self.profile.batch_size
+        reading = self.profile.model_gigabytes / (1000 * card.bandwidth * self.cards)
+        multiplying = 2e-12 * self.profile.model_parameters * batch / (card.teraflops * self.cards)
+        return batch / max(card.step, max(reading, multiplying) / EFFICIENCY)
+
+    @property
+    def hours(self) -> float:
+        """Wall time for the expected tokens."""
+        return float(self.kinds["expected"].sum()) / self.tokens_per_second / 3600
+
+    @property
+    def most_hours(self) -> float:
+        """Wall time if every rollout runs to its cap."""
+        return float(self.kinds["at_most"].sum()) / self.tokens_per_second / 3600
+
+    @property
+    def disk(self) -> float:
+        """Weights and rollouts, GB."""
+        return self.profile.model_gigabytes + 1e-9 * BYTES_PER_TOKEN * float(self.kinds["expected"].sum())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the weights fit the cards."""
+        return self.profile.model_gigabytes <= WEIGHTS_SHARE * CARDS[self.card].gigabytes * self.cards
 
     @property
     def row(self) -> dict[str, str | float]:
@@ -93,19 +98,19 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        total, cards = self.kinds.sum(), self.row["card"]
-        shown = self.kinds.astype("int64").map("{:,}".format).rename(columns={"at_most": "at most"})
+        profile, total, cards = self.profile, self.kinds.sum(), self.row["card"]
         lines = [
-            f"profile {self.profile.name!r}: {self.profile.model}, cap {self.profile.cap:,} tokens, engine {self.profile.engine}",
-            shown.to_string(),
+            f"profile {profile.name!r}: {profile.model}, cap {profile.cap:,} tokens, engine {profile.engine}",
+            self.kinds.astype("int64").map("{:,}".format).rename(columns={"at_most": "at most"}).to_string(),
             f"completion tokens still to decode: {total['expected']:,.0f} expected, at most {total['at_most']:,.0f}",
             f"on {cards}: {self.tokens_per_second:,.0f} tokens/s (an estimate, to a factor of two)",
-            f"time: {_time(self.hours)} expected, at most {_time(self.most_hours)}; card hours: {self.cards * self.hours:.1f}",
-            f"disk: {self.disk:.1f} GB, of which {self.profile.model_gigabytes:.1f} for the weights",
+            f"time: {_time(self.hours)} expected, at most {_time(self.most_hours)}; "
+            f"card hours: {self.cards * self.hours:.1f}",
+            f"disk: {self.disk:.1f} GB, of which {profile.model_gigabytes:.1f} for the weights",
         ]
         if not self.fits:
             lines.append(
-                f"THE WEIGHTS DO NOT FIT: {self.profile.model_gigabytes:.0f} GB on {cards} of "
+                f"THE WEIGHTS DO NOT FIT: {profile.model_gigabytes:.0f} GB on {cards} of "
                 f"{CARDS[self.card].gigabytes:.0f} GB; name a larger card, or raise tensor_parallel_size"
             )
         return "\n".join(lines)
@@ -122,31 +127,17 @@ def expected_tokens(profile: Profile, kind: str) -> tuple[int, int, float]:
         sizes = {tier: min(n, profile.sampled_per_tier) for tier, n in sizes.items()}
     rungs = list(profile.rungs.values()) if kind == "rungs" else [1.0]
     in_tokens = kind == "rungs" and profile.rung_unit == "tokens"
-    times, tokens = profile.samples if kind == "sampled" else 1, 0.0
+    samples, tokens = profile.samples if kind == "sampled" else 1, 0.0
     for tier, n in sizes.items():
         free = profile.expected_length[tier]
         lengths = [min(rung, free) if in_tokens else rung * free for rung in rungs]
-        tokens += n * times * sum(min(profile.cap, length) for length in lengths)
+        tokens += n * samples * sum(min(profile.cap, length) for length in lengths)
     questions = sum(sizes.values())
-    return questions, questions * len(rungs) * times, tokens
+    return questions, questions * len(rungs) * samples, tokens
 
 
 def plan(profile: Profile, card: str | None = None, artifacts: str | Path = "artifacts") -> Plan:
-    """Work out what recording a profile takes.
-
-    Parameters
-    ----------
-    profile : Profile
-    card : str, optional
-        Name in :data:`CARDS`; by default an A100 for vLLM, and otherwise the CPU.
-    artifacts : path
-        Where recorded rollouts are looked for.
-
-    Raises
-    ------
-    ValueError
-        If the card is unknown, or the profile has no engine.
-    """
+    """What recording a profile takes, less what is recorded; on an A100 for vLLM and else the CPU, unless named."""
     if profile.engine == "none":
         raise ValueError(f"profile {profile.name!r} runs no model: nothing to plan")
     card = card or ("A100" if profile.engine == "vllm" else "CPU")
@@ -159,19 +150,4 @@ def plan(profile: Profile, card: str | None = None, artifacts: str | Path = "art
         left = (rollouts - recorded) / rollouts if rollouts else 0.0
         rows[kind] = (questions, rollouts, recorded, tokens * left, (rollouts - recorded) * profile.cap)
     kinds = pd.DataFrame.from_dict(rows, "index", columns=["questions", "rollouts", "recorded", "expected", "at_most"])
-    one, cards = CARDS[card], int(profile.engine_options.get("tensor_parallel_size", 1))
-    read = profile.model_gigabytes / (1000 * one.bandwidth * cards)
-    multiplied = 2e-12 * profile.model_parameters * profile.batch_size / (one.teraflops * cards)
-    speed = profile.batch_size / max(one.step, max(read, multiplied) / EFFICIENCY)
-    expected, most = float(kinds["expected"].sum()), float(kinds["at_most"].sum())
-    return Plan(
-        profile,
-        kinds,
-        card,
-        cards,
-        speed,
-        expected / speed / 3600,
-        most / speed / 3600,
-        profile.model_gigabytes + 1e-9 * BYTES_PER_TOKEN * expected,
-        profile.model_gigabytes <= WEIGHTS_SHARE * one.gigabytes * cards,
-    )
+    return Plan(profile, kinds, card, int(profile.engine_options.get("tensor_parallel_size", 1)))

@@ -1,64 +1,39 @@
 """The public question sets of the paper's Tables 6 and 7, from the hub at a pinned revision or from a local folder.
 
-Counts are checked: a set of another size is another set. What the published sets have of their own (questions that
-stand there twice, questions that two sets share, answers that are missing) is written down here and checked too.
+Counts are checked: a set of another size is another set. Known defects of the published sets (questions that stand
+there twice, questions that two sets share, missing answers) are written down here and checked too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from clear_lib.rollouts.grading import Grader, gold_answer
+from clear_lib.rollouts.grading import gold_answer
 from clear_lib.study.setup import paper
 from clear_lib.study.setup.questions import assert_disjoint, same_text, validate
 
 
 class QuestionSet(NamedTuple):
-    """Where a set is, and how large it is.
+    """Where a question set is, and how large it is."""
 
-    Attributes
-    ----------
-    tier : str
-        Difficulty in Table 6.
-    repository : str
-        On the hub.
-    revision : str or None
-        Commit of the repository. None: no commit could be confirmed, so the newest is used, and which one that was
-        stands in the attributes of the table.
-    rows : mapping
-        Questions of each part (``"train"``, ``"test"``).
-    stems : tuple of str
-        Names of its files in a folder: ``<stem>_<part>.jsonl``, ``<stem>/<part>.jsonl`` or ``<stem>.jsonl``.
-    configs : tuple of str
-        Configurations of the repository that make up the set.
-    hub_split : str, optional
-        What the hub calls the test part, if it says something else.
-    pieces : tuple of str
-        Endings of ``<stem>_<piece>.jsonl``, where a folder may keep the set in pieces.
-    repeated : mapping
-        Questions of a part that stand in it a second time, printed a little differently.
-    """
-
-    tier: str
-    repository: str
-    revision: str | None
-    rows: Mapping[str, int]
-    stems: tuple[str, ...]
-    configs: tuple[str, ...] = ("default",)
-    hub_split: str | None = None
-    pieces: tuple[str, ...] = ()
-    repeated: Mapping[str, int] = {}
+    tier: str  #: difficulty in Table 6
+    repository: str  #: on the hub
+    revision: str | None  #: commit; None: no commit could be confirmed, the newest is used and reported
+    rows: Mapping[str, int]  #: questions of each part, ``"train"`` and ``"test"``
+    stems: tuple[str, ...]  #: of its files: ``<stem>_<part>.jsonl``, ``<stem>/<part>.jsonl`` or ``<stem>.jsonl``
+    configs: tuple[str, ...] = ("default",)  #: configurations of the repository that make up the set
+    hub_split: str | None = None  #: what the hub calls the test part, if it has another name
+    pieces: tuple[str, ...] = ()  #: endings of ``<stem>_<piece>.jsonl``, where a folder may keep the set in pieces
+    repeated: Mapping[str, int] = {}  #: questions of a part that stand in it twice, printed a little differently
 
 
-_SUBJECTS = (
+MATH_SUBJECTS = (
     "algebra",
     "counting_and_probability",
     "geometry",
@@ -85,7 +60,7 @@ SETS = {
         "21a5633873b6a120296cce3e2df9d5550074f4a3",
         {"train": 7500, "test": 5000},
         ("math",),
-        configs=_SUBJECTS,
+        configs=MATH_SUBJECTS,
         repeated={"train": 4, "test": 1},
     ),
     "MATH 500": QuestionSet(
@@ -130,15 +105,15 @@ SETS = {
 #: The sets that streams are drawn from, in the order of Table 6.
 EVALUATION = tuple(row.name for row in paper.TABLE_6 if row.use == "evaluation")
 
-#: What the predictor learns from: as the paper's counts imply (1,319 and 12,500 questions), or held out properly.
+#: Training sets of the predictor: held out properly, or as the paper's counts imply (1,319 and 12,500 questions).
 PREDICTOR = {
     "clean": (("GSM8K", "train"), ("MATH", "train")),
     "paper": (("GSM8K", "test"), ("MATH", "train"), ("MATH", "test")),
 }
 
-# Answers that cannot be used as published, by question: an empty box where the solution shows that there are none,
-# a variable before its interval, a line of Python.
-_MENDED = {
+#: Corrections of answers that cannot be used as published: an empty box where the solution shows that there are none,
+#: a variable before its interval, a line of Python.
+CORRECTED = {
     "math-train-e01090fa50c5": "0",
     "math-train-086b4aea8c2f": "0",
     "olympiadbench-test-4064a0f724a5": "(0,4]",
@@ -146,36 +121,11 @@ _MENDED = {
 }
 
 
-#: Questions whose gold answer the grader cannot read, and why. An answer in the same words is right; the verdict on
-#: any other is ``"unknown"``. :func:`check_golds` finds them.
-UNREADABLE = {
-    "math-train-df17328ca8a4": "a time of day, with no minutes",
-    "olympiadbench-test-02c24b552f4f": "a family of functions, with its conditions in words",
-}
-
-
 def load(name: str, part: str = "test", folder: str | Path | None = None) -> pd.DataFrame:
-    """The questions of one set.
+    """The questions of one set, from a folder with JSON lines or from the hub.
 
-    Parameters
-    ----------
-    name : str
-        Of :data:`SETS`.
-    part : {"test", "train"}
-    folder : path, optional
-        Folder with the sets as JSON lines, in the layouts of public evaluation repositories. Otherwise the hub.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of :data:`clear_lib.study.setup.questions.COLUMNS`, a row a question. The attribute ``source`` (of
-        ``DataFrame.attrs``) says where it is from: files, or a repository at a commit.
-
-    Raises
-    ------
-    ValueError
-        If the set or part is unknown, the set cannot be reached, a row has no question or no answer, or the number
-        of rows is not that of :data:`SETS`.
+    A row a question, with the columns of :data:`clear_lib.study.setup.questions.COLUMNS`; ``attrs["source"]`` names the
+    files, or repository and commit. A ``ValueError`` says what is unknown, missing, or not of the published size.
     """
     if name not in SETS:
         raise ValueError(f"unknown question set {name!r}; known: {', '.join(SETS)}")
@@ -185,115 +135,95 @@ def load(name: str, part: str = "test", folder: str | Path | None = None) -> pd.
     rows, source = _from_hub(name, part) if folder is None else _from_folder(name, part, Path(folder))
     if len(rows) != known.rows[part]:
         raise ValueError(f"{name}, {part}: expected {known.rows[part]} questions, found {len(rows)} in {source}")
-    texts = [row.get("problem") or row.get("question") for row in rows]
+    texts = pd.Series([row.get("problem") or row.get("question") for row in rows], dtype=object)
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise ValueError(f"{source}: row {number} has no text in `problem` or `question`, got {text!r}")
-    same = same_text(pd.Series(texts))
-    first = f"{name.lower().replace(' ', '-')}-{part}-" + same.map(
-        lambda text: hashlib.sha256(text.encode()).hexdigest()[:12]
-    )
-    again = same.groupby(same).cumcount()
-    ids = first.where(again == 0, first + "-" + (again + 1).astype(str))
-    table = pd.DataFrame({"question_id": ids, "dataset": name, "tier": known.tier, "split": part, "question": texts})
-    table["gold"] = [_MENDED.get(each) or _gold(row) for each, row in zip(ids, rows, strict=True)]
-    for number, gold in enumerate(table["gold"], 1):
+    ids = _identities(texts, f"{name.lower().replace(' ', '-')}-{part}-")
+    golds = [CORRECTED.get(each) or _gold(row) for each, row in zip(ids, rows, strict=True)]
+    for number, (gold, text) in enumerate(zip(golds, texts, strict=True), 1):
         if not gold:
-            raise ValueError(f"{source}: row {number} has no answer: {texts[number - 1]!r:.80}")
-    table = validate(table, known.repeated.get(part, 0))
+            raise ValueError(f"{source}: row {number} has no answer: {text!r:.80}")
+    same = {"dataset": name, "tier": known.tier, "split": part}
+    table = validate(
+        pd.DataFrame({"question_id": ids, **same, "question": texts, "gold": golds}), known.repeated.get(part, 0)
+    )
     table.attrs["source"] = source
     return table
 
 
+def _identities(texts: pd.Series, prefix: str) -> pd.Series:
+    """Identity of each question: a hash of its text without layout, numbered where the text stands there again."""
+    same = same_text(texts)
+    ids = prefix + same.map(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
+    again = same.groupby(same).cumcount()
+    return ids.where(again == 0, ids + "-" + (again + 1).astype(str))
+
+
 def study(split: str = "clean", folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
-    """The questions of the paper's study.
+    """The questions of the paper's study: the tables ``"evaluation"`` and ``"predictor"``.
 
-    Parameters
-    ----------
-    split : {"clean", "paper"}
-        ``"clean"``: the predictor learns from GSM8K's and MATH's train parts, without the questions that an
-        evaluation set has too (OlympiadBench has three of MATH train). ``"paper"``: from what the paper's counts
-        imply, GSM8K's test part and all of MATH, where MATH 500 and four questions of OlympiadBench are.
-    folder : path, optional
-        See :func:`load`.
+    The predictor's training set is, with ``"clean"``, GSM8K's and MATH's train parts without the questions that an
+    evaluation set has too (three of OlympiadBench), and with ``"paper"`` what the paper's counts imply: GSM8K's test
+    part and all of MATH, with MATH 500 and four questions of OlympiadBench in it.
 
-    Returns
-    -------
-    dict
-        ``"evaluation"`` and ``"predictor"``, with the columns of :data:`clear_lib.study.setup.questions.COLUMNS`; the column
-        ``split`` has these names. Attributes of both: ``sources``; of the predictor's: ``held_out``, identities of
-        the questions that were left out, and ``shared``, those that are in the evaluation sets too.
-
-    Raises
-    ------
-    ValueError
-        If the split is unknown, and as :func:`load`.
+    ``attrs`` of both tables has ``sources``; the predictor's also identities of training questions that were left out
+    (``held_out``) and of those that are in the evaluation sets too (``shared``). Errors are those of :func:`load`.
     """
     if split not in PREDICTOR:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(PREDICTOR)}")
     evaluation = _together([load(name, "test", folder) for name in EVALUATION])
     predictor = _together([load(name, part, folder) for name, part in PREDICTOR[split]])
     known = same_text(predictor["question"]).isin(same_text(evaluation["question"]))
-    shared = tuple(predictor.loc[known, "question_id"])
+    both = tuple(predictor.loc[known, "question_id"])
     if split == "clean":
         predictor = predictor[~known].reset_index(drop=True)
         assert_disjoint(evaluation=evaluation, predictor=predictor)
-    predictor.attrs |= {"shared": () if split == "clean" else shared, "held_out": shared if split == "clean" else ()}
+    predictor.attrs |= {"shared": (), "held_out": both} if split == "clean" else {"shared": both, "held_out": ()}
     return {"evaluation": evaluation.assign(split="evaluation"), "predictor": predictor.assign(split="predictor")}
 
 
 def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table, which remembers where each set is from."""
-    sources = {f"{table['dataset'][0]}, {table['split'][0]}": table.attrs["source"] for table in tables}
-    for table in tables:
-        table.attrs = {}
+    """One table, with the source of each set in ``attrs["sources"]``."""
+    sources = {f"{table['dataset'][0]}, {table['split'][0]}": table.attrs.pop("source") for table in tables}
     together = pd.concat(tables, ignore_index=True)
     together.attrs["sources"] = sources
     return together
 
 
 def _from_hub(name: str, part: str) -> tuple[list[dict[str, Any]], str]:
-    """Rows of a set, and the repository and commit that they are from."""
+    """Rows of a set, and their repository and commit."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
 
     known = SETS[name]
-    revision = known.revision
+    revision, split = known.revision, known.hub_split or part
     try:
-        if revision is None:
-            revision = HfApi().dataset_info(known.repository).sha
-        split = known.hub_split or part
-        rows = [
-            row
-            for config in known.configs
-            for row in load_dataset(known.repository, config, split=split, revision=revision)
-        ]
+        revision = revision or HfApi().dataset_info(known.repository).sha
+        parts = [load_dataset(known.repository, each, split=split, revision=revision) for each in known.configs]
     except Exception as error:  # the hub's clients raise errors of many kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"{name} cannot be loaded from the hub (dataset {known.repository}, revision {revision or 'newest'}): "
             f"{reason}\nWithout a network, name a folder that holds {known.stems[0]}_{part}.jsonl"
         ) from error
-    return rows, f"{known.repository}@{revision}"
+    return [row for rows in parts for row in rows], f"{known.repository}@{revision}"
 
 
 def _from_folder(name: str, part: str, folder: Path) -> tuple[list[dict[str, Any]], str]:
-    """Rows of a set, and the files that they are from."""
-    known = SETS[name]
-    candidates = [
-        [folder / path]
-        for stem in known.stems
-        for path in (f"{stem}_{part}.jsonl", f"{stem}/{part}.jsonl", f"{stem}.jsonl")
-    ]
-    candidates += [[folder / f"{stem}_{piece}.jsonl" for piece in known.pieces] for stem in known.stems if known.pieces]
-    for files in candidates:
+    """Rows of a set, and their files: the first layout of public evaluation repositories that is there."""
+    stems, pieces = SETS[name].stems, SETS[name].pieces
+    layouts = [[path] for stem in stems for path in (f"{stem}_{part}.jsonl", f"{stem}/{part}.jsonl", f"{stem}.jsonl")]
+    layouts += [[f"{stem}_{piece}.jsonl" for piece in pieces] for stem in stems if pieces]
+    for layout in layouts:
+        files = [folder / path for path in layout]
         if all(file.is_file() for file in files):
             return [row for file in files for row in _lines(file)], ", ".join(map(str, files))
-    tried = ", ".join(" and ".join(str(file.relative_to(folder)) for file in files) for files in candidates)
-    raise ValueError(f"{name}, {part}: not in {folder}; looked for {tried}")
+    raise ValueError(f"{name}, {part}: not in {folder}; looked for {', '.join(map(' and '.join, layouts))}")
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with JSON lines."""
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -313,46 +243,3 @@ def _gold(row: Mapping[str, Any]) -> str:
     if isinstance(found, (int, float)):
         return f"{found:.15g}"
     return gold_answer(found or row.get("solution") or "")
-
-
-def check_golds(
-    questions: pd.DataFrame, others: int = 5, seed: int = 0, timeout: float = 10.0, workers: int | None = None
-) -> pd.DataFrame:
-    """Does the grader know each gold answer when it meets it, and tell it from others? By algebra alone.
-
-    Each different gold answer of a set is compared with itself, with other gold answers of the set, and with a near
-    miss: itself with one digit changed (not in the power of a unit).
-
-    Parameters
-    ----------
-    questions : pandas.DataFrame
-        As of :func:`load`.
-    others : int
-        Other gold answers for each, drawn at random.
-    seed : int
-    timeout, workers
-        See :class:`clear_lib.rollouts.grading.Grader`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``dataset, kind, gold, answer, expected, verdict``; kinds are ``"itself"``, ``"another"``, ``"near miss"``.
-        Two different texts may be equal (``0.5`` and ``\\frac12``): where a verdict is not the expected one, look.
-    """
-    draw, pairs = random.Random(seed), []
-    for name, golds in questions.groupby("dataset", sort=False)["gold"]:
-        different = list(dict.fromkeys(golds))
-        for gold in different:
-            pairs.append((name, "itself", gold, gold, "correct"))
-            pairs += [
-                (name, "another", gold, other, "wrong")
-                for other in draw.sample(different, min(others, len(different)))
-                if other != gold
-            ]
-            if digits := [found.start() for found in re.finditer(r"(?<!\}\^)(?<!\}\^\{)[0-9]", gold)]:
-                place = draw.choice(digits)
-                digit = (int(gold[place]) + draw.randint(1, 9)) % 10
-                pairs.append((name, "near miss", gold, f"{gold[:place]}{digit}{gold[place + 1 :]}", "wrong"))
-    table = pd.DataFrame(pairs, columns=["dataset", "kind", "gold", "answer", "expected"])
-    with Grader(timeout, workers, shortcut=False) as grader:
-        return table.assign(verdict=grader.grade(list(table["gold"]), list(table["answer"])))

@@ -1,12 +1,11 @@
-"""The numbers that the paper prints, as data; nothing else.
-
-Accuracies are percentages, lengths and budgets tokens. Policies and streams have this library's names.
-"""
+"""The numbers that the paper prints, as data: accuracies in per cent, lengths and budgets in tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+from clear_lib.study.setup.streams import STREAMS
 
 #: Tokens per query of Table 1 and Table 4.
 BUDGETS = (256, 512, 1024, 2048)
@@ -18,21 +17,23 @@ FLOOR = 32
 #: Queries of a stream. Inferred: all accuracies of Tables 1 and 4 are multiples of 0.2.
 STREAM_SIZE = 500
 
-_STREAMS = ("balanced", "mostly-easy", "mostly-hard", "u-shaped")
+#: Accuracy by stream and tokens per query; and rows of a table by policy.
+Row = Mapping[str, Mapping[int, float]]
+Cells = Mapping[str, Row]
 
-Cells = Mapping[str, Mapping[str, Mapping[int, float]]]
+
+def _row(budgets: tuple[int, ...], text: str) -> Row:
+    """A printed row: for each stream, the numbers of all budgets."""
+    numbers = iter(map(float, text.split()))
+    return {stream: {budget: next(numbers) for budget in budgets} for stream in STREAMS}
 
 
-def _cells(budgets: tuple[int, ...], rows: Mapping[str, str], streams: tuple[str, ...] = _STREAMS) -> Cells:
-    table = {}
-    for name, text in rows.items():
-        numbers = iter(map(float, text.split()))
-        table[name] = {stream: {budget: next(numbers) for budget in budgets} for stream in streams}
-    return table
+def _rows(budgets: tuple[int, ...], rows: Mapping[str, str]) -> Cells:
+    return {policy: _row(budgets, text) for policy, text in rows.items()}
 
 
 #: Table 1: accuracy of Qwen2.5-Math-7B-Instruct by policy, stream and tokens per query.
-TABLE_1 = _cells(
+TABLE_1 = _rows(
     BUDGETS,
     {
         "uniform": "3.0 12.4 17.4 21.6  9.0 33.8 45.6 49.0  1.0 5.0 6.8 11.4  4.4 18.4 25.4 27.2",
@@ -46,9 +47,7 @@ TABLE_1 = _cells(
 )
 
 #: The last row of Table 1: accuracy gained over Uniform, as printed.
-TABLE_1_GAIN = _cells(BUDGETS, {"clear": "11.6 4.0 1.4 1.2  24.0 6.6 2.0 0.0  5.2 1.8 1.4 1.4  14.2 4.8 1.4 0.4"})[
-    "clear"
-]
+TABLE_1_GAIN = _row(BUDGETS, "11.6 4.0 1.4 1.2  24.0 6.6 2.0 0.0  5.2 1.8 1.4 1.4  14.2 4.8 1.4 0.4")
 
 #: Table 2: accuracy of Qwen2.5-Coder-7B, best of n, by policy and benchmark.
 TABLE_2: Mapping[str, Mapping[str, float]] = {
@@ -65,7 +64,7 @@ TABLE_3: Mapping[str, Mapping[str, float]] = {
 }
 
 #: Table 4: accuracy of Qwen3-30B-A3B-Instruct by policy, stream and tokens per query.
-TABLE_4 = _cells(
+TABLE_4 = _rows(
     BUDGETS_30B,
     {
         "uniform": "16.4 26.4  46.6 54.4  6.4 14.2  26.6 30.0",
@@ -78,7 +77,7 @@ TABLE_4 = _cells(
 )
 
 #: The last row of Table 4: accuracy gained over Uniform, as printed.
-TABLE_4_GAIN = _cells(BUDGETS_30B, {"clear": "2.4 0.4  0.8 0.2  2.2 0.6  0.6 0.6"})["clear"]
+TABLE_4_GAIN = _row(BUDGETS_30B, "2.4 0.4  0.8 0.2  2.2 0.6  0.6 0.6")
 
 
 class Settings(NamedTuple):
@@ -141,16 +140,13 @@ TABLE_7 = (
 
 
 class Study(NamedTuple):
-    """The paper's experiment with one model.
-
-    ``table`` is number ``number``, ``sets`` the one with its data sets; ``cap`` is its longest solution, tokens.
-    """
+    """The paper's experiment with one model."""
 
     model: str
-    number: int
+    number: int  #: of the table of accuracies
     table: Cells
     sets: tuple[DataSet, ...]
-    cap: int
+    cap: int  #: most new tokens of a solution
 
     @property
     def budgets(self) -> list[int]:
@@ -164,13 +160,9 @@ class Study(NamedTuple):
         return sum(row.total * row.mean_length for row in rows) / sum(row.total for row in rows)
 
     def budgets_of(self, scarcities: Iterable[float]) -> dict[float, int]:
-        """The printed budget that each of a study's budgets stands for.
+        """The printed budget, in tokens, that each budget of ours (a fraction of our mean length) is compared with.
 
-        Parameters
-        ----------
-        scarcities : iterable of float
-            Budgets as fractions of the study's own mean length. If there are as many as printed ones they are those in
-            order, else each is the one whose fraction of :attr:`reference` is nearest.
+        As many budgets as are printed are those in order; else it is the one nearest as a fraction of the mean length.
         """
         found = sorted(set(scarcities))
         if len(found) == len(self.budgets):
@@ -189,5 +181,5 @@ REFERENCE_LENGTH = STUDIES["7b"].reference
 
 
 def study_of(model: str) -> Study:
-    """The study that a model's results are set beside: that of the 30B model where the name says so, else the other."""
+    """The study that a model's results are compared with: that of the 30B model if the name says so, else the 7B."""
     return STUDIES["30b" if "30b" in model.casefold() else "7b"]

@@ -16,24 +16,7 @@ STREAMS = {"balanced": "Balanced", "mostly-easy": "Mostly-Easy", "mostly-hard": 
 
 
 def tier_counts(shares: Sequence[float], n: int) -> NDArray[np.int64]:
-    """Queries of each tier in a stream of ``n``: shares by largest remainder, ties to the easier tier.
-
-    Parameters
-    ----------
-    shares : four floats
-        In the order of :data:`TIERS`, not negative, summing to 1.
-    n : int
-        Length of the stream, at least 1.
-
-    Returns
-    -------
-    int64 array of shape (4,)
-
-    Raises
-    ------
-    ValueError
-        If the shares or the length are not as described.
-    """
+    """Queries of each tier in a stream of ``n``, shape (4,), by largest remainder; ties go to the easier tier."""
     if isinstance(n, bool) or n != int(n) or n < 1:
         raise ValueError(f"the length of a stream must be a whole number of at least 1, got {n!r}")
     wanted = np.asarray(shares, dtype=float) * int(n)
@@ -45,31 +28,10 @@ def tier_counts(shares: Sequence[float], n: int) -> NDArray[np.int64]:
 
 
 def draw(pool_tiers: Sequence[Any], shares: Sequence[float], n: int, seed: int) -> NDArray[np.int64]:
-    """Draw a stream from a pool, without replacement within each tier.
+    """Positions of a stream of ``n`` queries in a pool with these tiers, without replacement, in random order.
 
-    The same seed gives the same stream to every policy, and streams of one seed but different shares or
-    lengths have as many queries in common as they can, so that differences between them are not chance.
-
-    Parameters
-    ----------
-    pool_tiers : sequence of str
-        Tier of each query of the pool.
-    shares : four floats
-        Share of each tier, in the order of :data:`TIERS`, summing to 1.
-    n : int
-        Length of the stream.
-    seed : int
-        At least 0.
-
-    Returns
-    -------
-    int64 array of shape (n,)
-        Positions in the pool, no two the same, in random order.
-
-    Raises
-    ------
-    ValueError
-        If a tier of the pool is unknown, or a tier has fewer queries than the stream needs.
+    Streams of one seed have as many queries in common as their shares and lengths allow, so that differences between
+    them are not chance. A ``ValueError`` names a tier that is unknown or has too few queries.
     """
     tiers = np.asarray(pool_tiers, dtype=object)
     unknown = ~np.isin(tiers, TIERS)

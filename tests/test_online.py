@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clear_lib import Forecasts
-from clear_lib.serving.batch import ReplayStepper, serve
-from clear_lib.serving.online import fair_share, serve_online
+from clear_lib.allocation.problem import Problem
+from clear_lib.serving import ReplayStepper, fair_share, serve, serve_online
 
 
 def batch(n, seed, part=0.5):
@@ -23,7 +23,7 @@ batches = st.builds(batch, st.integers(1, 40), st.integers(0, 10_000), st.floats
 @given(given_batch=batches, price=st.floats(1e-6, 1), rate=st.floats(0, 1))
 def test_the_budget_holds_and_the_price_stays_a_price(given_batch, price, rate):
     forecasts, lengths, budget = given_batch
-    served = serve_online(forecasts, budget, ReplayStepper(lengths), price=price, rate=rate, cap=500)
+    served = serve_online(Problem(forecasts, budget, 500), ReplayStepper(lengths), price=price, rate=rate)
     assert served.used.sum() <= budget
     assert (served.used == np.minimum(served.granted, lengths)).all()
     assert (served.price > 0).all() and np.isfinite(served.price).all()
@@ -36,7 +36,7 @@ def test_what_comes_later_changes_nothing_before(given_batch, seed):
     half, order = forecasts.n // 2, np.arange(forecasts.n)
     order[half:] = np.random.default_rng(seed).permutation(order[half:])
     one, other = (
-        serve_online(forecasts.part(rows), budget, ReplayStepper(lengths[rows]), price=0.005, cap=500)
+        serve_online(Problem(forecasts.part(rows), budget, 500), ReplayStepper(lengths[rows]), price=0.005)
         for rows in (np.arange(forecasts.n), order)
     )
     assert (one.used[:half] == other.used[:half]).all() and (one.price[: half + 1] == other.price[: half + 1]).all()
@@ -44,8 +44,8 @@ def test_what_comes_later_changes_nothing_before(given_batch, seed):
 
 def test_a_price_that_stays_serves_what_is_worth_it():
     forecasts, lengths, budget = batch(300, 3)
-    known = serve("clear-sequential", forecasts, budget, ReplayStepper(lengths), accounting="refunds", cap=500)
-    served = serve_online(forecasts, 10**9, ReplayStepper(lengths), price=known.price, rate=0, cap=500)
+    known = serve(Problem(forecasts, budget, 500), ReplayStepper(lengths), "clear-sequential", accounting="refunds")
+    served = serve_online(Problem(forecasts, 10**9, 500), ReplayStepper(lengths), price=known.price, rate=0)
     assert (served.used == known.used).mean() > 0.99  # the last stage of the batch may be begun, not ended
     assert (served.price == known.price).all()
 
@@ -53,8 +53,10 @@ def test_a_price_that_stays_serves_what_is_worth_it():
 @pytest.mark.parametrize("wrong", [0.1, 10])
 def test_a_wrong_price_finds_its_way(wrong):
     forecasts, lengths, budget = batch(3000, 4)
-    known = serve("clear-sequential", forecasts, budget, ReplayStepper(lengths), accounting="refunds", cap=500).price
-    served = serve_online(forecasts, budget, ReplayStepper(lengths), price=wrong * known, cap=500)
+    known = serve(
+        Problem(forecasts, budget, 500), ReplayStepper(lengths), "clear-sequential", accounting="refunds"
+    ).price
+    served = serve_online(Problem(forecasts, budget, 500), ReplayStepper(lengths), price=wrong * known)
     assert np.median(served.price[1000:2000]) == pytest.approx(known, rel=0.25)
     assert served.used.sum() > 0.95 * budget
 
@@ -65,15 +67,14 @@ def test_a_wrong_price_finds_its_way(wrong):
         ({"price": 0}, "price must be a number above 0, got 0"),
         ({"price": float("nan")}, "price must be a number above 0, got nan"),
         ({"price": 0.1, "rate": -1}, "rate must be a number of at least 0, got -1"),
-        ({"price": 0.1, "cap": 0}, "cap must be a whole number of at least 1, got 0"),
     ],
 )
 def test_bad_choices(choice, message):
     forecasts, lengths, budget = batch(3, 0)
     with pytest.raises(ValueError, match=message):
-        serve_online(forecasts, budget, ReplayStepper(lengths), **choice)
-    with pytest.raises(ValueError, match="needs forecasts with spread"):
-        serve_online(Forecasts([5.0]), 10, ReplayStepper([3]), price=0.1)
+        serve_online(Problem(forecasts, budget), ReplayStepper(lengths), **choice)
+    with pytest.raises(ValueError, match="needs the spread of the queries"):
+        serve_online(Problem(Forecasts([5.0]), 10), ReplayStepper([3]), price=0.1)
 
 
 def test_a_fair_share_is_what_is_left_over_who_is_left():

@@ -9,20 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from math_verify import parse, verify
 
-from clear_lib.rollouts.grading import LONGEST, MEMORY, Grader, _Judge, extract_answer, gold_answer, grade
+from clear_lib.rollouts import grading
+from clear_lib.rollouts.algebra import MAX_MEMORY, compare
+from clear_lib.rollouts.grading import Grader, extract_answer, gold_answer
+from clear_lib.rollouts.spelling import MAX_CHARACTERS, normalize_pair
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def grade(golds, answers, timeout=5.0, workers=None):
+    with Grader(timeout, workers) as grader:
+        return grader.grade(golds, answers)
 
 
 @pytest.fixture(scope="module")
 def grader():
     with Grader(timeout=60, workers=1) as grader:
-        yield grader
-
-
-@pytest.fixture(scope="module")
-def algebra():
-    with Grader(timeout=60, workers=1, shortcut=False) as grader:
         yield grader
 
 
@@ -286,8 +288,8 @@ def test_a_hedged_answer_is_wrong(grader, answer):
 
 
 @pytest.mark.parametrize("text", ["12", "1,000", "\\frac12", "\\text{even}", "E_{1},E_{2}", "(0, 1]", "x=3", "25\\%"])
-def test_the_algebra_alone_knows_an_answer_again(algebra, text):
-    assert algebra.grade([text, text], [text, "77"]) == ["correct", "wrong"]
+def test_the_algebra_alone_knows_an_answer_again(text):
+    assert [compare(*normalize_pair(text, answer)) for answer in (text, "77")] == ["correct", "wrong"]
 
 
 @pytest.mark.parametrize(
@@ -340,21 +342,36 @@ def test_a_timeout_is_unknown_and_the_rest_goes_on():
     ],
 )
 def test_what_is_too_much_to_compute_is_known_before_the_clock(answer):
-    """The judge still runs: it was not stopped by the clock, but refused. So the verdict is the same on any machine."""
+    """The process still runs: the answer was refused, not stopped by the clock. So any machine gives the same verdict."""
     with Grader(timeout=60, workers=1) as grader:
         grader.grade(["\\frac12"], ["0.5"])
-        process = grader._judges[0]._process
+        process = grader._workers[0].process
         assert grader.grade(["2", "\\frac13"], [answer, "\\frac26"]) == ["unknown", "correct"]
-        assert grader._judges[0]._process is process
+        assert grader._workers[0].process is process
 
 
 def test_equal_pairs_are_judged_once_and_whole_numbers_at_once(grader, monkeypatch):
-    asked, ask = [], _Judge.ask
-    monkeypatch.setattr(_Judge, "ask", lambda judge, pair, timeout: asked.append(pair) or ask(judge, pair, timeout))
+    asked, compare = [], Grader._compare
+    monkeypatch.setattr(Grader, "_compare", lambda grader, pair: asked.append(pair) or compare(grader, pair))
     for _ in range(2):
         assert set(grader.grade(["\\frac{1}{7}"] * 5_000, ["\\frac{2}{14}"] * 5_000)) == {"correct"}
     assert grader.grade(["12"] * 5_000, [str(number) for number in range(5_000)]).count("correct") == 1
     assert asked == [("\\frac{1}{7}", "\\frac{2}{14}")]
+
+
+def test_a_killed_process_is_replaced(grader):
+    assert grader.grade(["\\frac{1}{11}"], ["\\frac{2}{22}"]) == ["correct"]
+    killed = grader._workers[0].process
+    killed.kill()
+    killed.wait()
+    assert grader.grade(["\\frac{1}{12}"], ["\\frac{2}{24}"]) == ["unknown"]
+    assert grader.grade(["\\frac{1}{13}"], ["\\frac{2}{26}"]) == ["correct"]
+
+
+def test_a_process_that_does_not_start_is_an_error(monkeypatch):
+    monkeypatch.setattr(grading.sys, "executable", "true")
+    with pytest.raises(RuntimeError, match="the grading process did not start; is math-verify installed"):
+        grade(["\\frac12"], ["0.5"])
 
 
 def test_several_processes_keep_the_order():
@@ -366,13 +383,14 @@ def test_several_processes_keep_the_order():
 def test_no_answers_need_no_process():
     grader = Grader()
     assert grader.grade([], []) == [] and grader.grade(["4"], [None]) == ["wrong"]
-    assert all(judge._process is None for judge in grader._judges)
+    assert all(worker.process is None for worker in grader._workers)
 
 
 def test_it_works_from_a_script_without_a_main_guard(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from clear_lib.rollouts.grading import grade\nprint(grade(['\\\\frac12'], ['0.5'], timeout=60))\n"
+        "from clear_lib.rollouts.grading import Grader\n"
+        "with Grader(timeout=60) as grader:\n    print(grader.grade(['\\\\frac12'], ['0.5']))\n"
     )
     run = subprocess.run(
         [sys.executable, script], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
@@ -397,7 +415,7 @@ HOSTILE = [
     "{" * 400 + "}" * 400,
     "(" * 400 + "1" + ")" * 400,
     "\\frac{" * 130 + "1" + "}{2}" * 130,
-    "1" * LONGEST,
+    "1" * MAX_CHARACTERS,
     "9" * 900 + "!",
     "a\0b",
     "\0",
@@ -427,15 +445,15 @@ def test_a_process_that_judges_has_its_memory_bounded():
 
     with Grader(timeout=60, workers=1) as grader:
         grader.grade(["\\frac{1}{2}"], ["0.5"])
-        (judge,) = grader._judges
-        assert resource.prlimit(judge._process.pid, resource.RLIMIT_AS) == (MEMORY, MEMORY)
+        (worker,) = grader._workers
+        assert resource.prlimit(worker.process.pid, resource.RLIMIT_AS) == (MAX_MEMORY, MAX_MEMORY)
 
 
 def test_an_answer_too_long_to_be_one_is_not_compared():
     grader = Grader()
-    long = "1+" * LONGEST + "1"
+    long = "1+" * MAX_CHARACTERS + "1"
     assert grader.grade(["3", long], [long, long]) == ["unknown", "correct"]
-    assert all(judge._process is None for judge in grader._judges)
+    assert all(worker.process is None for worker in grader._workers)
 
 
 @pytest.mark.parametrize(
@@ -530,6 +548,7 @@ def test_any_answers_get_verdicts(grader, answers):
         ((["1", " "], ["1", "2"]), "position 1: the gold answer must be text, got ' '"),
         (([None], ["1"]), "position 0: the gold answer must be text, got None"),
         ((["1"], ["1"], 0), "timeout must be above 0"),
+        ((["1"], ["1"], float("inf")), "timeout must be above 0 seconds and at most a million, got inf"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

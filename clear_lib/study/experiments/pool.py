@@ -1,0 +1,137 @@
+"""The pool of recorded questions, the streams drawn from it, and their budgets.
+
+A pool holds for each question its recorded rollouts and its forecasts. A stream is a draw from the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from clear_lib import predictor
+from clear_lib.allocation.forecasts import Forecasts
+from clear_lib.allocation.problem import Problem, Truth
+from clear_lib.study.recordings import recording
+from clear_lib.study.setup import paper, streams
+from clear_lib.study.setup.profiles import Profile
+
+
+def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataFrame) -> pd.DataFrame:
+    """One row a question: its forecasts, and ``length`` (tokens) and ``correct`` of its free rollout and of each rung.
+
+    The columns of a rung are ``length@rung`` and ``correct@rung``. The verdict ``unknown`` does not count as correct.
+    ``ValueError`` names a question without a forecast, or without a rollout for each rung.
+    """
+    pool = evaluation[["question_id", "dataset", "tier", "length"]].copy()
+    pool["correct"] = (evaluation["verdict"] == "correct").to_numpy()
+    pool = pool.merge(forecasts, on="question_id", how="left", validate="one_to_one")
+    ladder = rungs.assign(correct=rungs["verdict"] == "correct").pivot(
+        index="question_id", columns="rung", values=["length", "correct"]
+    )
+    for kind in ("length", "correct"):
+        for rung in ladder[kind].columns:
+            pool[f"{kind}@{rung}"] = pool["question_id"].map(ladder[kind, rung])
+    missing = pool.isna().any(axis=1)
+    if missing.any():
+        row = pool[missing].iloc[0]
+        raise ValueError(
+            f"question {row['question_id']!r} has no {', '.join(row.index[row.isna()])}; record and forecast all of "
+            f"the pool"
+        )
+    kinds = {name: bool if name.startswith("correct") else np.int64 for name in pool if "@" in name}
+    return pool.astype(kinds)
+
+
+def read_pool(profile: Profile, artifacts: str | Path) -> pd.DataFrame:
+    """The pool of a profile, from its recorded rollouts and forecasts; ``ValueError`` says what makes missing ones."""
+    rollouts = (recording.load(profile, kind, artifacts) for kind in ("evaluation", "rungs"))
+    return make_pool(*rollouts, predictor.read_forecasts(profile, artifacts))
+
+
+def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
+    """The pool with ``threshold`` and the median length multiplied by ``factor``, one or one a question (section 7.1).
+
+    Spread, chance and the estimates of TALE-EP's teacher stay as they are.
+    """
+    factor = np.broadcast_to(np.asarray(factor, dtype=float), len(pool))
+    wrong = ~(np.isfinite(factor) & (factor > 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"factor[{row}] must be positive and finite: {factor[row]}")
+    changed = {"threshold": pool["threshold"] * factor}
+    if "log_median" in pool:
+        changed["log_median"] = np.maximum(pool["log_median"] + np.log(factor), 0.0)
+    return pool.assign(**changed)
+
+
+def draw_stream(profile: Profile, pool: pd.DataFrame, stream: str, seed: int) -> pd.DataFrame:
+    """The queries of a stream: rows of the pool. The same seed gives all policies the same queries."""
+    shares = profile.stream_shares[stream]
+    rows = streams.draw(pool["tier"], shares, profile.stream_size, profile.seed + seed)
+    return pool.iloc[rows].reset_index(drop=True)
+
+
+def draws(
+    profile: Profile, pool: pd.DataFrame, only: Iterable[str] | None = None
+) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Every stream (or ``only`` some) of every seed, with its name and its seed."""
+    for stream in profile.stream_shares if only is None else only:
+        for seed in range(profile.stream_seeds):
+            yield stream, seed, draw_stream(profile, pool, stream, seed)
+
+
+def composition(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
+    """Share of each data set (columns, easy ones first) in each stream (rows), mean over its draws."""
+    shares = {
+        (stream, seed): queries["dataset"].value_counts(normalize=True)
+        for stream, seed, queries in draws(profile, pool)
+    }
+    order = np.argsort(pool["tier"].map(profile.tiers.index), kind="stable")
+    table = pd.DataFrame(shares).T.groupby(level=0, sort=False).agg(lambda column: column.fillna(0).mean())
+    return table.reindex(columns=pool["dataset"].iloc[order].unique(), fill_value=0.0)
+
+
+def reference_length(profile: Profile, pool: pd.DataFrame) -> float:
+    """The unit of budgets, floor and ``ε``, tokens: the profile's, or the mean length of the pool's free rollouts."""
+    return profile.reference_length or float(pool["length"].mean())
+
+
+def budget_per_query(scarcity: float, reference: float) -> int:
+    """``B̄`` of a scarcity: whole tokens per query."""
+    return round(scarcity * reference)
+
+
+def budgets(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
+    """Budgets, floor, ``ε`` and cap: ``fraction`` of the reference length, and tokens, the ``paper``'s and ``ours``.
+
+    ``× easiest`` is ours as a multiple of the median free length of the easiest tier. The paper's ``ε`` is unknown: NaN.
+    """
+    reference = reference_length(profile, pool)
+    easiest = next(tier for tier in profile.tiers if (pool["tier"] == tier).any())
+    median = pool.loc[pool["tier"] == easiest, "length"].median()
+    study = paper.study_of(profile.model)
+    theirs = study.budgets_of(profile.scarcities)
+    rows = [("budget", s, float(theirs[s]), float(budget_per_query(s, reference))) for s in profile.scarcities]
+    rows += [
+        ("floor", profile.floor_fraction, float(paper.FLOOR), profile.floor_fraction * reference),
+        ("ε", profile.epsilon_fraction, np.nan, profile.epsilon_fraction * reference),
+        ("cap", profile.cap / reference, float(study.cap), float(profile.cap)),
+    ]
+    table = pd.DataFrame(rows, columns=["what", "fraction", "paper", "ours"])
+    return table.assign(**{"× easiest": table["ours"] / median})
+
+
+def forecasts_of(queries: pd.DataFrame) -> Forecasts:
+    """The forecasts in a table: ``threshold``, and the other fields of :class:`Forecasts` that it has as columns."""
+    names = [name for name in ("spread", "solvable", "log_median", "estimate") if name in queries]
+    return Forecasts(queries["threshold"].to_numpy(), **{name: queries[name].to_numpy() for name in names})
+
+
+def problem_of(profile: Profile, queries: pd.DataFrame, scarcity: float, reference: float) -> Problem:
+    """The allocation problem of a stream: its forecasts, its budget, the profile's cap, and the truth for the oracles."""
+    truth = Truth(queries["length"].to_numpy(), queries["correct"].to_numpy())
+    return Problem(forecasts_of(queries), budget_per_query(scarcity, reference) * len(queries), profile.cap, truth)

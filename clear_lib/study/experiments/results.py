@@ -1,0 +1,92 @@
+"""Paired comparisons of results: gains over a baseline, intervals over draws of the stream, and shares of a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+CELL = ("stream", "scarcity", "policy")  # what results are averaged within, over stream seeds
+
+
+def interval(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL) -> pd.DataFrame:
+    """Mean and central 95% of ``columns`` over stream seeds, as ``column, column_low, column_high``, and ``seeds``.
+
+    The interval says how much the draw of the stream matters. It covers neither the pool (one set of questions)
+    nor the training of model and predictor.
+    """
+    groups = results.groupby(list(by), sort=False, observed=True)
+    parts = {}
+    for column in columns:
+        parts[column] = groups[column].mean()
+        parts[f"{column}_low"] = groups[column].quantile(0.025)
+        parts[f"{column}_high"] = groups[column].quantile(0.975)
+    return pd.DataFrame(parts | {"seeds": groups["stream_seed"].nunique()}).reset_index()
+
+
+def mean_stream(results: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy averaged over the streams of a draw: columns ``stream_seed, scarcity, policy, value, accuracy``."""
+    by = ["stream_seed", "scarcity", "policy", "value"]
+    return results.groupby(by, sort=False, dropna=False)["accuracy"].mean().reset_index()
+
+
+def gains(results: pd.DataFrame, column: str = "accuracy", baseline: str | pd.DataFrame = "uniform") -> pd.DataFrame:
+    """Results with ``gain``: ``column`` minus its value under the baseline on the same stream, seed and budget.
+
+    ``baseline`` is a policy of these results, or results with one row for each stream, seed and budget.
+    """
+    key = ["stream", "stream_seed", "scarcity"]
+    base = results[results["policy"] == baseline] if isinstance(baseline, str) else baseline
+    if base.duplicated(key).any():
+        raise ValueError("the baseline has several rows for one stream, seed and budget; choose one kind of run")
+    base = base.set_index(key)[column]
+    return results.assign(gain=results[column].to_numpy() - base.loc[pd.MultiIndex.from_frame(results[key])].to_numpy())
+
+
+def best_fixed(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a sweep at its best value: the one with the highest mean accuracy over all streams and budgets.
+
+    One value for all cells, but chosen with the results in view: an opponent that is rather too strong.
+    """
+    return results[results["value"] == results.groupby("value")["accuracy"].mean().idxmax()]
+
+
+def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the policy, accounting and value that are best in each cell, by the mean over its streams.
+
+    Chosen cell by cell with the results in view: no one could have run it.
+    """
+    cell, kind = ["stream", "scarcity"], ["policy", "accounting", "setting", "value"]
+    means = results.groupby([*cell, *kind], dropna=False, sort=False)["accuracy"].mean()
+    best = pd.MultiIndex.from_tuples(means.groupby(cell, sort=False).idxmax(), names=means.index.names)
+    return results.merge(best.to_frame(index=False), on=[*cell, *kind])
+
+
+def gap_closed(
+    results: pd.DataFrame, baseline: pd.DataFrame, ceiling: pd.DataFrame, by: Sequence[str] = CELL
+) -> pd.DataFrame:
+    """Paired ``gain`` over a baseline, its :func:`interval`, and how much it closes of the gap to a ceiling.
+
+    Baseline and ceiling have one row for each stream, seed and budget. ``gap`` is ceiling minus baseline, the mean over
+    seeds; ``closed`` is gain over gap, NaN where the gap is less than half a per cent of the queries.
+    """
+    table = interval(gains(results, baseline=baseline), ["gain"], by)
+    gap = gains(ceiling, baseline=baseline).groupby(["stream", "scarcity"])["gain"].mean()
+    table["gap"] = gap.loc[pd.MultiIndex.from_frame(table[["stream", "scarcity"]])].to_numpy()
+    table["closed"] = (table["gain"] / table["gap"]).where(table["gap"] >= 0.005)
+    return table
+
+
+def tally(table: pd.DataFrame) -> pd.Series:
+    """Cells of :func:`gap_closed` in which the interval is above zero (``wins``), below (``losses``), or ``undecided``.
+
+    ``no gap`` are the cells without one. Over those with one: the mean ``gain``, and the share of all gaps ``closed``.
+    """
+    gap, wins, losses = table["closed"].notna(), table["gain_low"] > 0, table["gain_high"] < 0
+    counts = {"wins": gap & wins, "losses": gap & losses, "undecided": gap & ~wins & ~losses, "no gap": ~gap}
+    wide = table[gap]
+    share = wide["gain"].sum() / wide["gap"].sum() if len(wide) else np.nan
+    return pd.Series(
+        {name: int(cells.sum()) for name, cells in counts.items()} | {"gain": wide["gain"].mean(), "closed": share}
+    )

@@ -1,0 +1,241 @@
+"""Figures of results: streams, who is served, and accuracy by budget, policy and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clear_lib.study.pages.figures import style
+from clear_lib.study.pages.tables import label
+from clear_lib.study.setup.streams import TIERS
+
+BUDGET, ACCURACY = "budget / mean length", "accuracy (%)"
+
+
+def stream_composition(shares: pd.DataFrame) -> Figure:
+    """Figure 3: one bar a stream (row), cut into tiers or data sets (columns); fractions."""
+    table = 100 * shares.loc[:, shares.any()].rename(label)
+    figure, (ax,) = style.panels(width=7, height=2.4)
+    for (name, part), left in zip(table.items(), (table.T.cumsum() - table.T).to_numpy(), strict=True):
+        color = style.looks(table)[name]["color"]
+        bars = ax.barh(table.index, part, left=left, color=color, label=name)
+        texts = [f"{value:.0f}" if value >= 4 else "" for value in part]
+        ax.bar_label(bars, texts, label_type="center", fontsize=9, color="white" if sum(color) < 1.5 else "black")
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    sns.despine(figure, left=True)
+    ax.set(xlabel="share of the queries (%)", xlim=(0, 100))
+    ax.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def who_gets_what(served: Mapping[str, pd.DataFrame], column: str = "granted") -> Figure:
+    """Figure 6: tokens granted to (or ``used`` by) each query of a stream by rank of its length, one panel a policy."""
+    figure, axes = style.panels(len(served), min(4, len(served)), height=2.6, sharex=True, sharey=True)
+    for ax, (policy, queries) in zip(axes, served.items(), strict=True):
+        queries = queries.sort_values("length", kind="stable").reset_index(drop=True)
+        abandoned = queries["granted"] == 0
+        kinds = {
+            "abandoned": (abandoned, style.VERMILION),
+            "granted, not solved": (~abandoned & ~queries["solved"], "0.6"),
+            "solved": (queries["solved"], style.BLUE),
+        }
+        for name, (which, color) in kinds.items():
+            ax.scatter(queries.index[which], queries[column][which], s=5, color=color, linewidth=0, label=name)
+        ax.plot(queries.index, queries["length"], color="black", linewidth=1, label="length of the solution", zorder=0)
+        ax.set_title(label(policy), fontsize=10)
+        ax.set_yscale("symlog", linthresh=10)
+        ax.set(xlabel="query, by length", ylabel=f"tokens {column}")
+        ax.label_outer()
+    axes[0].set_ylim(bottom=-2)
+    style.legend(figure, markerscale=3)
+    return figure
+
+
+def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
+    """A share of the queries of each tier with its interval, one panel a ``stream``, one row a ``policy``."""
+    streams, policies = list(dict.fromkeys(table["stream"])), list(dict.fromkeys(table["policy"]))
+    figure, axes = style.panels(len(streams), height=0.42 * len(policies) + 1.3, sharey=True)
+    for ax, stream in zip(axes, streams, strict=True):
+        for i, tier in enumerate(tier for tier in TIERS if tier in set(table["tier"])):
+            rows = table[(table["stream"] == stream) & (table["tier"] == tier)].set_index("policy").reindex(policies)
+            value, low, high = (100 * rows[name] for name in (column, f"{column}_low", f"{column}_high"))
+            reach = np.maximum([value - low, high - value], 0)
+            height = np.arange(len(policies)) + 0.17 * (i - 1.5)
+            ax.errorbar(value, height, xerr=reach, fmt="o", markersize=4, color=style.TIER_COLORS[tier], label=tier)
+        ax.set(title=label(stream), xlabel=xlabel, xlim=(-4, 104))
+        ax.grid(axis="x", color="0.92")
+    style.policy_rows(axes[0], policies)
+    style.legend(figure)
+    return figure
+
+
+def granted_and_used(table: pd.DataFrame) -> Figure:
+    """Tokens ``granted`` and ``used`` per query, one panel a ``scarcity`` with its budget, one row a ``policy``."""
+    policies = list(dict.fromkeys(table["policy"]))
+    figure, axes = style.panels(table["scarcity"].nunique(), height=0.32 * len(policies) + 1.3, sharey=True)
+    heights = np.arange(len(policies))
+    for ax, (_, rows) in zip(axes, table.groupby("scarcity"), strict=True):
+        rows = rows.set_index("policy").loc[policies]
+        budget = rows["budget_per_query"].iloc[0]
+        ax.hlines(heights, rows["used"], rows["granted"], color="0.75", linewidth=2)
+        ax.plot(rows["granted"], heights, "o", color=style.ORANGE, label="granted (the cap)")
+        ax.plot(rows["used"], heights, "o", color=style.BLUE, label="used (the bill)")
+        ax.axvline(budget, color="0.4", linewidth=1, linestyle=":")
+        ax.set(title=f"B̄ = {budget:.0f}", xlabel="tokens per query", xlim=(0, None))
+    style.policy_rows(axes[0], policies)
+    style.legend(figure, 2)
+    return figure
+
+
+def _lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    looks: Mapping[str, Mapping[str, Any]],
+    *,
+    hue: str = "policy",
+    panel: str = "stream",
+    columns: int | None = None,
+    scale: float = 100,
+    **shared: Any,
+) -> tuple[Figure, dict[Any, Axes]]:
+    """``y`` against ``x`` with bands: one panel for each value of ``panel``, one line for each of ``hue`` in ``looks``."""
+    values = list(dict.fromkeys(table[panel]))
+    figure, axes = style.panels(len(values), columns, **shared)
+    for ax, value in zip(axes, values, strict=True):
+        for name, look in looks.items():
+            style.line_with_band(ax, table[(table[panel] == value) & (table[hue] == name)], x, y, scale, **look)
+        ax.set_title(label(value))
+    return figure, dict(zip(values, axes, strict=True))
+
+
+def pareto(table: pd.DataFrame, cost: str, xlabel: str) -> Figure:
+    """Accuracy with its interval by cost (tokens per query), one panel a ``stream``, one line a ``policy``."""
+    columns = -(-table["stream"].nunique() // 2)
+    figure, axes = _lines(
+        table, cost, "accuracy", style.looks(table["policy"]), columns=columns, height=3.2, sharex=True
+    )
+    for i, ax in enumerate(axes.values()):
+        style.log_ticks(ax)
+        ax.set(
+            ylim=(0, None),
+            xlabel=xlabel if i + columns >= len(axes) else "",
+            ylabel=ACCURACY if i % columns == 0 else "",
+        )
+    style.legend(figure)
+    return figure
+
+
+def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
+    """Gains over Uniform of a table of ``comparison.compare``: ours with intervals, the paper's as open marks."""
+    looks = style.looks(policies)
+    ours = {name: look | {"label": f"{look['label']}, ours"} for name, look in looks.items()}
+    figure, axes = _lines(table, "scarcity", "gain", ours, scale=1, sharey=True)
+    for stream, ax in axes.items():
+        for policy, look in looks.items():
+            rows = table[(table["stream"] == stream) & (table["policy"] == policy)].sort_values("scarcity")
+            paper = {"label": f"{look['label']}, paper", "linestyle": ":", "markerfacecolor": "white"}
+            ax.plot(rows["scarcity"], rows["paper_gain"], **look | paper)
+    _budget_axes(axes.values(), table, "gain over Uniform (points)")
+    style.legend(figure, 2)
+    return figure
+
+
+def paired_gains(table: pd.DataFrame, ylabel: str = "gain (points)") -> Figure:
+    """Paired gains (fractions) with their intervals by ``scarcity``, one panel a ``stream``, one line a ``name``."""
+    figure, axes = _lines(table, "scarcity", "gain", style.looks(table["name"]), hue="name", sharey=True)
+    _budget_axes(axes.values(), table, ylabel)
+    style.legend(figure)
+    return figure
+
+
+def _budget_axes(axes: Sequence[Axes], table: pd.DataFrame, ylabel: str) -> None:
+    """Budgets on the horizontal axes, a line at no gain, and a label at the first of the vertical axes."""
+    for ax in axes:
+        ax.axhline(0, color="0.4", linewidth=0.8)
+        ax.set(xlabel=BUDGET, ylabel=ylabel)
+        ax.label_outer()
+        style.log_ticks(ax, table["scarcity"])
+
+
+def sweep(table: pd.DataFrame, xlabel: str, level: pd.DataFrame | None = None, level_name: str = "") -> Figure:
+    """Accuracy with its interval by ``value``, one panel a ``scarcity``, one line a ``stream`` or else a ``policy``.
+
+    ``level`` has accuracies by scarcity and stream or policy, drawn as dashed lines. The axis is logarithmic if it can be.
+    """
+    hue = "stream" if "stream" in table else "policy"
+    looks, table = style.looks(table[hue]), table.sort_values("scarcity", kind="stable")
+    figure, axes = _lines(table, "value", "accuracy", looks, hue=hue, panel="scarcity", height=3.4, sharex=True)
+    values = sorted(table["value"].unique())
+    for scarcity, ax in axes.items():
+        if level is not None:
+            heights = level[level["scarcity"] == scarcity].groupby(hue)["accuracy"].mean()
+            for name, height in heights.items():
+                ax.axhline(100 * height, color=looks[name]["color"], linewidth=1, linestyle="--")
+            ax.plot([], [], color="0.4", linewidth=1, linestyle="--", label=level_name)
+        ax.set_title(f"{BUDGET} {scarcity:.2g}", fontsize=9)
+        ax.set(xlabel=xlabel, ylim=(0, None))
+        if values[0] > 0:
+            style.log_ticks(ax, values[:: max(1, len(values) // 3)])
+    figure.axes[0].set_ylabel(ACCURACY)
+    style.legend(figure, 5, fontsize=9)
+    return figure
+
+
+def velocity(table: pd.DataFrame) -> Figure:
+    """Figure 8: accuracy and price by initial velocity (``value``), one line a ``stream``."""
+    figure, (left, right) = style.panels(2, width=8)
+    for name, look in style.looks(table["stream"]).items():
+        rows = table[table["stream"] == name]
+        style.line_with_band(left, rows, "value", "accuracy", **look)
+        style.line_with_band(right, rows, "value", "price", 1, **look)
+    for ax in (left, right):
+        ax.set(xscale="log", xlabel="initial velocity (utility per token)")
+    left.set(ylabel=ACCURACY, ylim=(0, None))
+    right.set(ylabel="price (utility per token)", yscale="log")
+    style.legend(figure, fontsize=9)
+    return figure
+
+
+def oracle_audit(bounds: Mapping[str, pd.DataFrame]) -> Figure:
+    """The reported Oracle and lower bounds on a true one: tables of ``audit.oracle_bounds`` by what they rest on."""
+    tables = pd.concat(bounds, names=["bound by"]).reset_index("bound by")
+    streams = tables.groupby("stream", sort=False)
+    figure, axes = style.panels(streams.ngroups, width=9.8)
+    for ax, (stream, rows) in zip(axes, streams, strict=True):
+        first = rows[rows["bound by"] == rows["bound by"].iloc[0]]
+        places = np.arange(len(first))
+        ax.plot(places, first["reported"], "o", color="black", markersize=6, label="reported Oracle")
+        for shift, color, (name, bound) in zip(
+            (-0.18, 0.18), (style.ORANGE, style.BLUE), rows.groupby("bound by", sort=False), strict=False
+        ):
+            ax.bar(places + shift, bound["bound"], width=0.34, color=color, label=f"at least: {name}")
+        ax.set_xticks(places, first["budget"], fontsize=9)
+        ax.set(title=label(stream), xlabel="tokens per query", ylim=(0.75 * rows["bound"].min(), None))
+    axes[0].set_ylabel(ACCURACY)
+    style.legend(figure, 3)
+    return figure
+
+
+def replica(table: pd.DataFrame, policies: Mapping[str, str]) -> Figure:
+    """Accuracies of a replica by the paper's, a table of ``comparison.compare``; ``policies`` has titles of the panels."""
+    figure, axes = style.panels(len(policies), 3, height=2.9, sharex=True, sharey=True)
+    top = 1.05 * table["high"].max()
+    for ax, (policy, title) in zip(axes, policies.items(), strict=True):
+        for stream, look in style.looks(table["stream"]).items():
+            cells = table[(table["policy"] == policy) & (table["stream"] == stream)]
+            marks = {"markersize": 4, "color": look["color"], "label": look["label"]}
+            style.marks_with_intervals(ax, cells["paper"], cells["ours"], cells["low"], cells["high"], **marks)
+        ax.plot([0, top], [0, top], color="0.6", linewidth=1, zorder=0)
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="the paper (%)", ylabel="the replica (%)")
+        ax.label_outer()
+    style.legend(figure)
+    return figure

@@ -1,0 +1,75 @@
+"""The runs of a recording: when, on which machine, and how many tokens each kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+from clear_lib.study.recordings import recording
+from clear_lib.study.setup.profiles import Profile
+
+
+@contextmanager
+def logged(profile: Profile, artifacts: str | Path) -> Iterator[None]:
+    """Log a recording in ``runs.jsonl`` if it kept any tokens, however it ends."""
+    began, before = datetime.now(UTC), _tokens(profile, artifacts)
+    try:
+        yield
+    finally:
+        run = {
+            "began": began.isoformat(timespec="seconds"),
+            "seconds": round((datetime.now(UTC) - began).total_seconds()),
+            "tokens": _tokens(profile, artifacts) - before,
+            "machine": machine(),
+        }
+        if run["tokens"]:
+            with _log(profile, artifacts).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(run) + "\n")
+
+
+def read_log(profile: Profile, artifacts: str | Path) -> list[dict[str, Any]]:
+    """The logged runs of a profile."""
+    log = _log(profile, artifacts)
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+
+
+def _log(profile: Profile, artifacts: str | Path) -> Path:
+    return profile.artifacts(artifacts) / "runs.jsonl"
+
+
+def _tokens(profile: Profile, artifacts: str | Path) -> int:
+    stores = (recording.store(profile, kind, artifacts) for kind in recording.kinds_of(profile))
+    return sum(int(store.read(["length"])["length"].sum()) for store in stores)
+
+
+def machine() -> dict[str, Any]:
+    """System, processor, cores and, if there are any, the GPUs."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    found = {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": cores}
+    if gpus := output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"):
+        found["gpus"] = gpus.splitlines()
+    return found
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def output_of(*command: str) -> str:
+    """What a program prints; empty if it is not installed or fails."""
+    if which(command[0]) is None:
+        return ""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
