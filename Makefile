@@ -1,7 +1,7 @@
 # The book, its tests and its model. `make help` lists what can be made.
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test test-all test-vllm lint bench lab plan rollouts record verify reasoner readme clean
+.PHONY: help book test test-slow test-vllm lint bench lab plan rollouts record verify reasoner readme clean
 
 PROFILE     ?= qwen-1.5b
 ROLLOUTS    ?=
@@ -57,7 +57,7 @@ chapters  = $(filter $(foreach number,$(1),$(MADE)/chapters/$(number)_%),$(CHAPT
 
 # vLLM on a CPU: its threads sleep while they wait, and what it keeps of prompts may take 6 GB.
 RECORDING := $(if $(QUESTIONS),CLEAR_BENCHMARKS=$(QUESTIONS)) KMP_BLOCKTIME=0 VLLM_CPU_OMP_THREADS_BIND=nobind \
-  VLLM_CPU_KVCACHE_SPACE=6 .venv-vllm/bin/python -m clear_lib
+  VLLM_CPU_KVCACHE_SPACE=6 .venv-vllm/bin/python -m clear_lib.study
 
 help: ## this list
 	@echo "First:  make book   (installs, runs every notebook, builds the pages)    make test   (the tests)"
@@ -76,17 +76,17 @@ help: ## this list
 book: _build/html/index.html ## the book: install, run every notebook, build the HTML
 	@echo "The book (profile $(PROFILE)) is ready. Open file://$(CURDIR)/_build/html/index.html"
 
-test: $(INSTALLED) ## the tests that need no long training and no browser: minutes
+test: $(INSTALLED) ## the tests, in minutes: all that need no long training and no browser
 	$(PY) -m pytest -m "not slow"
 
-test-all: $(INSTALLED) ## all tests; those of the rendered site build the smoke book themselves
-	$(PY) -m pytest
+test-slow: $(INSTALLED) ## the other tests: trainings, a Ray cluster, the pages of the smoke book in a browser
+	$(PY) -m pytest -m slow
 
 lint: $(INSTALLED) ## formatter and linter
 	$(PY) -m ruff format --check . && $(PY) -m ruff check .
 
-bench: $(INSTALLED) ## how fast things are beside their named rivals, as tables
-	$(PY) -m pytest -m bench --benchmark-only -q
+bench: $(INSTALLED) ## how fast things are beside named rivals, as a table: minutes
+	@$(PY) -m clear_lib.study bench
 
 test-vllm: .venv-vllm/installed ## the engines on the real vLLM, its CPU build in an environment of its own (3.6 GB)
 	.venv-vllm/bin/python -m pytest tests/on_vllm
@@ -110,7 +110,7 @@ reasoner: $(INSTALLED) ## train the small language model from scratch and replac
 	$(PY) -m clear_lib.reasoner.train
 
 readme: $(INSTALLED) ## the README's table of claims, from the results of the last book (profile qwen-1.5b)
-	$(PY) -m clear_lib.study.evidence.verdicts README.md artifacts/qwen-1.5b/results
+	$(PY) -m clear_lib.study readme README.md artifacts/qwen-1.5b/results
 
 clean: ## remove the book and the executed chapters; .venv and the recorded rollouts stay
 	rm -rf _build book/chapters artifacts/*/chapters artifacts/*/results artifacts/replica-* \

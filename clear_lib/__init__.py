@@ -10,10 +10,10 @@ from typing import Any
 
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.allocation.optimum import solve
-from clear_lib.allocation.policies import Allocation, allocate, divide
+from clear_lib.allocation.policies import POLICIES, Allocation, allocate, divide
 from clear_lib.allocation.problem import Problem, Truth
 
-__all__ = ["Allocation", "Budgeter", "Forecasts", "Problem", "Truth", "allocate", "divide", "solve"]
+__all__ = ["POLICIES", "Allocation", "Budgeter", "Forecasts", "Problem", "Truth", "allocate", "divide", "solve"]
 
 
 def __getattr__(name: str) -> Any:

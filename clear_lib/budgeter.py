@@ -18,11 +18,10 @@ from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.allocation.policies import POLICIES, Policy
 from clear_lib.allocation.problem import Problem
 from clear_lib.engines import Engine
-from clear_lib.predictor import load
+from clear_lib.predictor import load, warn_of_other_model
 from clear_lib.reasoner import name_of
 from clear_lib.serving import EngineStepper, serve
 from clear_lib.serving.reasons import reasons
-from clear_lib.study.recordings.importing import taught_by, warn_of_another_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +167,7 @@ class Budgeter:
 
     Warns
     -----
-    AnotherModel
+    OtherModelWarning
         If the forecaster was saved with the name of another model than the engine's.
     """
 
@@ -192,9 +191,8 @@ class Budgeter:
                 f"policy {policy!r} needs a forecaster: anything with predict(texts), or the folder of one"
             )
         if isinstance(forecaster, (str, Path)):
-            folder, forecaster = forecaster, load(forecaster)
-            written_by = model or name_of(engine.model)
-            warn_of_another_model(taught_by(folder), [written_by])
+            forecaster = load(forecaster)
+            warn_of_other_model(forecaster.trained_on, [model or name_of(engine.model)])
         self.engine, self.forecaster, self.policy = engine, forecaster, policy
         self.accounting = accounting or ("refunds" if entry.kind == "sequential" else "caps")
         self.template, self.cap, self.settings = template, cap, entry.checked(settings)

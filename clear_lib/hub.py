@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-__all__ = ["ModelError", "explained", "explanation", "first_line", "needs", "quiet"]
+__all__ = ["ModelError", "explained", "explanation", "first_line", "needs", "pinned", "pretrained", "quiet", "require"]
 
 #: Pattern of an exception, written as the names of its classes and its message, and its sentence. The first match counts.
 SENTENCES = {
@@ -43,6 +46,14 @@ def needs(extra: str) -> Iterator[None]:
         if missing in ("", "clear_lib"):
             raise
         raise ModelError(f"the package {missing} is missing: pip install 'clear-lib[{extra}]'") from None
+
+
+def require(extra: str, *packages: str) -> None:
+    """``ModelError`` that names the extra to install if one of the packages is missing; nothing is loaded."""
+    with needs(extra):
+        for package in packages:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(name=package)
 
 
 @contextmanager
@@ -91,3 +102,29 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def pinned(model: str, revision: str | None, known: Mapping[str, str]) -> str | None:
+    """The commit of a model of the hub, by default that of ``known``; None for a folder.
+
+    ``ModelError`` if a model of the hub comes without a commit: names move, commits stay.
+    """
+    revision = revision or known.get(model)
+    if revision is None and not Path(model).is_dir():
+        raise ModelError(f"model {model!r} is no folder, and no revision says which commit of the hub's is meant")
+    return revision
+
+
+def pretrained(kind: Any, model: str, revision: str | None, **settings: Any) -> Any:
+    """``kind.from_pretrained``, quietly and without code of the model's; ``ModelError`` says why not and what to do."""
+    try:
+        with quiet():
+            return kind.from_pretrained(model, revision=revision or "main", trust_remote_code=False, **settings)
+    except (OSError, ImportError) as error:
+        where = f"model {model!r}" + (f", revision {revision}" if revision else "")
+        raise ModelError(
+            f"{where} cannot be loaded: {first_line(error)}\n"
+            "It takes the hub once (and for a gated model a token in HF_TOKEN), or a folder as the option `model`. "
+            "Weights are read as model.safetensors only: a pickle has to be converted first, "
+            "https://huggingface.co/spaces/safetensors/convert"
+        ) from error

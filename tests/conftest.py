@@ -22,9 +22,8 @@ def taught(tmp_path_factory):
     import pandas as pd
 
     from clear_lib import Budgeter, engines
+    from clear_lib.predictor import fit_to_rollouts
     from clear_lib.reasoner import PROMPT, tasks
-    from clear_lib.study.recordings import importing
-    from clear_lib.study.setup import profiles, streams
 
     lessons = pd.concat([tasks.questions("predictor", tier, 10) for tier in tasks.TIERS], ignore_index=True)
     wrapper = Budgeter(engines.start("transformers", "embedded"), None, "uniform", template=PROMPT, cap=200)
@@ -32,5 +31,5 @@ def taught(tmp_path_factory):
     right = [f"\\boxed{{{gold}}}" in answer.text for gold, answer in zip(lessons.gold, written, strict=True)]
     lessons = lessons.assign(length=written.used, verdict=np.where(right, "correct", "wrong"), model="embedded")
     folder = tmp_path_factory.mktemp("taught")
-    importing.teach(lessons, profiles.Forecaster("ridge", "ridge", streams.TIERS, "all", {}), folder)
+    fit_to_rollouts(lessons).save(folder)
     return folder

@@ -142,8 +142,8 @@ def test_a_wrong_line_is_named_and_nothing_is_written(line, message, tmp_path, c
             ["--budget", "5", "--policy", "clear-sequential"],
             "decides as it runs, so it has no caps to write; use `run`",
         ),
-        (["--budget", "5", "--policy", "clear-lognormal"], "needs forecasts with spread"),
-        (["--budget", "5", "--policy", "tale-ep"], "needs estimates="),
+        (["--budget", "5", "--policy", "clear-lognormal"], "needs the spread of the queries"),
+        (["--budget", "5", "--policy", "tale-ep"], "needs the estimate of the queries"),
         (["--budget", "5", "--set", "epsilon"], "'epsilon' must be name=value"),
         (["--budget", "5", "--set", "epsilon=many"], "epsilon must be a number above 0, got 'many'"),
         (["--budget", "5", "--set", "slack=3"], "unknown setting 'slack'"),
@@ -249,8 +249,8 @@ def test_fit_says_whose_rollouts_and_how_well(forecaster, rollouts, capsys):
     folder, asked = rollouts
     assert main(["fit", str(folder / "r"), "--out", str(folder / "again")]) == 0
     said = capsys.readouterr().out
-    assert f"taught by {len(asked)} rollouts of embedded" in said and "rank correlation" in said
-    assert json.loads((folder / "again" / "predictor.json").read_text())["taught_by"] == ["embedded"]
+    assert f"fitted to {len(asked)} rollouts of embedded" in said and "rank correlation" in said
+    assert json.loads((folder / "again" / "predictor.json").read_text())["trained_on"] == ["embedded"]
 
 
 def test_a_fitted_forecaster_allocates(forecaster, rollouts, tmp_path):
@@ -290,7 +290,7 @@ def test_lines_may_know_what_they_cost(tmp_path):
     source = write(
         tmp_path / "in.jsonl", [{"question": "Ann has 4 eggs, loses 2. How many eggs does Ann have?", "threshold": 9}]
     )
-    given = ["--budget", "40", "--profile", "smoke", "--template", str(template), "--engine-option", "batch_size=2"]
+    given = ["--budget", "40", "--model", "embedded", "--template", str(template), "--engine-option", "batch_size=2"]
     assert main(["run", source, *given, "--out", str(tmp_path / "out")]) == 0
     (row,) = rows((tmp_path / "out").read_text())
     assert row["finished"] and row["tokens"] <= 40 and np.isclose(row["threshold"], 9)
@@ -305,7 +305,7 @@ def test_run_names_mistakes(rollouts, tmp_path, capsys):
         (["--model", "embedded", "--engine-option", "dtype=complex"], "dtype must be one of"),
         (["--model", "embedded", "--template", "Q: "], "the template must contain {question}"),
         (["--model", "embedded", "--policy", "oracle"], "nobody knows"),
-        (["--profile", "nowhere"], "no profile 'nowhere'"),
+        (["--model", str(tmp_path)], "holds no model in the Hugging Face format"),
     ]:
         assert main(["run", source, "--budget", "5", *options]) == 1
         assert message in capsys.readouterr().err

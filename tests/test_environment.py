@@ -32,7 +32,17 @@ PINNED = requirements(
 )
 IN_CONDA = requirements(line for line in CONDA[-1]["pip"] if not line.startswith("-e"))
 EXTRAS = {name: requirements(lines) for name, lines in PROJECT["optional-dependencies"].items()}
-NEEDED = requirements(PROJECT["dependencies"]) | EXTRAS["book"] | EXTRAS["test"]
+
+
+def brought(extra):
+    """What an extra installs, other extras of this project that it names included."""
+    own = dict(EXTRAS[extra])
+    for other in getattr(own.pop(PROJECT["name"], None), "extras", ()):
+        own |= brought(other)
+    return own
+
+
+NEEDED = requirements(PROJECT["dependencies"]) | brought("book") | brought("test")
 
 
 def test_constraints_pin_every_package_exactly_and_none_of_cuda():

@@ -41,10 +41,11 @@ def test_predicted_against_true():
 
 
 def test_stream_composition_fills_every_bar():
-    shares = profiles.load("tiny").stream_shares
+    shares = pd.DataFrame(profiles.load("tiny").stream_shares, index=TIERS).T
     ax = figures.stream_composition(shares).axes[0]
-    widths = np.array([bar.get_width() for bar in ax.patches]).reshape(len(TIERS), len(shares))
-    np.testing.assert_allclose(widths.T, 100 * np.array(list(shares.values())))
+    widths = np.array([bar.get_width() for bar in ax.patches]).reshape(shares.T.shape)
+    np.testing.assert_allclose(widths.T, 100 * shares)
+    assert [bar.get_x() for bar in ax.patches][len(shares) :: len(shares)] == list(100 * shares.iloc[0].cumsum()[:-1])
 
 
 def test_who_gets_what_shows_every_query_once():
@@ -70,11 +71,7 @@ def test_promises_shows_prices_and_the_corners_of_the_hull():
     staged = Stages(np.array([[10, 20, 40]]), np.array([[0.04, 0.04, 0.01]]))
     figure = figures.promises({"one": (promised, index(promised), staged)})
     left, right = figure.axes
-    assert left.lines[1].get_xdata().tolist() == [0, 10, 20] and left.lines[1].get_ydata().tolist() == [
-        0.04,
-        0.04,
-        0.01,
-    ]
+    assert left.lines[1].get_xydata().tolist() == [[0, 0.04], [10, 0.04], [20, 0.01]]
     bill, cap, corners = right.lines
     assert bill.get_xdata().tolist() == [0, 10, 18, 30] and cap.get_xdata().tolist() == [0, 10, 20, 40]
     assert corners.get_xdata().tolist() == [18, 30]  # a price ends there: stop, or begin the next stage
@@ -105,35 +102,18 @@ def test_granted_and_used():
 
 
 def test_pareto_orders_by_cost():
-    table = pd.DataFrame(
-        {
-            "stream": "balanced",
-            "policy": "clear",
-            "granted": [64.0, 16.0],
-            "accuracy": [0.5, 0.2],
-            "accuracy_low": [0.4, 0.1],
-            "accuracy_high": [0.6, 0.3],
-        }
-    )
+    table = pd.DataFrame({"stream": "balanced", "policy": "clear", "granted": [64.0, 16.0], "accuracy": [0.5, 0.2]})
+    table = table.assign(accuracy_low=[0.4, 0.1], accuracy_high=[0.6, 0.3])
     line = figures.pareto(table, "granted", "tokens").axes[0].lines[0]
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([16, 64], [20, 50])
 
 
 def test_gains_draw_ours_and_the_papers():
-    table = pd.DataFrame(
-        {
-            "stream": "balanced",
-            "policy": "clear",
-            "scarcity": [0.195, 0.39],
-            "gain": [3.0, 1.0],
-            "gain_low": [2.0, 0.0],
-            "gain_high": [4.0, 2.0],
-            "paper_gain": [11.6, 4.0],
-        }
-    )
+    table = pd.DataFrame({"stream": "balanced", "policy": "clear", "scarcity": [0.195, 0.39], "gain": [3.0, 1.0]})
+    table = table.assign(gain_low=[2.0, 0.0], gain_high=[4.0, 2.0], paper_gain=[11.6, 4.0])
     figure = figures.gains(table, ["clear"])
-    ours, theirs = (line.get_ydata().tolist() for line in figure.axes[0].lines[:2])
-    assert (ours, theirs) == ([3, 1], [11.6, 4.0])
+    zero, ours, theirs = (list(line.get_ydata()) for line in figure.axes[0].lines)
+    assert (zero, ours, theirs) == ([0, 0], [3, 1], [11.6, 4.0])
     assert legend(figure) == ["CLEAR (Lambert), ours", "CLEAR (Lambert), paper"]
 
 
@@ -169,7 +149,7 @@ def test_velocity_shows_accuracy_and_price():
 def test_gains_by_name_have_a_panel_a_stream():
     table = pd.DataFrame({"stream": ["balanced", "u-shaped"], "scarcity": 0.2, "name": "best", "gain": [0.01, -0.02]})
     figure = figures.paired_gains(table.assign(gain_low=-0.1, gain_high=0.1))
-    assert [float(ax.lines[0].get_ydata()[0]) for ax in figure.axes] == pytest.approx([1, -2])
+    assert [float(ax.lines[1].get_ydata()[0]) for ax in figure.axes] == pytest.approx([1, -2])
     assert legend(figure) == ["best"]
 
 
@@ -181,9 +161,8 @@ def test_demand_curve_has_the_budget_and_the_exits_in_sight():
 
 
 def test_dual_curve_and_its_levels():
-    ax = figures.dual_curve(np.array([1, 2, 3]), np.array([9, 7, 8]), (2, 7), {"optimum": 6.5, "Algorithm 1": 5}).axes[
-        0
-    ]
+    levels = {"optimum": 6.5, "Algorithm 1": 5}
+    ax = figures.dual_curve(np.array([1, 2, 3]), np.array([9, 7, 8]), (2, 7), levels).axes[0]
     assert [line.get_ydata()[0] for line in ax.lines] == [9, 7, 6.5, 5]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dual bound g(λ)", "optimum", "Algorithm 1"]
 

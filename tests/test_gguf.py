@@ -6,20 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
 import torch
+from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter, TokenType, get_tensor_name_map
 from gguf.quants import dequantize, quantize
+from test_hub import hub
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, set_seed
 
-from clear_lib import engines, hub
-from clear_lib.study.setup import profiles
+from clear_lib.engines import ModelError, gguf
+from clear_lib.study.setup import models, profiles
 
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message.content }}<|im_end|>{% endfor %}"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -43,18 +42,18 @@ REAL = Path(os.environ.get("CLEAR_WEIGHTS", ""))
 
 def real(profile):
     """The weights of a profile; skips where the file is not at hand."""
-    weights = hub.Weights(profile.model, profile.revision, **profile.weights)
+    weights = gguf.Weights(profile.model, profile.revision, **profile.weights)
     if not os.environ.get("CLEAR_WEIGHTS") or not (REAL / weights.file).is_file():
         pytest.skip(f"the environment variable CLEAR_WEIGHTS names no folder with {weights.file}")
     return weights
 
 
-def write(file, packed=gguf.GGMLQuantizationType.F32, architecture="qwen2", without=()):
+def write(file, packed=GGMLQuantizationType.F32, architecture="qwen2", without=()):
     """Write a random model as a GGUF file, its matrices packed; return the model that the file stands for."""
     set_seed(0)
     model = Qwen2ForCausalLM(CONFIG).eval()
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, CONFIG.num_hidden_layers)
-    writer = gguf.GGUFWriter(file, architecture)
+    names = get_tensor_name_map(MODEL_ARCH.QWEN2, CONFIG.num_hidden_layers)
+    writer = GGUFWriter(file, architecture)
     writer.add_context_length(CONFIG.max_position_embeddings)
     writer.add_embedding_length(CONFIG.hidden_size)
     writer.add_block_count(CONFIG.num_hidden_layers)
@@ -66,17 +65,17 @@ def write(file, packed=gguf.GGMLQuantizationType.F32, architecture="qwen2", with
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(TOKENS)
-    writer.add_token_types([gguf.TokenType.NORMAL] * (len(TOKENS) - 3) + [gguf.TokenType.CONTROL] * 3)
+    writer.add_token_types([TokenType.NORMAL] * (len(TOKENS) - 3) + [TokenType.CONTROL] * 3)
     writer.add_token_merges(MERGES)
     writer.add_eos_token_id(TOKENS.index("<|im_end|>"))
     writer.add_pad_token_id(TOKENS.index("<|endoftext|>"))
     writer.add_chat_template(TEMPLATE)
     for name, tensor in model.state_dict().items():
         tensor.copy_(tensor + 0.1 * torch.randn_like(tensor) * (tensor.ndim == 1))  # norms and biases are not 1 and 0
-        kind = packed if tensor.ndim == 2 else gguf.GGMLQuantizationType.F32
+        kind = packed if tensor.ndim == 2 else GGMLQuantizationType.F32
         values = quantize(tensor.numpy(), kind)
         tensor.copy_(torch.from_numpy(dequantize(values, kind)).bfloat16())
-        values = tensor.numpy() if kind == gguf.GGMLQuantizationType.F32 else values
+        values = tensor.numpy() if kind == GGMLQuantizationType.F32 else values
         if name not in without:
             writer.add_tensor(names.get_name(name, (".weight", ".bias")), values, raw_dtype=kind)
     writer.write_header_to_file()
@@ -87,7 +86,7 @@ def write(file, packed=gguf.GGMLQuantizationType.F32, architecture="qwen2", with
 
 
 def weights_of(file):
-    return hub.Weights("someone/model", "v9", file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    return gguf.Weights("someone/model", "v9", file.name, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,7 @@ def weights(file):
 
 @pytest.fixture(scope="module")
 def made(weights, file, tmp_path_factory):
-    return hub.local(weights, file, tmp_path_factory.mktemp("cache"))
+    return gguf.local(weights, file, tmp_path_factory.mktemp("cache"))
 
 
 def kept(folder):
@@ -115,9 +114,9 @@ def kept(folder):
 def process(weights, path, folder, before="", environment=None):
     """Another process that wants the model; prints its folder, or what is wrong."""
     code = (
-        f"import json, sys; from clear_lib import hub; {before}\n"
-        "try: print(hub.local(hub.Weights(*json.loads(sys.argv[1])), sys.argv[2] or None, sys.argv[3]))\n"
-        "except hub.WeightsError as error: print('error:', error)"
+        f"import json, sys; from clear_lib.engines import ModelError, gguf; {before}\n"
+        "try: print(gguf.local(gguf.Weights(*json.loads(sys.argv[1])), sys.argv[2] or None, sys.argv[3]))\n"
+        "except ModelError as error: print('error:', error)"
     )
     given = json.dumps([weights.repository, weights.revision, weights.file, weights.sha256])
     return subprocess.Popen(
@@ -132,9 +131,9 @@ def process(weights, path, folder, before="", environment=None):
 @pytest.mark.parametrize("packed", ["F32", "Q8_0"])
 def test_the_logits_are_those_of_the_weights_in_the_file(packed, tmp_path):
     file = tmp_path / "tiny.gguf"
-    source = write(file, gguf.GGMLQuantizationType[packed])
+    source = write(file, GGMLQuantizationType[packed])
     converted = AutoModelForCausalLM.from_pretrained(
-        hub.local(weights_of(file), tmp_path, tmp_path / "cache"), dtype=torch.float32
+        gguf.local(weights_of(file), tmp_path, tmp_path / "cache"), dtype=torch.float32
     ).eval()
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, len(TOKENS), (3, 40)))
     with torch.inference_mode():
@@ -148,7 +147,7 @@ def test_tokenizer_and_chat_template_are_the_files_own_whatever_lies_beside_it(w
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "chat_template": "no"}')
     (tmp_path / "chat_template.jinja").write_text("no")
-    for folder in (made, hub.local(weights, tmp_path, tmp_path / "cache")):
+    for folder in (made, gguf.local(weights, tmp_path, tmp_path / "cache")):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         text = tokenizer.apply_chat_template([{"role": "user", "content": "abc xé\n"}], tokenize=False)
         assert text == "<|im_start|>abc xé\n<|im_end|>"
@@ -161,9 +160,9 @@ def test_tokenizer_and_chat_template_are_the_files_own_whatever_lies_beside_it(w
 
 def test_it_is_converted_once(weights, file, tmp_path):
     copy = shutil.copy(file, tmp_path)
-    first = hub.local(weights, copy, tmp_path / "cache")
+    first = gguf.local(weights, copy, tmp_path / "cache")
     os.remove(copy)
-    assert hub.local(weights, copy, tmp_path / "cache") == first
+    assert gguf.local(weights, copy, tmp_path / "cache") == first
     assert kept(tmp_path / "cache") == [first.name]
     assert sorted(path.name for path in first.iterdir()) == [
         "chat_template.jinja",
@@ -188,7 +187,7 @@ def test_what_a_killed_process_left_is_cleared_away(weights, file, made, tmp_pat
     left = tmp_path / f".{made.name}"
     left.mkdir()
     (left / "model-00002-of-00002.safetensors").write_text("half")
-    again = hub.local(weights, file, tmp_path)
+    again = gguf.local(weights, file, tmp_path)
     assert kept(tmp_path) == [again.name] and {p.name for p in again.iterdir()} == {p.name for p in made.iterdir()}
 
 
@@ -199,7 +198,7 @@ def test_an_interrupted_conversion_leaves_nothing(weights, file, tmp_path, monke
 
     monkeypatch.setattr(Qwen2ForCausalLM, "save_pretrained", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        hub.local(weights, file, tmp_path)
+        gguf.local(weights, file, tmp_path)
     assert kept(tmp_path) == []
 
 
@@ -207,8 +206,8 @@ def test_files_that_are_not_what_they_should_be(weights, file, tmp_path):
     cache, other = tmp_path / "cache", tmp_path / "other.gguf"
 
     def said(path, weights=weights):
-        with pytest.raises(hub.WeightsError) as caught:
-            hub.local(weights, path, cache)
+        with pytest.raises(ModelError) as caught:
+            gguf.local(weights, path, cache)
         assert kept(cache) == [] and "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -242,11 +241,11 @@ def test_no_space(weights, file, tmp_path, monkeypatch):
     assert kept(tmp_path) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(
-        hub.WeightsError,
+        ModelError,
         match=r"the converted weights take 0.0 GB and 0.0 GB are free; name a folder "
         r"with room for it in the environment variable CLEAR_CACHE",
     ):
-        hub.local(weights, file, tmp_path)
+        gguf.local(weights, file, tmp_path)
     assert kept(tmp_path) == []
 
 
@@ -268,81 +267,45 @@ def refused(folder):
 def test_no_permission(weights, file, tmp_path):
     cache, locked = tmp_path / "cache", tmp_path / "locked"
     locked.mkdir()
-    with refused(locked), pytest.raises(hub.WeightsError) as caught:
-        hub.local(weights, file, locked)
+    with refused(locked), pytest.raises(ModelError) as caught:
+        gguf.local(weights, file, locked)
     assert str(caught.value) == (
         f"the model cannot be kept in {locked}: Permission denied; name a folder with room for "
         f"it in the environment variable CLEAR_CACHE"
     )
-    with (
-        refused(locked),
-        pytest.raises(hub.WeightsError, match=f"{locked}/tiny.gguf cannot be read: Permission denied$"),
-    ):
-        hub._check(locked / "tiny.gguf", weights)
-    with pytest.raises(hub.WeightsError, match=f"the model cannot be kept in {file}: (Not a directory|File exists)"):
-        hub.local(weights, file, file)
+    with refused(locked), pytest.raises(ModelError, match=f"{locked}/tiny.gguf cannot be read: Permission denied$"):
+        gguf._check(locked / "tiny.gguf", weights)
+    with pytest.raises(ModelError, match=f"the model cannot be kept in {file}: (Not a directory|File exists)"):
+        gguf.local(weights, file, file)
     assert kept(locked) == kept(cache) == []
 
 
 @pytest.mark.parametrize("package", ["gguf", "accelerate"])
 def test_a_package_that_is_not_installed(weights, file, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(hub.WeightsError, match=rf"needs the package {package}: pip install 'clear-lib\[gguf\]'$"):
-        hub.local(weights, file, tmp_path)
+    with pytest.raises(ModelError, match=rf"the package {package} is missing: pip install 'clear-lib\[engines\]'$"):
+        gguf.local(weights, file, tmp_path)
     assert kept(tmp_path) == []
 
 
-class Hub(BaseHTTPRequestHandler):
-    """A hub that has one file of one model; another model is gated."""
-
-    def do_HEAD(self):
-        content, status, refusal = self.server.content, 200, ""
-        if "/gated/" in self.path:
-            content, status, refusal = b"", 403, "GatedRepo"
-        elif not self.path.endswith("/v9/tiny.gguf"):
-            content, status, refusal = b"", 404, "EntryNotFound"
-        self.send_response(status)
-        for header, value in {
-            "X-Error-Code": refusal,
-            "X-Repo-Commit": "9" * 40,
-            "ETag": '"tiny"',
-            "Content-Length": str(len(content)),
-        }.items():
-            self.send_header(header, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    do_GET = do_HEAD
-
-    def log_message(self, *_):
-        pass
-
-
 def test_the_hub_is_asked_where_no_path_is_given(weights, file, made, tmp_path):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.content = file.read_bytes()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    there = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path / "hf"),
-    }
+    def said(repository, name="tiny.gguf", **changed):
+        asked = gguf.Weights(repository, "v9", name, weights.sha256)
+        return process(asked, None, tmp_path / "cache", environment=there | changed).communicate()[0].strip()
 
-    def said(repository, name="tiny.gguf", **environment):
-        asked = hub.Weights(repository, "v9", name, weights.sha256)
-        return process(asked, None, tmp_path / "cache", environment=there | environment).communicate()[0].strip()
-
-    assert "error: the model 'someone/gated' is gated" in said("someone/gated")
-    assert said("someone/model", "b.gguf") == "error: the model 'someone/model' has no file 'b.gguf' at revision 'v9'"
-    assert "hub cannot be reached: no network" in said("someone/model", HF_HUB_OFFLINE="1")
-    server.content = server.content[:-1]
-    assert "is not tiny.gguf of someone/model at v9, or not all of it" in said("someone/model")
-    server.content, there["HF_HOME"] = file.read_bytes(), str(tmp_path / "anew")
-    assert kept(tmp_path / "cache") == []
-    fetched = Path(said("someone/model"))
+    files = {"tiny.gguf": file.read_bytes()}
+    with hub(files) as there:
+        there["HF_HOME"] = str(tmp_path / "hf")
+        assert "error: the model 'someone/gated' is gated" in said("someone/gated")
+        missing = "error: the model 'someone/model' has no file 'b.gguf' at revision 'v9'"
+        assert said("someone/model", "b.gguf") == missing
+        assert "hub cannot be reached: no network" in said("someone/model", HF_HUB_OFFLINE="1")
+        files["tiny.gguf"] = files["tiny.gguf"][:-1]
+        assert "is not tiny.gguf of someone/model at v9, or not all of it" in said("someone/model")
+        files["tiny.gguf"], there["HF_HOME"] = file.read_bytes(), str(tmp_path / "anew")
+        assert kept(tmp_path / "cache") == []
+        fetched = Path(said("someone/model"))
     assert (fetched / "model.safetensors").read_bytes() == (made / "model.safetensors").read_bytes()
-    server.shutdown()
 
 
 def profile_of(weights, engine="transformers"):
@@ -357,7 +320,7 @@ def profile_of(weights, engine="transformers"):
 
 def test_a_profile_starts_its_engine_with_the_file(weights, file, tmp_path, monkeypatch):
     monkeypatch.setenv("CLEAR_CACHE", str(tmp_path))
-    engine = engines.start(profile_of(weights), file.parent)
+    engine = models.start(profile_of(weights), file.parent)
     model, ids = Qwen2ForCausalLM.from_pretrained(engine.model, dtype=torch.float32), torch.tensor([[1, 2, 3]])
     expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)[0, 3:]
     completion = engine.generate([engine.tokenizer.decode([1, 2, 3])], [20])[0]
@@ -369,10 +332,8 @@ def test_without_vllm_nothing_is_fetched_or_converted(weights, file, tmp_path, m
     monkeypatch.setenv("CLEAR_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.delitem(sys.modules, "clear_lib.engines.vllm", raising=False)
-    with pytest.raises(
-        engines.EngineError, match=r"engine 'vllm' needs the package vllm: pip install 'clear-lib\[vllm\]'"
-    ):
-        engines.start(profile_of(weights, "vllm"), file)
+    with pytest.raises(ModelError, match=r"the package vllm is missing: pip install 'clear-lib\[vllm\]'"):
+        models.start(profile_of(weights, "vllm"), file)
     assert kept(tmp_path) == []
 
 
@@ -395,7 +356,7 @@ def test_the_real_model_answers(tmp_path, monkeypatch):
     profile = profiles.load("qwen-0.5b", engine="transformers", engine_options={})
     real(profile)
     monkeypatch.setenv("CLEAR_CACHE", str(tmp_path))
-    engine = engines.start(profile, REAL)
+    engine = models.start(profile, REAL)
     answer = engine.generate([profile.prompt("What is 2 + 2?")], [60])[0]
     assert "4" in answer.text and engine.tokenizer.eos_token == "<|im_end|>"
     assert engine.ends == {engine.tokenizer.eos_token_id} and engine.context == 32768

@@ -11,8 +11,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Rooms of the two wings, top to bottom. A module imports from its own room and from lower lines of its wing; only
 #: the study imports from the other wing.
-CORE = [["__main__"], ["cli"], ["budgeter"], ["serving"], ["engines"], ["predictor"], ["hub", "rollouts"],
-        ["reasoner", "allocation"]]  # fmt: skip
+CORE = [
+    ["__main__"],
+    ["cli"],
+    ["budgeter"],
+    ["serving"],
+    ["engines"],
+    ["predictor"],
+    ["rollouts"],
+    ["hub", "reasoner", "allocation"],
+]
 STUDY = [["__main__"], ["cli"], ["pages"], ["evidence"], ["experiments"], ["recordings"], ["setup"]]
 HEIGHT = {name: -line for line, names in enumerate(CORE) for name in names} | {
     f"study.{name}": -line for line, names in enumerate(STUDY) for name in names

@@ -1,46 +1,44 @@
 """One plain sentence for what goes wrong with a model: the real exceptions of the real libraries."""
 
+import ast
 import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from clear_lib.engines import EngineError, start
-from clear_lib.engines.errors import needs, plainly
-from clear_lib.engines.transformers import TransformersEngine
+from clear_lib.engines import ModelError, start
+from clear_lib.hub import explained, needs
 from clear_lib.reasoner import CHECKPOINT
-from clear_lib.study.setup import profiles
+
+ROOT = Path(__file__).resolve().parents[1]
 
 SAY = (
-    "import sys; from clear_lib.engines.transformers import TransformersEngine as Engine, plainly\n"
-    "from clear_lib.engines import EngineError\n"
+    "import sys; from clear_lib.engines import ModelError, start\n"
     "for model in sys.argv[1:]:\n"
-    "    try: print(Engine(model, 'v9').generate(['Question: 1+1'], [3]))\n    except EngineError as error: print(error)"
+    "    try: print(start('transformers', model, revision='v9').generate(['Question: 1+1'], [3]))\n"
+    "    except ModelError as error: print(error)"
 )
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Refuses as the hub does, by a header; has one model, at the revision v9 alone."""
+    """Refuses as the hub does, by a header; its server has the files of one model, at the revision v9 alone."""
 
     REFUSALS = {"gated": (403, "GatedRepo"), "unknown": (401, "RepoNotFound"), "old": (404, "RevisionNotFound")}
 
     def do_HEAD(self):
         _, _, model, _, revision, *name = self.path.split("/")
-        path = CHECKPOINT / "/".join(name)
-        status, code = self.REFUSALS.get(
-            model, (200, "") if revision == "v9" and path.is_file() else (404, "EntryNotFound")
-        )
-        content = path.read_bytes() if status == 200 else b""
+        content = self.server.files.get("/".join(name)) if revision == "v9" else None
+        known = (404, "EntryNotFound") if content is None else (200, "")
+        status, code = self.REFUSALS.get(model, known)
+        content = content if status == 200 else b""
         self.send_response(status)
-        for header, value in {
-            "X-Error-Code": code,
-            "X-Repo-Commit": "9" * 40,
-            "ETag": f'"{path.name}"',
-            "Content-Length": str(len(content)),
-        }.items():
+        headers = {"X-Error-Code": code, "X-Repo-Commit": "9" * 40, "ETag": f'"{"/".join(name)}"'}
+        for header, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(header, value)
         self.end_headers()
         if self.command == "GET":
@@ -52,9 +50,11 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def hub():
+@contextmanager
+def hub(files):
+    """The environment of a process that asks a hub with these files, ``{name: bytes}``; they may be changed."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.files = files
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
     server.shutdown()
@@ -62,21 +62,16 @@ def hub():
 
 def said(folder, *models, **environment):
     """What the engine says of models of the hub, each a line; the hub's address is read as the library loads."""
-    run = subprocess.run(
-        [sys.executable, "-c", SAY, *models],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "HF_HOME": str(folder), **environment},
-    )
-    return run.stdout.splitlines()
+    environment = {**os.environ, "HF_HOME": str(folder), **environment}
+    command = [sys.executable, "-c", SAY, *models]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
 
 
-def test_a_hub_that_has_one_model_at_one_revision(hub, tmp_path):
-    good, gated, unknown, old = said(
-        tmp_path, *(f"someone/{model}" for model in ("good", "gated", "unknown", "old")), **hub
-    )
-    assert good == repr(TransformersEngine(str(CHECKPOINT)).generate(["Question: 1+1"], [3]))
+def test_a_hub_that_has_one_model_at_one_revision(tmp_path):
+    models = [f"someone/{model}" for model in ("good", "gated", "unknown", "old")]
+    with hub({path.name: path.read_bytes() for path in CHECKPOINT.iterdir()}) as environment:
+        good, gated, unknown, old = said(tmp_path, *models, **environment)
+    assert good == repr(start("transformers", "embedded").generate(["Question: 1+1"], [3]))
     assert "the model 'someone/gated' is gated: accept its terms" in gated and "HF_TOKEN" in gated
     assert "there is no model 'someone/unknown', neither as a folder nor on the hub" in unknown
     assert "the model 'someone/old' has no revision 'v9'" in old
@@ -89,44 +84,56 @@ def test_no_network(tmp_path):
 
 @pytest.mark.parametrize("folder", ["/no/such/folder", "./nothing"])
 def test_a_folder_that_is_not_there(folder):
-    with pytest.raises(EngineError, match=f"there is no model {folder!r}"):
-        TransformersEngine(folder)
+    with pytest.raises(ModelError, match=f"there is no model {folder!r}"):
+        start("transformers", folder)
 
 
 def test_a_folder_without_a_model(tmp_path):
-    with pytest.raises(EngineError, match="holds no model in the Hugging Face format"):
-        TransformersEngine(str(tmp_path))
+    with pytest.raises(ModelError, match="holds no model in the Hugging Face format"):
+        start("transformers", str(tmp_path))
 
 
 def test_a_folder_with_pickled_weights_only(tmp_path):
     import torch
 
-    for path in CHECKPOINT.iterdir():
-        if path.suffix == ".json":
-            (tmp_path / path.name).write_bytes(path.read_bytes())
+    for path in CHECKPOINT.glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
     torch.save({"lm_head.weight": torch.zeros(2)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(EngineError, match="holds no model in the Hugging Face format.*safetensors"):
-        TransformersEngine(str(tmp_path))
+    with pytest.raises(ModelError, match="holds no model in the Hugging Face format.*safetensors"):
+        start("transformers", str(tmp_path))
 
 
 def test_no_memory():
-    engine = TransformersEngine(str(CHECKPOINT))
+    engine = start("transformers", "embedded")
     engine.context = 2**62
-    with pytest.raises(EngineError, match="not enough memory for the model"):  # torch's own refusal
+    with pytest.raises(ModelError, match="not enough memory for the model"):  # torch's own refusal
         engine.generate(["a"], [2**45])
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "not enough memory for the model 'm': MemoryError"),
+        (ValueError("No available memory for the cache blocks"), "not enough memory for the model 'm': No available"),
+        (RuntimeError("Engine core initialization failed.\nSee"), "vLLM could not start the model 'm'; .* failed.$"),
+    ],
+)
+def test_what_the_engines_say_is_explained_wherever_it_is_in_the_chain(error, sentence):
+    with pytest.raises(ModelError, match=sentence), explained("m"):
+        raise RuntimeError("on the way") from error
+
+
 def test_what_is_not_known_passes_as_it_is():
-    with pytest.raises(KeyError, match="a bug"), plainly("m"):
+    with pytest.raises(KeyError, match="a bug"), explained("m"):
         raise KeyError("a bug")
 
 
-def test_an_engine_that_is_not_installed_names_its_extra():
-    with (
-        pytest.raises(EngineError, match=r"needs the package nothing_of_that_name: pip install 'clear-lib\[vllm\]'"),
-        needs("nothing_of_that_name", "vllm"),
-    ):
+def test_a_package_that_is_not_installed_names_its_extra():
+    missing = r"the package nothing_of_that_name is missing: pip install 'clear-lib\[vllm\]'"
+    with pytest.raises(ModelError, match=missing), needs("vllm"):
         import nothing_of_that_name  # noqa: F401
+    with pytest.raises(ModuleNotFoundError), needs("vllm"):  # a bug of this project is no missing extra
+        import clear_lib.nothing_of_that_name  # noqa: F401
     code = """import sys; sys.modules["ray"] = None
 try: import clear_lib.engines.ray
 except ValueError as error: print(error)"""
@@ -134,6 +141,11 @@ except ValueError as error: print(error)"""
     assert "pip install 'clear-lib[ray]'" in run.stdout
 
 
-def test_a_profile_without_an_engine_starts_none():
-    with pytest.raises(ValueError, match="unknown engine 'none' in profile 'smoke'; known: transformers, vllm"):
-        start(profiles.load("smoke", engine="none"))
+@pytest.mark.parametrize("path", sorted((ROOT / "clear_lib").rglob("*.py")), ids=lambda path: path.stem)
+def test_code_that_comes_with_a_model_is_never_run(path):
+    """Every `from_pretrained` says so itself, but for our own checkpoint; a generation config is JSON alone."""
+    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        if name.endswith(".from_pretrained") and name != "GenerationConfig.from_pretrained":
+            safe = "trust_remote_code=False" in map(ast.unparse, call.keywords)
+            assert safe or ast.unparse(call.args[0]) == "CHECKPOINT", f"{path}:{call.lineno}"

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clear_lib import predictor
-from clear_lib.cli import main
 from clear_lib.rollouts import logs
 from clear_lib.study import experiments
-from clear_lib.study.recordings import importing, recording
+from clear_lib.study.cli import main
+from clear_lib.study.recordings import importing, recording, tiers
+from clear_lib.study.recordings.forecasts import cross_fitted, forecast_file, read_forecasts
 from clear_lib.study.setup import paper, profiles, streams
-from clear_lib.study.setup.profiles import Forecaster
+from clear_lib.study.setup.profiles import PredictorSpec
 
-RIDGE = Forecaster("ridge", "ridge", streams.TIERS, "all", {})
+RIDGE = PredictorSpec("ridge", "ridge", streams.TIERS, "all", {})
 
 
 def records(n=160, model="Small-7B", seed=0, start=0):
@@ -56,7 +57,7 @@ def rollouts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def imported(rollouts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifacts")
-    return importing.adopt(rollouts, folder), folder
+    return importing.import_rollouts(rollouts, folder), folder
 
 
 def test_the_study_runs_on_it(imported):
@@ -65,7 +66,7 @@ def test_the_study_runs_on_it(imported):
     assert profile == made.profile and profile.model == "Small-7B" and profile.engine == "none"
     assert profile.model_parameters == 7_000_000_000 and profile.tiers == ("moderate", "hard", "very hard")
     kinds = {kind: recording.load(profile, kind, folder) for kind in ("evaluation", "rungs")}
-    pool = experiments.make_pool(*kinds.values(), predictor.read_forecasts(profile, folder))
+    pool = experiments.make_pool(*kinds.values(), read_forecasts(profile, folder))
     results = experiments.run(profile, pool, scarcities=[0.39], only=["balanced"])
     assert set(results.n) == {profile.stream_size} and (results.used <= results.granted).all()
     best = results.groupby("policy").accuracy.mean()
@@ -85,7 +86,7 @@ def test_no_forecast_knows_its_own_question(rollouts):
     changed = some.copy()
     changed.loc[7, "length"] = 100_000
     changed.loc[7, "verdict"] = "wrong" if some.verdict[7] == "correct" else "correct"
-    before, after = (importing.cross_fitted(table, RIDGE, 10**9) for table in (some, changed))
+    before, after = (cross_fitted(table, RIDGE, 10**9) for table in (some, changed))
     own = before.question_id == some.question_id[7]
     assert own.tolist() == [row == 7 for row in range(60)]
     for name in ("threshold", "estimate", "spread", "solvable"):
@@ -99,36 +100,36 @@ def test_forecasts_rank_the_lengths(imported):
 
 
 def test_some_questions_can_be_set_aside(rollouts, tmp_path):
-    made = importing.adopt(rollouts, tmp_path, hold_out=0.25)
+    made = importing.import_rollouts(rollouts, tmp_path, hold_out=0.25)
     lessons, evaluation = (recording.load(made.profile, kind, tmp_path) for kind in ("predictor", "evaluation"))
     assert (len(lessons), len(evaluation)) == (40, 120) and not set(lessons.question) & set(evaluation.question)
     assert set(lessons.tier) <= set(made.profile.tiers) and set(lessons.split) == {"predictor"}
-    model = predictor.load(predictor.forecast_file(made.profile, tmp_path).parent / made.profile.predictor.kind)
+    model = predictor.load(forecast_file(made.profile, tmp_path).parent / made.profile.predictor.kind)
     assert np.allclose(model.predict(list(evaluation.question)).threshold, made.pool.threshold)
     with pytest.raises(ValueError, match="hold_out must be between 0 and 1"):
-        importing.adopt(rollouts, tmp_path, hold_out=1.0)
+        importing.import_rollouts(rollouts, tmp_path, hold_out=1.0)
 
 
 def test_a_predictor_of_another_model_is_loud(rollouts, tmp_path):
-    lessons = read(write(tmp_path / "b.jsonl", [*records(80, "Other-8B", 1, 1000), *records(5, "Other-8B")]))
-    with pytest.warns(importing.AnotherModel, match="learned from Other-8B and forecasts Small-7B"):
-        made = importing.adopt(rollouts, tmp_path, lessons=lessons)
+    training = read(write(tmp_path / "b.jsonl", [*records(80, "Other-8B", 1, 1000), *records(5, "Other-8B")]))
+    with pytest.warns(predictor.OtherModelWarning, match="learned from Other-8B and forecasts Small-7B"):
+        made = importing.import_rollouts(rollouts, tmp_path, training=training)
     assert "ANOTHER MODEL" in made.profile.predictor.label and "ANOTHER MODEL" in made.profile.teacher.label
     assert "learned from 80 rollouts of Other-8B" in str(made)
     assert "5 more are of questions that are evaluated" in str(made)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", importing.AnotherModel)
-        importing.adopt(rollouts, tmp_path, lessons=lessons.assign(model="Small-7B"))
+        warnings.simplefilter("error", predictor.OtherModelWarning)
+        importing.import_rollouts(rollouts, tmp_path, training=training.assign(model="Small-7B"))
 
 
 def test_samples_are_kept_for_the_three_phases(rollouts, tmp_path):
     again = pd.concat([rollouts, rollouts.head(30).assign(sample=1, length=9), rollouts.head(2)])
-    made = importing.adopt(again, tmp_path)
+    made = importing.import_rollouts(again, tmp_path)
     sampled = recording.load(made.profile, "sampled", tmp_path)
     assert len(sampled) == 190 and sampled.groupby("question_id")["sample"].nunique().eq(2).sum() == 30
     assert len(recording.load(made.profile, "evaluation", tmp_path)) == 160
     assert "2 rollouts dropped: the same question and sample in an earlier file" in str(made)
-    importing.adopt(rollouts, tmp_path)
+    importing.import_rollouts(rollouts, tmp_path)
     with pytest.raises(ValueError, match="no sampled rollouts"):
         recording.load(made.profile, "sampled", tmp_path)
 
@@ -136,7 +137,7 @@ def test_samples_are_kept_for_the_three_phases(rollouts, tmp_path):
 def test_several_models_are_not_one(rollouts, tmp_path):
     mixed = rollouts.assign(model=["Small-7B", "Other-8B"] * 80)
     with pytest.raises(ValueError, match="several models.*Other-8B, Small-7B"):
-        importing.adopt(mixed, tmp_path)
+        importing.import_rollouts(mixed, tmp_path)
 
 
 # ---- tiers and streams ----------------------------------------------------------------------------------------
@@ -154,34 +155,34 @@ def test_several_models_are_not_one(rollouts, tmp_path):
 )
 def test_tiers(column, values, rule, first):
     table = pd.DataFrame({"tier": "", "dataset": "mine", "level": None}, index=range(8)).assign(**{column: values * 4})
-    tiers, said = importing.tiers_of(table, np.arange(1.0, 9.0))
-    assert said == rule and tiers[0] == first and tiers.nunique() == (4 if "quarters" in rule else 2)
+    made, said = tiers.tiers_of(table, np.arange(1.0, 9.0))
+    assert said == rule and made[0] == first and made.nunique() == (4 if "quarters" in rule else 2)
 
 
 def test_given_tiers_go_first():
     table = pd.DataFrame({"tier": "easy", "dataset": ["a", "b"], "level": None})
-    tiers, rule = importing.tiers_of(table, [1.0, 2.0], {"a": "hard", "b": "hard"})
-    assert tiers.tolist() == ["hard", "hard"] and rule == "as given"
+    made, rule = tiers.tiers_of(table, [1.0, 2.0], {"a": "hard", "b": "hard"})
+    assert made.tolist() == ["hard", "hard"] and rule == "as given"
     with pytest.raises(ValueError, match="no tier is given for: b"):
-        importing.tiers_of(table, [1.0, 2.0], {"a": "hard"})
+        tiers.tiers_of(table, [1.0, 2.0], {"a": "hard"})
     with pytest.raises(ValueError, match="unknown tier 'medium' of 'a'"):
-        importing.tiers_of(table, [1.0, 2.0], {"a": "medium", "b": "hard"})
+        tiers.tiers_of(table, [1.0, 2.0], {"a": "medium", "b": "hard"})
 
 
 def test_known_sets_have_the_tiers_of_table_6():
     for row in paper.TABLE_6:
         name = row.name.lower().replace(" ", "")
-        assert next(tier for part, tier in importing.TIER_OF_SET.items() if part in name) == row.tier, row.name
+        assert next(tier for part, tier in tiers.TIER_OF_SET.items() if part in name) == row.tier, row.name
 
 
 @given(st.sets(st.sampled_from(streams.TIERS), min_size=1), st.lists(st.integers(0, 300), min_size=4, max_size=4))
-def test_streams_fit_the_questions(tiers, counts):
-    pool = {tier: count for tier, count in zip(streams.TIERS, counts, strict=True) if tier in tiers}
-    shares = importing.shares_of(profiles.load("tiny").stream_shares, list(tiers))
+def test_streams_fit_the_questions(present, counts):
+    pool = {tier: count for tier, count in zip(streams.TIERS, counts, strict=True) if tier in present}
+    shares = tiers.shares_among(profiles.load("tiny").stream_shares, list(present))
     for stream in shares.values():
         assert sum(stream) == pytest.approx(1)
-        assert all(share == 0 or tier in tiers for tier, share in zip(streams.TIERS, stream, strict=True))
-    n = importing.largest_stream(shares, pool, 100)
+        assert all(share == 0 or tier in present for tier, share in zip(streams.TIERS, stream, strict=True))
+    n = tiers.largest_stream(shares, pool, 100)
     names = [tier for tier, count in pool.items() for _ in range(count)]
     for stream in shares.values():
         assert n == 0 or len(streams.draw(names, stream, n, 0)) == n
@@ -193,10 +194,10 @@ def test_too_few_questions_are_an_error(rollouts, tmp_path):
     with pytest.raises(
         ValueError, match="too few questions for a stream of 8 queries: {'moderate': 30, 'very hard': 3}"
     ):
-        importing.adopt(few, tmp_path)
-    assert importing.adopt(few, tmp_path, stream_size=5).profile.stream_size == 5
+        importing.import_rollouts(few, tmp_path)
+    assert importing.import_rollouts(few, tmp_path, stream_size=5).profile.stream_size == 5
     with pytest.raises(ValueError, match="a stream of 300 queries needs more questions than there are; at most"):
-        importing.adopt(rollouts, tmp_path, stream_size=300)
+        importing.import_rollouts(rollouts, tmp_path, stream_size=300)
 
 
 # ---- the command ----------------------------------------------------------------------------------------------

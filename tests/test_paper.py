@@ -47,7 +47,3 @@ def test_reference_length_and_the_budgets_as_fractions_of_it():
 def test_a_model_has_its_study():
     assert paper.study_of("replica of Qwen3-30B-A3B-Instruct (simulated)").number == 4
     assert paper.study_of("embedded").number == 1
-
-
-def test_reference_and_floor():
-    assert paper.FLOOR / paper.REFERENCE_LENGTH == pytest.approx(0.0244, abs=5e-5)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from clear_lib import engines
-from clear_lib.cli import main
 from clear_lib.rollouts.store import KEY, replay
 from clear_lib.study import experiments
+from clear_lib.study.cli import main
 from clear_lib.study.recordings import recording
 from clear_lib.study.setup import benchmarks, models, profiles
 
@@ -123,7 +123,8 @@ def test_unknown_kinds_and_splits_are_named(profile):
 def test_a_recording_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     """Kill -9 while shards are being written, twice, then let it finish."""
     script = (
-        "import sys; from clear_lib import profiles, recording; recording.SHARD = 5; "
+        "import sys; from clear_lib.study.recordings import recording; from clear_lib.study.setup import profiles; "
+        "recording.SHARD = 5; "
         "print(recording.record(profiles.load('smoke'), 'evaluation', sys.argv[1]))"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]

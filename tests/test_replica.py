@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from clear_lib.allocation.policies import OF_THE_PAPER
-from clear_lib.cli import main
 from clear_lib.rollouts import store as rollouts
-from clear_lib.study.evidence import comparison, replica
 from clear_lib.study import experiments
+from clear_lib.study.cli import main
+from clear_lib.study.evidence import comparison, replica, simulation
 from clear_lib.study.setup import paper, profiles
 
 SOURCE = paper.STUDIES["7b"]
@@ -24,12 +24,12 @@ def lengths():
 
 @pytest.fixture(scope="module")
 def forecaster(lengths):
-    return replica.fit_forecaster(paper.TABLE_1["predictor"], lengths, replica.training_mean(paper.TABLE_6))
+    return replica.fit_forecasts(paper.TABLE_1["predictor"], lengths, replica.training_mean(paper.TABLE_6))
 
 
 @pytest.fixture(scope="module")
 def made(lengths, forecaster):
-    return replica.study("replica-7b", lengths, forecaster, seeds=4, per_tier=1000)
+    return simulation.simulate("replica-7b", lengths, forecaster, seeds=4, per_tier=1000)
 
 
 def test_pass_rates_by_tier():
@@ -46,7 +46,7 @@ def test_it_meets_the_uniform_and_the_predictor_row(lengths, forecaster):
 
 
 def test_closed_forms_are_what_the_policies_do(lengths, forecaster):
-    profile, pool = replica.study("replica-7b", lengths, forecaster, seeds=12)
+    profile, pool = simulation.simulate("replica-7b", lengths, forecaster, seeds=12)
     cells = comparison.compare(experiments.run(profile, pool, policies=["uniform", "predictor"]), SOURCE, at_scale=True)
     wide = cells.pivot(index=["policy", "stream"], columns="tokens", values="ours")
     for name, row in (
@@ -71,19 +71,19 @@ def test_a_known_answer_is_found_again(lengths, forecaster):
     assert again.mix == pytest.approx(lengths.mix, abs=1e-3)
     predictor = dict(zip(lengths.shares, replica.predictor_row(lengths, forecaster, budgets), strict=True))
     predictor = {stream: dict(zip(budgets, row, strict=True)) for stream, row in predictor.items()}
-    found = replica.fit_forecaster(predictor, lengths, 658)
+    found = replica.fit_forecasts(predictor, lengths, 658)
     assert (found.slope, found.noise) == pytest.approx((forecaster.slope, forecaster.noise), rel=1e-2)
 
 
 def test_rollouts_have_the_schema_and_the_rates(lengths):
-    recorded = replica.make_rollouts(lengths, "a model", cap=8192, per_tier=500)
+    recorded = simulation.make_rollouts(lengths, "a model", cap=8192, per_tier=500)
     assert list(recorded) == rollouts.SCHEMA.names
     assert not recorded["question_id"].duplicated().any()
     short = recorded[recorded["tier"] == "moderate"]
     assert (short["verdict"] == "correct").mean() == pytest.approx(lengths.rates[0], abs=0.003)
     assert short["length"].median() == pytest.approx(lengths.medians[0], rel=0.01)
     assert (recorded.loc[recorded["finish_reason"] == "length", "verdict"] == "wrong").all()
-    again = replica.make_rollouts(lengths, "a model", cap=8192, per_tier=500)
+    again = simulation.make_rollouts(lengths, "a model", cap=8192, per_tier=500)
     assert again.equals(recorded)
 
 
@@ -109,7 +109,7 @@ def test_chances_are_calibrated(made):
 def test_the_numbered_steps_are_nearer_to_the_reported_oracle_than_the_prose(made):
     profile, pool = made
     results = experiments.run(profile, pool, policies=["oracle", "oracle-paper", "clear-exact"])
-    rows = replica.summary(comparison.compare(results, SOURCE, at_scale=True)).set_index("policy")
+    rows = simulation.summary(comparison.compare(results, SOURCE, at_scale=True)).set_index("policy")
     assert list(rows.index) == ["oracle", "oracle-paper"], "only what the paper has"
     assert rows["mean"]["oracle-paper"] < rows["mean"]["oracle"] / 2
     assert (rows["mean"] <= rows["worst"]).all() and (rows["bias"].abs() <= rows["mean"] + 1e-9).all()
@@ -131,7 +131,7 @@ def test_the_budget_of_a_row(lengths):
 
 
 def test_variants_report_what_was_fitted_and_what_was_not():
-    found = replica.held_out(tiers=2, shrink=False, seeds=1)
+    found = simulation.held_out(tiers=2, shrink=False, seeds=1)
     assert found["parameters"] == 10 and found["uniform"] <= 0.4 and found["predictor"] > 5
     assert {"oracle", "oracle-paper", "clear-heuristic", "clear-auction", "clear"} <= set(found)
 
@@ -145,14 +145,14 @@ def test_the_large_replica_has_the_streams_of_the_small_one(lengths):
 
 @pytest.mark.parametrize("name", replica.SOURCES)
 def test_a_replica_is_a_profile_of_its_own(name, tmp_path):
-    profile = profiles.load(replica.adopt(name, tmp_path, seeds=1, per_tier=500))
+    profile = profiles.load(simulation.write_profile(name, tmp_path, seeds=1, per_tier=500))
     assert profile.name == name and "simulated" in profile.model and profile.artifacts(tmp_path).is_dir()
     pool = experiments.read_pool(profile, tmp_path)
     assert len(pool) == 1000
     results = experiments.run(profile, pool, policies=[*OF_THE_PAPER, "clear-sequential"])
     assert sorted(results["budget_per_query"].unique()) == paper.study_of(profile.model).budgets
     first = results["accuracy"].tolist()
-    again = profiles.load(replica.adopt(name, tmp_path, seeds=1, per_tier=500))
+    again = profiles.load(simulation.write_profile(name, tmp_path, seeds=1, per_tier=500))
     results = experiments.run(
         again, experiments.read_pool(again, tmp_path), policies=[*OF_THE_PAPER, "clear-sequential"]
     )
@@ -167,18 +167,18 @@ def test_the_command_says_what_to_do_next(tmp_path, capsys):
 
 def test_readings_move_one_group_of_parameters(lengths, forecaster):
     drawn = pd.DataFrame([replica.parameters(lengths, forecaster)] * 2)
-    moved = replica.readings("replica-7b", lengths, forecaster, drawn, seeds=1)
-    assert len(moved) == 2 * 4 * 2 and {r.first["policies"][0] for r in moved} == {"uniform", "predictor", "clear"}
-    profile, pool = replica.study("replica-7b", lengths, forecaster, seeds=1)
+    moved = simulation.readings("replica-7b", lengths, forecaster, drawn, seeds=1)
+    assert len(moved) == 2 * 4 * 2 and {r.policy for r in moved} == {"uniform", "predictor", "clear"}
+    profile, pool = simulation.simulate("replica-7b", lengths, forecaster, seeds=1)
     base = experiments.run(profile, pool, policies=["clear"], only=["balanced"])
     for reading in moved:
-        again = experiments.run(**reading.second | {"policies": ["clear"], "only": ["balanced"]})
+        again = experiments.run(**reading.change | {"policies": ["clear"], "only": ["balanced"]})
         assert again["accuracy"].tolist() == base["accuracy"].tolist(), "the ends are the fit itself here"
 
 
 def test_errors_of_clear_by_level_and_slack(made):
     profile, pool = made
-    errors = replica.clear_errors("replica-7b", replace(profile, stream_seeds=1), pool, (1.0, 1.5), (32, 128))
+    errors = simulation.clear_errors("replica-7b", replace(profile, stream_seeds=1), pool, (1.0, 1.5), (32, 128))
     assert errors.shape == (2, 2) and (errors > 0).all(axis=None)
     runs = experiments.run(replace(profile, stream_seeds=1), pool, policies=["clear"], epsilon=128)
     cells = comparison.compare(runs, SOURCE, at_scale=True)
@@ -187,4 +187,4 @@ def test_errors_of_clear_by_level_and_slack(made):
 
 def test_an_unknown_replica_is_named(tmp_path):
     with pytest.raises(ValueError, match="no replica 'replica-1b'; known: replica-7b, replica-30b"):
-        replica.adopt("replica-1b", tmp_path)
+        simulation.write_profile("replica-1b", tmp_path)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from clear_lib.engines import Completion
-from clear_lib.predictor.doubting import Doubting
-from clear_lib.predictor.sentence import Sentence, SentenceChance
+from clear_lib.predictor import Calibrated
+from clear_lib.predictor.sentence import Sentence, SentenceLogistic
 from clear_lib.rollouts import shipped as recordings
 from clear_lib.rollouts.grading import Grader
 from clear_lib.rollouts.store import KEY
-from clear_lib.study.recordings import recording, shipping
+from clear_lib.study.recordings import packing, recording, runs, verifying
+from clear_lib.study.recordings.packing import read_shipped
 from clear_lib.study.setup import benchmarks, paper, profiles
 from clear_lib.study.setup.questions import same_text
 
@@ -72,10 +74,10 @@ def profile(tmp_path_factory):
 def recorded(profile, tmp_path_factory):
     """Artifacts with a tenth of the rollouts, and one of the evaluation's that came before those ahead of it."""
     artifacts = tmp_path_factory.mktemp("recorded")
-    with shipping.timed(profile, artifacts):
+    with runs.logged(profile, artifacts):
         recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], artifacts, Writer)
     late = recording.requests(profile, "evaluation").iloc[[200]]
-    rows = recording._graded(
+    rows = recording.completed(
         late, [Completion("\\boxed{1}", None, "stop", 30)], SimpleNamespace(grade=lambda *_: ["correct"])
     )
     recording.store(profile, "evaluation", artifacts).append(rows.assign(engine="writer", engine_version="1"))
@@ -85,7 +87,7 @@ def recorded(profile, tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(profile, recorded, tmp_path_factory):
     made = tmp_path_factory.mktemp("packed") / "recordings"
-    assert shipping.pack(profile, recorded, made) == {"evaluation": (155, 1547), "predictor": (100, 2500)}
+    assert packing.pack(profile, recorded, made) == {"evaluation": (155, 1547), "predictor": (100, 2500)}
     return made
 
 
@@ -116,12 +118,12 @@ def test_the_manifest_says_when_and_where_it_was_recorded(recorded, profile, fol
     assert (
         run["tokens"] == lengths.sum() - 30 and run["machine"]["cores"] and run["began"] > "2026"
     )  # less the late one
-    shipping.pack(profile, recorded, folder)
+    packing.pack(profile, recorded, folder)
     assert len(recordings.manifest(folder)["profiles"]["qwen-1.5b"]["runs"]) == 1
 
 
 def test_a_profile_is_made_of_what_is_there_up_to_the_first_gap(profile, folder, tmp_path):
-    made = profiles.load(shipping.unpack(shipped_profile(), tmp_path, folder))
+    made = profiles.load(packing.unpack(shipped_profile(), tmp_path, folder))
     assert made.name == "qwen-1.5b" and made.engine == "none" and made.rungs == {"free": 1.0}
     assert dict(made.recorded) == {"evaluation": (155, 1547), "predictor": (100, 2500)}
     assert sum(made.pool_per_tier.values()) == 155 and sum(made.predictor_per_tier.values()) == 100
@@ -131,41 +133,41 @@ def test_a_profile_is_made_of_what_is_there_up_to_the_first_gap(profile, folder,
     wanted = recording.requests(profile, "evaluation").head(155)
     assert rows.question_id.tolist() == wanted.question_id.tolist()
     assert rows.question.str.fullmatch("sha256:[0-9a-f]{64}").all()
-    before = shipping.unpack(shipped_profile(), tmp_path, folder).stat().st_mtime_ns
+    before = packing.unpack(shipped_profile(), tmp_path, folder).stat().st_mtime_ns
     assert recording.load(made, "evaluation", tmp_path).equals(rows) and before
 
 
 def test_a_predictor_learns_from_embeddings_what_it_would_from_the_text(profile, folder, tmp_path):
-    made = profiles.load(shipping.unpack(shipped_profile(), tmp_path, folder))
+    made = profiles.load(packing.unpack(shipped_profile(), tmp_path, folder))
     rows = recording.load(made, "predictor", tmp_path)
     texts = recording.requests(profile, "predictor").set_index("question_id").question.loc[rows.question_id]
     correct = rows.verdict.eq("correct")
     forms = list(rows.question), list(texts)
     thresholds = [Sentence().fit(asked, rows.length).predict(asked).threshold for asked in forms]
     assert np.allclose(*thresholds, rtol=0.01) and np.std(thresholds[0]) > 1
-    odds = [SentenceChance().fit(asked, correct).logit(asked) for asked in forms]
+    odds = [SentenceLogistic().fit(asked, correct).logit(asked) for asked in forms]
     assert np.allclose(*odds, atol=0.01) and np.std(odds[0]) > 0.1
-    doubting = Doubting(Sentence()).fit(forms[0], rows.length, correct)
-    assert ((doubting.predict(forms[0]).solvable > 0) & (doubting.predict(forms[0]).spread > 0)).all()
+    calibrated = Calibrated(Sentence()).fit(forms[0], rows.length, correct)
+    assert ((calibrated.predict(forms[0]).solvable > 0) & (calibrated.predict(forms[0]).spread > 0)).all()
     assert (Sentence().cost(list(rows.question)) == Sentence().cost(list(texts))).all()
     with pytest.raises(ValueError, match="no embedding is shipped of the question 'sha256:0'"):
         recordings.embeddings(["sha256:0"])
 
 
 def test_another_machine_goes_on_where_the_recording_stopped(profile, folder, tmp_path):
-    assert shipping.restore(profile, tmp_path, folder) == 256
-    assert shipping.restore(profile, tmp_path, folder) == 0
+    assert packing.restore(profile, tmp_path, folder) == 256
+    assert packing.restore(profile, tmp_path, folder) == 0
     assert (
         recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], tmp_path, lambda: pytest.fail("started"))
         == 0
     )
     assert recording.record(profile, [("evaluation", 0.12)], tmp_path, Writer) == 186 - 155
-    assert shipping.pack(profile, tmp_path, folder)["evaluation"] == (186, 1547)
+    assert packing.pack(profile, tmp_path, folder)["evaluation"] == (186, 1547)
     assert len(recordings.questions(folder)) == 186 + 1 + 100
 
 
 def test_what_is_decoded_again_is_compared(profile, folder):
-    same = shipping.verify(profile, Writer(), 40, seed=1, folder=folder)
+    same = verifying.verify(profile, Writer(), 40, seed=1, folder=folder)
     assert (same.questions, same.equal, same.lengths, same.verdicts, same.apart, same.replayed) == (
         40,
         40,
@@ -185,10 +187,10 @@ def test_what_is_decoded_again_is_compared(profile, folder):
                     ),
                 )
 
-    other = shipping.verify(profile, Other(), 40, seed=1, folder=folder)
+    other = verifying.verify(profile, Other(), 40, seed=1, folder=folder)
     assert other.equal == other.lengths == 20 and other.apart == other.shift == 5.0 and other.verdicts <= 1
-    shipping.keep(profile, same, folder)
-    shipping.keep(profile, other, folder)
+    verifying.write_verified(profile, same, folder)
+    verifying.write_verified(profile, other, folder)
     assert recordings.manifest(folder)["profiles"]["qwen-1.5b"]["verified"] == [other._asdict()]
 
 
@@ -230,7 +232,7 @@ def rewritten(change):
 def test_damaged_recordings_are_named_and_nothing_is_used(folder, tmp_path, harm, reason):
     harm(folder / "qwen-1.5b/evaluation.parquet")
     with pytest.raises(ValueError, match=reason):
-        shipping.unpack(shipped_profile(), tmp_path / "artifacts", folder)
+        packing.unpack(shipped_profile(), tmp_path / "artifacts", folder)
     assert not (tmp_path / "artifacts").exists()
 
 
@@ -238,7 +240,7 @@ def test_what_is_not_shipped_is_named(folder, tmp_path):
     with pytest.raises(
         ValueError, match="qwen-0.5b has no evaluation rollouts; record some: make record PROFILE=qwen-0.5b"
     ):
-        shipping.unpack(shipped_profile("qwen-0.5b"), tmp_path, folder)
+        packing.unpack(shipped_profile("qwen-0.5b"), tmp_path, folder)
 
 
 # ---- the recordings of this project -----------------------------------------------------------------------------
@@ -246,7 +248,7 @@ def test_what_is_not_shipped_is_named(folder, tmp_path):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_projects_recordings_make_a_profile(name, tmp_path):
-    made = profiles.load(shipping.unpack(shipped_profile(name), tmp_path))
+    made = profiles.load(packing.unpack(shipped_profile(name), tmp_path))
     for kind, (there, wanted) in made.recorded.items():
         rows = recording.load(made, kind, tmp_path)
         assert len(rows) == there <= wanted and rows.length.between(1, rows.cap).all()
@@ -261,7 +263,7 @@ def test_counts_are_those_of_tables_6_and_7(name):
     kinds = recordings.manifest()["profiles"][name]["kinds"]
     for table in (paper.TABLE_6, paper.TABLE_7):
         assert kinds["evaluation"]["wanted"] == sum(row.total for row in table if row.use == "evaluation")
-    rows = recordings.read(shipped_profile(name), "evaluation")
+    rows = read_shipped(shipped_profile(name), "evaluation")
     most = {row.name: row.total for row in paper.TABLE_6 if row.use == "evaluation"}
     assert all(count <= most[dataset] for dataset, count in rows.dataset.value_counts().items())
 
@@ -279,11 +281,13 @@ def test_shipped_verdicts_and_questions_are_those_of_the_published_sets(name):
     profile = shipped_profile(name)
     known = recordings.questions().set_index("question_id")
     for kind in recordings.kinds(name):
-        rows = recordings.read(profile, kind).merge(
+        rows = read_shipped(profile, kind).merge(
             recording.requests(profile, kind)[[*KEY, "question", "gold"]], on=list(recordings.SHORT_KEY)
         )
-        assert len(rows) == len(recordings.read(profile, kind))
-        assert known.sha256.loc[rows.question_id].tolist() == shipping._hashes(rows.question)
+        assert len(rows) == len(read_shipped(profile, kind))
+        assert known.sha256.loc[rows.question_id].tolist() == [
+            sha256(text.encode()).hexdigest() for text in same_text(rows.question)
+        ]
         with Grader() as grader:
             again = grader.grade(list(rows.gold), [None if pd.isna(each) else each for each in rows.answer])
         assert list(again) == rows.verdict.tolist()

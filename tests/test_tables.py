@@ -1,4 +1,4 @@
-"""Tables: the paper's numbers in the right cells, and verdicts by their rule."""
+"""Tables: the paper's numbers and ours in the right cells."""
 
 import numpy as np
 import pandas as pd
@@ -34,11 +34,11 @@ def test_every_table_of_results_ends_in_the_same_columns():
     compared = comparison.compare(results(), STUDY)
     rollouts = pd.DataFrame({"tier": ["easy", "hard"], "verdict": ["correct", "wrong"], "length": [10, 20]})
     made = {
-        "accuracy": tables.against(compared, "c"),
-        "at scale": tables.against(comparison.compare(results(), STUDY, at_scale=True), "c"),
-        "data": tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c"),
-        "settings": tables.against(comparison.settings(profiles.load("tiny")), "c"),
-        "code": tables.against(tables.code(), "c"),
+        "accuracy": tables.beside_paper(compared, "c"),
+        "at scale": tables.beside_paper(comparison.compare(results(), STUDY, at_scale=True), "c"),
+        "data": tables.beside_paper(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c"),
+        "settings": tables.beside_paper(comparison.settings(profiles.load("tiny")), "c"),
+        "code": tables.beside_paper(tables.code_benchmarks(), "c"),
     }
     for name, styler in made.items():
         assert tuple(styler.data.columns[-6:]) == tables.SHAPE, name
@@ -46,7 +46,7 @@ def test_every_table_of_results_ends_in_the_same_columns():
 
 
 def test_accuracies_are_shown_with_budget_gain_and_interval():
-    shown = tables.against(comparison.compare(results(), STUDY), "caption").data.iloc[1]
+    shown = tables.beside_paper(comparison.compare(results(), STUDY), "caption").data.iloc[1]
     assert shown.to_dict() == {
         "stream": "U-Shaped",
         "policy": "Predictor",
@@ -63,7 +63,9 @@ def test_accuracies_are_shown_with_budget_gain_and_interval():
 
 def test_data_show_whole_counts():
     rollouts = pd.DataFrame({"tier": ["easy", "hard"] * 30, "verdict": ["correct", "wrong"] * 30, "length": 20})
-    shown = tables.against(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c").data.set_index(["tier", "what"])
+    shown = tables.beside_paper(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c").data.set_index(
+        ["tier", "what"]
+    )
     assert shown.loc[("all", "questions"), ["paper", "ours", "difference", "n"]].tolist() == [
         "1,547",
         "60",
@@ -74,32 +76,15 @@ def test_data_show_whole_counts():
 
 
 def test_table_2_is_marked_as_not_run():
-    shown = tables.against(tables.code(), "c").data
+    shown = tables.beside_paper(tables.code_benchmarks(), "c").data
     assert len(shown) == 6 and set(shown["verdict"]) == {"not yet run"} and set(shown["ours"]) == {""}
     assert shown["paper"].tolist()[:2] == ["36.8", "39.4"]
 
 
 def test_movements_show_points_and_where():
-    table = pd.DataFrame(
-        [
-            {
-                "item": "ε",
-                "ours": "32 tokens",
-                "other": "64 tokens",
-                "policy": "clear",
-                "change": 0.01,
-                "change_low": -0.002,
-                "change_high": 0.02,
-                "seeds": 5,
-                "stream": "balanced",
-                "scarcity": 0.195,
-                "worst": -0.1,
-                "worst_low": -0.11,
-                "worst_high": -0.09,
-                "n": 500,
-            }
-        ]
-    )
+    row = {"item": "ε", "ours": "32 tokens", "other": "64 tokens", "policy": "clear", "stream": "balanced"}
+    row |= {"scarcity": 0.195, "seeds": 5, "n": 500, "change": 0.01, "change_low": -0.002, "change_high": 0.02}
+    table = pd.DataFrame([row | {"worst": -0.1, "worst_low": -0.11, "worst_high": -0.09}])
     assert tables.movements(table, "c").data.iloc[0].tolist() == [
         "ε",
         "CLEAR (Lambert)",
@@ -112,30 +97,10 @@ def test_movements_show_points_and_where():
     ]
 
 
-def test_a_caption_speaks_of_intervals_only_where_there_are_some():
-    smoke = profiles.load("smoke")
-    assert "intervals" in tables.provenance(smoke)
-    assert "intervals" not in tables.provenance(smoke, intervals=False)
-    assert "stand-in teacher" in tables.provenance(smoke, intervals=False)
-    assert "greedy rollouts" in tables.provenance(smoke)
-    assert "imported rollouts" in tables.provenance(profiles.load("smoke", engine="none"))
-    assert "simulated rollouts" in tables.provenance(profiles.load("smoke", engine="none", revision="simulated"))
-
-
 def test_gaps_are_shown_in_points_and_shares():
-    table = pd.DataFrame(
-        {
-            "stream": "balanced",
-            "scarcity": [0.195, 1.56],
-            "policy": "clear-sequential",
-            "gain": [0.02, 0.0],
-            "gain_low": [-0.011, 0.0],
-            "gain_high": [0.05, 0.0],
-            "gap": [0.08, 0.0],
-            "closed": [0.25, np.nan],
-            "seeds": 8,
-        }
-    )
+    table = pd.DataFrame({"stream": "balanced", "scarcity": [0.195, 1.56], "policy": "clear-sequential"})
+    table = table.assign(gain=[0.02, 0.0], gain_low=[-0.011, 0.0], gain_high=[0.05, 0.0])
+    table = table.assign(gap=[0.08, 0.0], closed=[0.25, np.nan], seeds=8)
     shown = tables.gaps(table, "about").data
     assert shown.iloc[0].tolist() == ["Balanced", "0.20", "+2.0", "-1.1 to +5.0", "8.0", "25%", 8]
     assert shown.iloc[1].tolist()[-2] == "no gap"
@@ -158,51 +123,12 @@ def test_tallies_count_cells_and_share_the_gap():
     assert shown.tolist() == [1, 1, 0, 1, "+0.5", "10%"]
 
 
-RECORDED = {"evaluation": (96, 1547), "predictor": (72, 2500)}
-
-
-def test_captions_say_how_much_is_recorded():
-    smoke = profiles.load("smoke")
-    assert tables.evaluated(smoke) == "96 evaluation questions" and tables.lessons(smoke) == "72"
-    assert tables.made_of(smoke) == "laboratory model, 96 evaluation questions; 5 streams of N = 16"
-    part = profiles.load("smoke", model="a/Small-1B-GGUF", engine="none", recorded=RECORDED)
-    assert tables.made_of(part, streams=False) == "Small-1B, 96 of the 1,547 evaluation questions"
-    assert tables.lessons(part) == "72 of 2,500"
-    assert "Model: Small-1B, recorded greedy rollouts" in tables.provenance(part)
-    assert "96 of the 1,547" in tables.provenance(part)
-
-
-def test_a_small_stream_says_why():
-    assert tables.stream_size(profiles.load("tiny")) == "A stream has 500 queries, as in the paper."
-    assert "all that the pool has" in tables.stream_size(profiles.load("smoke"))
-    part = profiles.load("smoke", engine="none", recorded=RECORDED)
-    said = tables.stream_size(part)
-    assert "16 queries where the paper's has 500" in said and "recorded so far" in said and "vary more" in said
-    assert "vary more" not in tables.stream_size(profiles.load("smoke", stream_size=400))
-
-
 def test_verifications_are_listed_model_by_model():
-    run = {
-        "questions": 50,
-        "batch_size": 8,
-        "seed": 0,
-        "equal": 30,
-        "lengths": 35,
-        "apart": 40.5,
-        "shift": -2.0,
-        "verdicts": 3,
-        "gained": 1,
-        "replayed": 0.02,
-    }
-    listed = {
-        "profiles": {
-            "a": {"model": "x/Big-2B-GGUF", "verified": [run, run | {"batch_size": 96}]},
-            "b": {"model": "x/Y"},
-        }
-    }
-    table = tables.verification(listed)
+    run = {"questions": 50, "batch_size": 8, "seed": 0, "equal": 30, "lengths": 35, "apart": 40.5, "shift": -2.0}
+    run |= {"verdicts": 3, "gained": 1, "replayed": 0.02}
+    models = {"a": {"model": "x/Big-2B-GGUF", "verified": [run, run | {"batch_size": 96}]}, "b": {"model": "x/Y"}}
+    table = tables.verification({"profiles": models})
     assert table["model"].tolist() == ["Big-2B"] * 2 and table["at once"].tolist() == [8, 96]
-    assert table.loc[
-        0, ["questions", "equal", "same length", "off by", "shift", "other verdict", "other outcome"]
-    ].tolist() == [50, 30, 35, 40.5, -2.0, 3, 2.0]
+    columns = ["questions", "equal", "same length", "off by", "shift", "other verdict", "other outcome"]
+    assert table.loc[0, columns].tolist() == [50, 30, 35, 40.5, -2.0, 3, 2.0]
     assert tables.verification({"profiles": {"b": {"model": "x/Y"}}}).empty

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from clear_lib import cli
-from clear_lib.allocation import policies
-from clear_lib.study.setup import profiles
+from clear_lib.allocation.policies import POLICIES
+from clear_lib.cli.files import settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "book" / "use_it.md").read_text(encoding="utf-8")
@@ -66,14 +66,11 @@ def test_what_it_writes_is_within_the_budget_and_keeps_the_input(folder):
 def test_what_cannot_run_here_can_be_read(kind, code):
     if kind == "python":
         ast.parse(code)
-        assert set(re.findall(r'profiles\.load\("([\w-]+)"\)', code)) <= set(profiles.names())
         return
     assert subprocess.run(["bash", "-nc", code]).returncode == 0
     for command in re.findall(r"^python -m clear_lib ((?:.*\\\n)*.*)", code, flags=re.MULTILINE):
         asked = cli._parser().parse_args(shlex.split(command.replace("\\\n", " ")))
-        profile = cli._profile(asked)
-        assert (profile.engine, profile.model) == (asked.engine, asked.model)
-        assert_the_engine_takes(profile.engine, profile.engine_options)
+        assert_the_engine_takes(asked.engine, settings_of(asked.engine_option))
 
 
 def assert_the_engine_takes(engine, options):
@@ -93,11 +90,8 @@ def assert_the_engine_takes(engine, options):
 def test_every_policy_has_its_row_and_what_it_needs():
     table = dict(re.findall(r"^\| (`[^|]+`) \| ([\w, ]+) \|", PAGE, flags=re.MULTILINE))
     told = {name: needs for names, needs in table.items() for name in re.findall(r"`([\w-]+)`", names)}
-    usable = {
-        name: policy for name, policy in policies.POLICIES.items() if not set(policy.needs) & {"lengths", "correct"}
-    }
+    usable = {name: policy for name, policy in POLICIES.items() if not set(policy.needs) & {"lengths", "correct"}}
     assert set(told) == set(usable)
     for name, policy in usable.items():
-        needs = {need.replace("thresholds", "threshold") for need in policy.needs}
-        needs |= {"solvable"} if "use_solvable" in policy.settings else set()
+        needs = set(policy.needs) | ({"solvable"} if "use_solvable" in policy.settings else set())
         assert set(told[name].split(", ")) == (needs or {"nothing"})

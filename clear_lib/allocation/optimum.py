@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.market import ROUNDING, exit_price
@@ -175,6 +174,8 @@ class _Queries(NamedTuple):
             return None
         if excess(low) <= 0:
             return math.exp(low), self.asked(math.exp(low)), self.asked(math.exp(low))
+        from scipy.optimize import brentq  # only here: it takes half of the time that importing the library takes
+
         root = brentq(excess, low, high, xtol=1e-13, rtol=1e-15)
         near = 1e-9
         while excess(root - near) <= 0 or excess(root + near) > 0:

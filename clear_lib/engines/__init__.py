@@ -3,19 +3,16 @@
 >>> engine = engines.start("transformers", "Qwen/Qwen2.5-0.5B-Instruct")
 >>> engine.generate(["1 + 1 ="], [5])
 
-================  =============================================  ==================================================
-engine            what decodes                                   options of its own
-================  =============================================  ==================================================
-``transformers``  the transformers library, batched by us        ``device``
-``vllm``          vLLM, in this process                          arguments of ``vllm.LLM``: ``tensor_parallel_size``,
-                                                                 ``max_model_len``, ``block_size`` …
-``openai``        a server that speaks OpenAI's protocol         ``base_url``, ``chat``, ``concurrency``, ``timeout``,
-                                                                 ``retries``, ``context``, ``api_key_env``
-``ray``           one of the first two, on a Ray cluster         ``engine``, ``workers``, ``gpus``, ``address``, and
-                                                                 those of that engine
-================  =============================================  ==================================================
+================  ==========================================  =========================================================
+engine            what decodes                                options of its own
+================  ==========================================  =========================================================
+``transformers``  the transformers library, batched by us     ``device``
+``vllm``          vLLM, in this process                       those of ``vllm.LLM``, such as ``max_model_len``
+``openai``        a server that speaks OpenAI's protocol      ``base_url``, ``chat``, … see its class
+``ray``           one of the first two, on a Ray cluster      ``engine``, ``workers``, ``gpus``, ``address``, and theirs
+================  ==========================================  =========================================================
 
-All but ``transformers`` need an extra of the same name: ``pip install 'clear-lib[vllm]'``.
+``transformers`` needs the extra ``engines`` (``pip install 'clear-lib[engines]'``), the others that of their name.
 """
 
 from __future__ import annotations
@@ -30,7 +27,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from clear_lib import reasoner
 from clear_lib.hub import ModelError, explained
@@ -47,24 +43,12 @@ ENGINES = {"transformers": "TransformersEngine", "vllm": "VLLMEngine", "openai":
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote after a prompt.
+    """What a model wrote after a prompt."""
 
-    Attributes
-    ----------
-    text : str
-        The completion without special tokens.
-    tokens : tuple of int or None
-        Its token ids, the end token included; None from a server that does not return them.
-    finish_reason : str
-        ``"stop"`` if the model ended by itself, ``"length"`` if its cap stopped it.
-    counted : int, optional
-        Number of tokens by the count of a server that does not return them.
-    """
-
-    text: str
-    tokens: tuple[int, ...] | None
-    finish_reason: Literal["stop", "length"]
-    counted: int | None = None
+    text: str  #: without special tokens
+    tokens: tuple[int, ...] | None  #: token ids, the end token included; None from a server that does not return them
+    finish_reason: Literal["stop", "length"]  #: ended by itself, or stopped by its cap
+    counted: int | None = None  #: number of tokens by the count of a server that does not return them
 
     @property
     def length(self) -> int:
@@ -82,25 +66,13 @@ class Request(NamedTuple):
 
 
 class Engine(ABC):
-    """Anything that completes prompts under one cap each.
-
-    Attributes
-    ----------
-    name, version : str
-        Written beside every rollout.
-    model : str
-        Name or folder of the model.
-    context : int
-        Maximum number of tokens of a prompt and its completion together.
-    ends : frozenset of int
-        Token ids that end a completion, if they are known.
-    """
+    """Anything that completes prompts under one cap each."""
 
     name: str
     version: str
-    model: str
-    context: int
-    ends: frozenset[int] = frozenset()
+    model: str  #: name or folder
+    context: int  #: maximum number of tokens of a prompt and its completion together
+    ends: frozenset[int] = frozenset()  #: token ids that end a completion, if they are known
 
     @abstractmethod
     def _encode(self, prompts: Sequence[str], begun: Sequence[Sequence[int]] | None) -> list[list[int] | str]:
@@ -144,6 +116,8 @@ class Engine(ABC):
         ModelError
             A ``ValueError`` too: the engine cannot go on, for lack of memory or because its server is gone.
         """
+        from tqdm import tqdm
+
         requests = self._requests(prompts, max_tokens, temperature, seeds, begun)
         empty = [request for request in requests if request.cap == 0]
         yield from ((request.position, Completion("", (), "length")) for request in empty)
@@ -203,25 +177,17 @@ class Engine(ABC):
 
 
 class ModelEngine(Engine):
-    """An engine that has the model's files and so its tokenizer. Code that comes with a model is never run.
+    """An engine that has the files of a model, a folder or a name on the hub. Code that comes with it is never run.
 
-    Parameters
-    ----------
-    model : str
-        Folder of a checkpoint, or its name on the hub.
-    revision : str, optional
-        Revision on the hub.
-
-    Raises
-    ------
-    ModelError
-        If the model is unknown, gated, cannot be reached or is too large for the memory.
+    ``ModelError`` if the model is unknown, gated, cannot be reached or is too large for the memory.
     """
 
-    def __init__(self, model: str, revision: str | None = None):
+    def __init__(self, model: str, revision: str | None = None, batch_size: int = 256):
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-        self.model = model
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        self.model, self.batch_size = model, batch_size
         with explained(model, revision):
             config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
             self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clear_lib.hub import ModelError, explanation, first_line, needs, quiet
+from clear_lib.hub import ModelError, explanation, first_line, quiet, require
 
 KEPT = "the model cannot be kept in {}: {}; name a folder with room for it in the environment variable CLEAR_CACHE"
 READ = "{} cannot be read: {}"
@@ -61,9 +61,7 @@ def local(weights: Weights, path: str | Path | None = None, folder: str | Path |
     with _refusals(KEPT, root):
         if made.is_dir():
             return made
-    with needs("gguf"):  # before gigabytes are fetched
-        import accelerate  # noqa: F401
-        import gguf  # noqa: F401
+    require("engines", "accelerate", "gguf")  # before gigabytes are fetched
     from huggingface_hub.utils import WeakFileLock
 
     file = _found(weights, path)

@@ -28,9 +28,7 @@ LONGEST_WAIT = 600.0
 class TransientError(Exception):
     """A failed attempt that is worth repeating, after ``wait`` seconds if the server said so."""
 
-    def __init__(self, what: str, wait: float = 0.0):
-        super().__init__(what)
-        self.wait = wait
+    wait = 0.0
 
 
 class OpenAIEngine(Engine):
@@ -41,7 +39,8 @@ class OpenAIEngine(Engine):
     so those recorded remain if the server does not come back.
 
     vLLM's server returns token ids. For any other, a completion has its text and the server's count of tokens
-    (``usage.completion_tokens``), and cannot be continued; nor can a chat.
+    (``usage.completion_tokens``), and cannot be continued; nor can a chat. ``ModelError`` if the server cannot be
+    reached, refuses the key, or does not have the model.
 
     Parameters
     ----------
@@ -62,11 +61,6 @@ class OpenAIEngine(Engine):
         Maximum tokens of a prompt and its completion, for a server that does not say.
     api_key_env : str
         Environment variable that holds the key, if the server wants one. The key is written nowhere.
-
-    Raises
-    ------
-    ModelError
-        If the server cannot be reached, refuses the key, or does not have the model.
     """
 
     name = "openai"
@@ -169,7 +163,8 @@ class OpenAIEngine(Engine):
             if status not in RETRY_STATUSES and status < 500:
                 what += f" (the key is read from {self.api_key_env})" if status in (401, 403) else ""
                 raise ModelError(f"{self.client.base_url} refused: {what}")
-            failed = TransientError(what, min(float(wait), LONGEST_WAIT) if wait.isdecimal() else 0.0)
+            failed = TransientError(what)
+            failed.wait = min(float(wait), LONGEST_WAIT) if wait.isdecimal() else 0.0
         raise failed  # outside of the handler: the exception of the client would show the key
 
     def _redacted(self, text: str) -> str:

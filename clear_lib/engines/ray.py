@@ -19,13 +19,13 @@ with needs("ray"):
     import ray.data
 
 SCHEMA = pa.schema(
-    [
-        ("position", pa.int64()),
-        ("text", pa.string()),
-        ("tokens", pa.list_(pa.int64())),
-        ("finish_reason", pa.string()),
-        ("counted", pa.int64()),
-    ]
+    {
+        "position": "int64",
+        "text": "string",
+        "tokens": pa.list_(pa.int64()),
+        "finish_reason": "string",
+        "counted": "int64",
+    }
 )
 
 
@@ -62,11 +62,6 @@ class RayEngine(ModelEngine):
         Of the cluster (``"auto"`` on a machine of it); without it, a cluster on this machine.
     **options
         Of the workers' engine.
-
-    Raises
-    ------
-    ModelError
-        See :class:`clear_lib.engines.ModelEngine`.
     """
 
     def __init__(
@@ -83,11 +78,11 @@ class RayEngine(ModelEngine):
     ):
         if engine not in ("transformers", "vllm"):
             raise ModelError(f"Ray's workers run 'transformers' or 'vllm', not {engine!r}")
-        super().__init__(model, revision)
+        super().__init__(model, revision, batch_size)
         self.context = options.get("max_model_len", self.context)
         self.worker = getattr(importlib.import_module(f"clear_lib.engines.{engine}"), ENGINES[engine])
         self.name, self.version = f"ray+{engine}", f"{ray.__version__}+{self.worker.version}"
-        self.batch_size, self.workers, self.gpus = batch_size, workers, gpus
+        self.workers, self.gpus = workers, gpus
         self.settings = {"model": model, "revision": revision, "dtype": dtype, "batch_size": batch_size, **options}
         if not ray.is_initialized():
             ray.init(address=address, log_to_driver=False)

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-import transformers
-from transformers import AttentionInterface, AutoModelForCausalLM
 
 from clear_lib.engines import Completion, ModelEngine, Request
-from clear_lib.hub import explained
+from clear_lib.hub import explained, needs
+
+with needs("engines"):
+    import torch
+    import transformers
+    from transformers import AttentionInterface, AutoModelForCausalLM
 
 #: Columns by which a cohort's cache starts larger than its prompts; it then grows by doubling.
 HEADROOM = 128
@@ -27,6 +29,8 @@ REFILL = 1 / 8
 
 #: Requests are sorted by length in windows of this many batches, so that those of similar length enter together.
 AHEAD = 4
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 #: A request that has ended: its position, its tokens, and whether the model ended it.
 Ended = tuple[int, list[int], bool]
@@ -186,8 +190,9 @@ class TransformersEngine(ModelEngine):
         batch_size: int = 256,
         device: str | None = None,
     ):
-        super().__init__(model, revision)
-        self.batch_size = batch_size
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of: {', '.join(DTYPES)}, got {dtype!r}")
+        super().__init__(model, revision, batch_size)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = getattr(torch, dtype)
         with explained(model, revision):

@@ -47,7 +47,7 @@ class VLLMEngine(ModelEngine):
     def __init__(
         self, model: str, revision: str | None = None, dtype: str = "auto", batch_size: int = 256, **options: Any
     ):
-        super().__init__(model, revision)
+        super().__init__(model, revision, batch_size)
         with explained(model, revision):
             try:
                 self.llm = vllm.LLM(

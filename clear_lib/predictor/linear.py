@@ -1,154 +1,149 @@
-"""What a predictor has to beat: one length for all, and a ridge regression on words and pairs of words."""
+"""Linear models: one length for all questions, and regressions on words and pairs of words."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge as RidgeRegression
 
 from clear_lib.allocation.forecasts import Array, Forecasts
-from clear_lib.predictor import log_lengths, write_state
+from clear_lib.predictor.base import Model, Predictor, fitted, log_lengths
 
 
-class Constant:
+@dataclass(eq=False)
+class Constant(Predictor):
     """Predicts the geometric mean of the training lengths for every question."""
 
-    level: float | None = None
+    kind = "constant"
+    state = ("level",)
+    level = None
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
-        """See :class:`~clear_lib.predictor.Predictor`."""
         self.level = float(log_lengths(texts, lengths).mean())
         return self
 
     def predict(self, texts: Sequence[str]) -> Forecasts:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        if self.level is None:
-            raise RuntimeError("fit the predictor before it predicts")
-        return Forecasts(np.full(len(texts), np.exp(self.level)))
+        return Forecasts(np.full(len(texts), np.exp(fitted(self.level))))
 
     def cost(self, texts: Sequence[str]) -> Array:
-        """No weight is multiplied: zeros."""
+        """Zeros: no weight is multiplied."""
         return np.zeros(len(texts))
 
-    def save(self, folder: str | Path) -> None:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        write_state(folder, "constant", {}, level=self.level)
 
-    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
-        self.level = state["level"]
+class LinearModel(Model):
+    """Weights and an intercept (``level``) on features of a question."""
 
+    state = ("level", "weights")
+    weights = None
 
-def log_odds(features: Any, correct: Any, penalty: float) -> tuple[Array, float]:
-    """Weights and level of a logistic regression with a ridge."""
-    from sklearn.linear_model import LogisticRegression
+    @abstractmethod
+    def _features(self, texts: Sequence[str]) -> Any:
+        """Features, shape ``(n, width)``."""
 
-    correct = np.asarray(correct, dtype=bool)
-    if correct.all() or not correct.any():  # nothing to tell apart: as many as there would be one more of each
-        share = (correct.sum() + 1) / (correct.size + 2)
-        return np.zeros(features.shape[1]), float(np.log(share / (1 - share)))
-    regression = LogisticRegression(C=1 / penalty, max_iter=1000).fit(features, correct)
-    return regression.coef_[0], float(regression.intercept_[0])
+    def _fit_features(self, texts: Sequence[str]) -> Any:
+        """Features of the training questions; overridden where they are fitted themselves."""
+        return self._features(texts)
 
-
-class _Words:
-    """A linear model on the TF-IDF weights of words, digits and signs, and of pairs of them."""
-
-    kind: str
-
-    def __init__(self, penalty: float = 1.0, min_count: int = 2) -> None:
-        self.options = {"penalty": penalty, "min_count": min_count}
-        self.weights: Array | None = None
-
-    def _vectorizer(self, **settings: Any) -> Any:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        return TfidfVectorizer(
-            token_pattern=r"[A-Za-z]+|\d|[^\sA-Za-z\d]", ngram_range=(1, 2), sublinear_tf=True, norm=None, **settings
-        )
-
-    def _learn(self, texts: Sequence[str]) -> Any:
-        """The matrix of the training questions, whose terms are the ones that count from now on."""
-        # A term may be as rare as it likes in a handful of questions.
-        self.vectorizer = self._vectorizer(min_df=self.options["min_count"] if len(texts) > 50 else 1)
-        matrix = self.vectorizer.fit_transform(texts)
-        # TF-IDF weights are several units each; scaled so that a penalty means the same for any vocabulary.
-        self.scale = float(np.sqrt(matrix.power(2).sum(axis=1).mean()))
-        return matrix / self.scale
-
-    def _matrix(self, texts: Sequence[str]) -> Any:
-        if self.weights is None:
-            raise RuntimeError("fit the predictor before it predicts")
-        return self.vectorizer.transform(texts) / self.scale
-
-    def _line(self, texts: Sequence[str]) -> Array:
-        return self._matrix(texts) @ self.weights + self.level
-
-    def cost(self, texts: Sequence[str]) -> Array:
-        """One multiplication for each different term of a question."""
-        return self._matrix(texts).getnnz(axis=1).astype(float)
-
-    def save(self, folder: str | Path) -> None:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        from safetensors.numpy import save_file
-
-        terms = sorted(self.vectorizer.vocabulary_, key=self.vectorizer.vocabulary_.get)
-        folder = write_state(folder, self.kind, self.options, level=self.level, scale=self.scale, terms=terms)
-        save_file({"weights": self.weights, "idf": self.vectorizer.idf_}, folder / "weights.safetensors")
-
-    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
-        from safetensors.numpy import load_file
-
-        arrays = load_file(folder / "weights.safetensors")
-        self.weights, self.level, self.scale = arrays["weights"], state["level"], state["scale"]
-        self.vectorizer = self._vectorizer(vocabulary={term: i for i, term in enumerate(state["terms"])})
-        self.vectorizer.idf_ = arrays["idf"]
+    def _linear(self, texts: Sequence[str]) -> Array:
+        weights = np.asarray(fitted(self.weights))
+        return self._features(texts) @ weights + self.level
 
 
-class Ridge(_Words):
-    """Ridge regression on the TF-IDF weights of words, digits and signs, and of pairs of them.
+class LengthModel(LinearModel, Predictor):
+    """A linear regression of the log length."""
 
-    Parameters
-    ----------
-    penalty : float
-        Strength of the ridge.
-    min_count : int
-        Questions that a term must be in to count.
-    """
-
-    kind = "ridge"
+    @abstractmethod
+    def _regression(self) -> Any:
+        """An estimator of scikit-learn."""
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        from sklearn.linear_model import Ridge as Regression
-
         target = log_lengths(texts, lengths)
-        regression = Regression(alpha=self.options["penalty"]).fit(self._learn(texts), target)
+        regression = self._regression().fit(self._fit_features(texts), target)
         self.weights, self.level = regression.coef_, float(regression.intercept_)
         return self
 
     def predict(self, texts: Sequence[str]) -> Forecasts:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        return Forecasts(np.exp(self._line(texts)))
+        return Forecasts(np.exp(self._linear(texts)))
 
 
-class Chance(_Words):
-    """Logistic regression on the same terms: the log odds that a solution is correct. Not a predictor of lengths.
-
-    Parameters
-    ----------
-    penalty, min_count
-        See :class:`Ridge`.
-    """
-
-    kind = "chance"
+class LogisticModel(LinearModel):
+    """A logistic regression of correct and wrong, with an L2 ``penalty``."""
 
     def fit(self, texts: Sequence[str], correct: Any) -> Self:
         """Learn from questions and whether their solutions are correct."""
-        self.weights, self.level = log_odds(self._learn(texts), correct, self.options["penalty"])
+        features, correct = self._fit_features(texts), np.asarray(correct, dtype=bool)
+        if correct.all() or not correct.any():  # nothing to tell apart: the rule of succession
+            share = (correct.sum() + 1) / (correct.size + 2)
+            self.weights, self.level = np.zeros(features.shape[1]), float(np.log(share / (1 - share)))
+        else:
+            regression = LogisticRegression(C=1 / self.penalty, max_iter=1000).fit(features, correct)
+            self.weights, self.level = regression.coef_[0], float(regression.intercept_[0])
         return self
 
     def logit(self, texts: Sequence[str]) -> Array:
-        """Log odds of a correct solution, shape ``(len(texts),)``."""
-        return self._line(texts)
+        """Log odds of a correct solution, shape ``(n,)``."""
+        return self._linear(texts)
+
+
+@dataclass(eq=False, kw_only=True)
+class Words(LinearModel):
+    """TF-IDF features of words, digits and signs, and of pairs of them.
+
+    Parameters
+    ----------
+    penalty : float
+        L2 penalty of the regression.
+    min_count : int
+        Questions that a term must be in to count; 1 where there are 50 training questions at most.
+    """
+
+    penalty: float = 1.0
+    min_count: int = 2
+    state = (*LinearModel.state, "scale", "terms", "idf")
+
+    def _vectorizer(self, **settings: Any) -> TfidfVectorizer:
+        pattern = r"[A-Za-z]+|\d|[^\sA-Za-z\d]"
+        return TfidfVectorizer(token_pattern=pattern, ngram_range=(1, 2), sublinear_tf=True, norm=None, **settings)
+
+    def _fit_features(self, texts: Sequence[str]) -> Any:
+        self.vectorizer = self._vectorizer(min_df=self.min_count if len(texts) > 50 else 1)
+        matrix = self.vectorizer.fit_transform(texts)
+        self.terms, self.idf = self.vectorizer.get_feature_names_out().tolist(), self.vectorizer.idf_
+        # Rows of unit mean square norm: a penalty means the same for any vocabulary.
+        self.scale = float(np.sqrt(matrix.power(2).sum(axis=1).mean()))
+        return matrix / self.scale
+
+    def _features(self, texts: Sequence[str]) -> Any:
+        return self.vectorizer.transform(texts) / self.scale
+
+    def cost(self, texts: Sequence[str]) -> Array:
+        """One multiplication for each different term of a question."""
+        fitted(self.weights)
+        return self._features(texts).getnnz(axis=1).astype(float)
+
+    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
+        super()._restore(folder, state)
+        self.vectorizer = self._vectorizer(vocabulary=self.terms)
+        self.vectorizer.idf_ = np.array(self.idf)
+
+
+class Ridge(Words, LengthModel):
+    """Ridge regression of the log length on words."""
+
+    kind = "ridge"
+
+    def _regression(self) -> RidgeRegression:
+        return RidgeRegression(alpha=self.penalty)
+
+
+class Logistic(Words, LogisticModel):
+    """Logistic regression of correct and wrong on words."""
+
+    kind = "logistic"

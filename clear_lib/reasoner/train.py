@@ -1,8 +1,8 @@
 """Training of the embedded reasoner, from scratch and from its seed: ``python -m clear_lib.reasoner.train``.
 
-Two processes of one thread each compute the gradients of half a batch and average them; on two cores that is
-faster than one process with two threads. Matrices are trained with Muon, the embedding and the norms with
-AdamW. The first fifth sees the easier half of the levels only.
+Two processes of one thread each compute the gradients of half a batch and average them; on two cores that is faster
+than one process with two threads. Matrices are trained with Muon, the embedding and the norms with AdamW. The first
+fifth sees the easier half of the levels only.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
 
 END = "<|end|>"
+
+#: Examples that are encoded and sorted by length at a time.
+POOL = 2048
+
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,26 +65,19 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """A byte-level BPE in which every digit and every single letter stands alone."""
     tokenizer = Tokenizer(models.BPE())
     pattern = r"\\boxed\{|[.,:] | ?[A-Za-z]{2,}|[A-Za-z]|\d|\s|[^\sA-Za-z\d]"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
-    texts = (
-        PROMPT.format(question=question) + solution
-        for question, solution in islice(tasks.training_stream(recipe.seed), 20_000)
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary,
+        special_tokens=[END],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=recipe.vocabulary,
-            special_tokens=[END],
-            show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )
+    examples = islice(tasks.training_stream(recipe.seed), 20_000)
+    texts = (PROMPT.format(question=question) + solution for question, solution in examples)
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
@@ -89,16 +88,12 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
 
 
 def float32_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    *arguments: object,
-    **settings: object,
+    module: torch.nn.Module, *inputs: torch.Tensor | None, **settings: object
 ) -> tuple[torch.Tensor, None]:
     """Attention in float32 under bfloat16 autocast, whose own backward pass is slow on a CPU."""
+    query, key, value, *rest = inputs
     with torch.autocast("cpu", enabled=False):
-        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *arguments, **settings)
+        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *rest, **settings)
 
 
 AttentionInterface.register("float32", float32_attention)
@@ -107,54 +102,52 @@ AttentionInterface.register("float32", float32_attention)
 def new_model(recipe: Recipe, vocabulary: int) -> LlamaForCausalLM:
     """A randomly initialised Llama of the recipe's size."""
     torch.manual_seed(recipe.seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            attn_implementation="float32",
-            vocab_size=vocabulary,
-            hidden_size=recipe.hidden,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.key_value_heads,
-            intermediate_size=recipe.feed_forward,
-            max_position_embeddings=recipe.context,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=0,
-            pad_token_id=0,
-        )
+    config = LlamaConfig(
+        attn_implementation="float32",
+        vocab_size=vocabulary,
+        hidden_size=recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.key_value_heads,
+        intermediate_size=recipe.feed_forward,
+        max_position_embeddings=recipe.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
     )
+    return LlamaForCausalLM(config)
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast,
-    stream: Iterator[tuple[str, str]],
-    tokens: int,
-    rng: np.random.Generator,
-    pool: int = 2048,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    tokenizer: PreTrainedTokenizerFast, stream: Iterator[tuple[str, str]], tokens: int, rng: np.random.Generator
+) -> Iterator[Batch]:
     """Endless batches ``(ids, labels)`` of about ``tokens`` tokens, alike in length; questions carry no loss."""
-    end = tokenizer.eos_token_id
-    encode = tokenizer.backend_tokenizer.encode_batch
+    end, encode = tokenizer.eos_token_id, tokenizer.backend_tokenizer.encode_batch
     while True:
-        questions, solutions = zip(*islice(stream, pool), strict=True)
+        questions, solutions = zip(*islice(stream, POOL), strict=True)
         prompts = [item.ids for item in encode([PROMPT.format(question=question) for question in questions])]
         texts = [item.ids + [end] for item in encode(list(solutions))]
-        rows = sorted(zip(prompts, texts, strict=True), key=lambda row: len(row[0]) + len(row[1]))
         groups, group = [], []
-        for row in rows:
+        for row in sorted(zip(prompts, texts, strict=True), key=lambda row: len(row[0]) + len(row[1])):
             if group and (len(group) + 1) * (len(row[0]) + len(row[1])) > tokens:
                 groups.append(group)
                 group = []
             group.append(row)
         for index in rng.permutation(len(groups)):  # the last, incomplete group is left out
-            group = groups[index]
-            width = max(len(prompt) + len(text) for prompt, text in group)
-            ids = torch.full((len(group), width), end)
-            labels = torch.full((len(group), width), -100)
-            for row, (prompt, text) in enumerate(group):
-                ids[row, : len(prompt) + len(text)] = torch.tensor(prompt + text)
-                labels[row, len(prompt) : len(prompt) + len(text)] = torch.tensor(text)
-            yield ids, labels
+            ids = [torch.tensor(prompt + text) for prompt, text in groups[index]]
+            labels = [torch.tensor([-100] * len(prompt) + text) for prompt, text in groups[index]]
+            yield pad_sequence(ids, True, end), pad_sequence(labels, True, -100)
+
+
+def curriculum(
+    tokenizer: PreTrainedTokenizerFast, rank: int, recipe: Recipe
+) -> tuple[Iterator[Batch], Iterator[Batch]]:
+    """The batches of one process: of the easier levels, and of all."""
+    rng, share = np.random.default_rng((recipe.seed, rank)), recipe.tokens_per_step // recipe.processes
+    easier = tasks.training_stream(1 + rank, recipe.curriculum_level)
+    every = tasks.training_stream(1 + rank + recipe.processes)
+    return batches(tokenizer, easier, share, rng), batches(tokenizer, every, share, rng)
 
 
 def learning_rate(done: float, step: int, recipe: Recipe) -> float:
@@ -164,14 +157,15 @@ def learning_rate(done: float, step: int, recipe: Recipe) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, late)))
 
 
-def average_gradients(model: torch.nn.Module, processes: int) -> None:
-    """Replace every gradient by its mean over the processes."""
-    gradients = [parameter.grad for parameter in model.parameters()]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= processes
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+def optimizers_of(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if not any(p is m for m in matrices)]
+    muon = {"weight_decay": recipe.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
+    return [
+        torch.optim.Muon(matrices, lr=recipe.matrix_lr, **muon),
+        torch.optim.AdamW(others, lr=recipe.other_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 def train(rank: int, recipe: Recipe, rendezvous: str, folder: str) -> None:
@@ -181,32 +175,18 @@ def train(rank: int, recipe: Recipe, rendezvous: str, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=recipe.processes)
     tokenizer = train_tokenizer(recipe)
     model = new_model(recipe, len(tokenizer))
-    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    others = [p for p in model.parameters() if not any(p is m for m in matrices)]
-    optimizers = [
-        torch.optim.Muon(
-            matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(others, lr=recipe.other_lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-    peaks = [recipe.matrix_lr, recipe.other_lr]
-    rng = np.random.default_rng((recipe.seed, rank))
-    share = recipe.tokens_per_step // recipe.processes
-    source = batches(tokenizer, tasks.training_stream(1 + rank, recipe.curriculum_level), share, rng)
-    curriculum, seen, step, log, started = True, 0, 0, [], time.monotonic()
+    parallel = torch.nn.parallel.DistributedDataParallel(model)
+    optimizers = optimizers_of(model, recipe)
+    schedule = lambda step: learning_rate(seen / recipe.tokens, step, recipe)
+    easier, every = curriculum(tokenizer, rank, recipe)
+    seen, step, log, started = 0, 0, [], time.monotonic()
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, schedule) for optimizer in optimizers]
     while seen < recipe.tokens:
-        if curriculum and seen > recipe.curriculum * recipe.tokens:
-            curriculum = False
-            source = batches(tokenizer, tasks.training_stream(1 + rank + recipe.processes), share, rng)
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * learning_rate(seen / recipe.tokens, step, recipe)
-        ids, labels = next(source)
+        ids, labels = next(every if seen > recipe.curriculum * recipe.tokens else easier)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+            logits = parallel(input_ids=ids[:, :-1], use_cache=False).logits
         loss = F.cross_entropy(logits.float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
         loss.backward()
-        average_gradients(model, recipe.processes)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -215,25 +195,28 @@ def train(rank: int, recipe: Recipe, rendezvous: str, folder: str) -> None:
         count = torch.tensor([ids.numel(), loss.item()], dtype=torch.float64)
         dist.all_reduce(count)
         seen += int(count[0])
-        if rank == 0 and (step % 20 == 0 or seen >= recipe.tokens):
-            elapsed = time.monotonic() - started
-            log.append(
-                {
-                    "step": step,
-                    "tokens": seen,
-                    "loss": round(float(count[1]) / recipe.processes, 4),
-                    "seconds": round(elapsed, 1),
-                }
-            )
-            print(
-                f"\rstep {step:5d}  {seen / 1e6:5.1f} of {recipe.tokens / 1e6:.1f} M tokens  loss {log[-1]['loss']:.3f}  "
-                f"{seen / elapsed:6.0f} tokens/s  {elapsed / 60:4.1f} min, {elapsed / seen * max(recipe.tokens - seen, 0) / 60:4.1f} left ",
-                end="",
-                flush=True,
-            )
-        if rank == 0 and (step % 200 == 0 or seen >= recipe.tokens):
+        for scheduler in schedulers:
+            scheduler.step()
+        last = seen >= recipe.tokens
+        if rank == 0 and (step % 20 == 0 or last):
+            mean, seconds = round(float(count[1]) / recipe.processes, 4), round(time.monotonic() - started, 1)
+            log.append({"step": step, "tokens": seen, "loss": mean, "seconds": seconds})
+            show(log[-1], recipe)
+        if rank == 0 and (step % 200 == 0 or last):
             save(model, tokenizer, recipe, log, Path(folder))
     dist.destroy_process_group()
+
+
+def show(row: dict[str, float], recipe: Recipe) -> None:
+    """Print one line of progress over the last one."""
+    seen, minutes = row["tokens"], row["seconds"] / 60
+    left = minutes / seen * max(recipe.tokens - seen, 0)
+    print(
+        f"\rstep {row['step']:5d}  {seen / 1e6:5.1f} of {recipe.tokens / 1e6:.1f} M tokens  loss {row['loss']:.3f}  "
+        f"{seen / row['seconds']:6.0f} tokens/s  {minutes:4.1f} min, {left:4.1f} left ",
+        end="",
+        flush=True,
+    )
 
 
 def save(
@@ -242,9 +225,8 @@ def save(
     """Write the checkpoint in bfloat16, with the tokenizer, the recipe and the loss curve."""
     copy = LlamaForCausalLM(LlamaConfig.from_dict(model.config.to_dict())).to(torch.bfloat16)
     copy.load_state_dict(model.state_dict())
-    copy.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=0, pad_token_id=0, max_new_tokens=recipe.context // 4 * 3
-    )
+    longest = recipe.context // 4 * 3
+    copy.generation_config = GenerationConfig(do_sample=False, eos_token_id=0, pad_token_id=0, max_new_tokens=longest)
     copy.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps({"recipe": asdict(recipe), "loss": log}, indent=1) + "\n")
@@ -257,12 +239,10 @@ def main() -> None:
     for name, kind in (("seed", int), ("tokens", int), ("matrix-lr", float), ("other-lr", float)):
         parser.add_argument(f"--{name}", type=kind, default=getattr(Recipe, name.replace("-", "_")))
     arguments = vars(parser.parse_args())
-    folder = arguments.pop("out")
-    recipe = Recipe(**arguments)
+    folder, recipe = arguments.pop("out"), Recipe(**arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        torch.multiprocessing.spawn(
-            train, args=(recipe, str(Path(temporary) / "rendezvous"), folder), nprocs=recipe.processes
-        )
+        rendezvous = str(Path(temporary) / "rendezvous")
+        torch.multiprocessing.spawn(train, args=(recipe, rendezvous, folder), nprocs=recipe.processes)
     print(f"\nsaved to {folder}")
 
 

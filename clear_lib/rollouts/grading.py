@@ -77,12 +77,14 @@ class Grader:
         Seconds for one answer. One that takes longer is ``"unknown"``.
     workers : int, optional
         Processes, by default one per core and at most 8. They start with the first answer that needs one.
+    shortcut : bool
+        Whether equal texts and plain numbers are compared without algebra. False shows what the algebra says.
     """
 
-    def __init__(self, timeout: float = 5.0, workers: int | None = None):
+    def __init__(self, timeout: float = 5.0, workers: int | None = None, shortcut: bool = True):
         if not 0 < timeout <= 1e6:
             raise ValueError(f"timeout must be above 0 seconds and at most a million, got {timeout}")
-        self.timeout = timeout
+        self.timeout, self.shortcut = timeout, shortcut
         self._workers = [_Worker() for _ in range(workers or min(os.cpu_count() or 1, 8))]
         self._idle = self._workers[::-1]
         self._verdicts: dict[tuple[str, str], str] = {}
@@ -123,7 +125,7 @@ class Grader:
                 raise ValueError(f"position {position}: the gold answer must be text, got {gold!r}")
         pairs = [normalize_pair(gold, answer or "") for gold, answer in zip(golds, answers, strict=True)]
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._verdicts]
-        self._verdicts |= {pair: verdict for pair in new if (verdict := _at_once(*pair))}
+        self._verdicts |= {pair: verdict for pair in new if (verdict := _at_once(*pair, self.shortcut))}
         if new := [pair for pair in new if pair not in self._verdicts]:
             with ThreadPoolExecutor(len(self._workers)) as waiting:  # one thread waits for each process
                 self._verdicts |= zip(new, waiting.map(self._compare, new), strict=True)
@@ -137,13 +139,13 @@ class Grader:
             self._idle.append(worker)
 
 
-def _at_once(gold: str, answer: str) -> str | None:
+def _at_once(gold: str, answer: str, shortcut: bool) -> str | None:
     """The verdict where it takes no algebra: no answer, one too long to be one, the same text, two numbers."""
     if not answer:
         return "wrong"
     if max(len(gold), len(answer)) > MAX_CHARACTERS:
         return "correct" if gold == answer else "unknown"
-    same = gold == answer or same_number(gold, answer)
+    same = (gold == answer or same_number(gold, answer)) if shortcut else None
     return None if same is None else "correct" if same else "wrong"
 
 

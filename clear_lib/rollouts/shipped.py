@@ -1,11 +1,11 @@
 """Recordings that are shipped with the project: rollouts of real models, without the questions.
 
 Questions and gold answers are other people's sentences. What is shipped of a question is its place in the published
-set, the SHA-256 of its text without layout (:func:`clear_lib.study.setup.questions.same_text`), and a sentence embedding, so that
-predictors can be trained without the text. Where a text is wanted, it is stood for by ``sha256:…``.
+set, the SHA-256 of its text without layout, and a sentence embedding, so that predictors can be trained without the
+text. ``sha256:…`` stands for a text that is not shipped.
 
-The folder holds ``manifest.json``, which has the SHA-256 of every file, ``questions.parquet``, and for each profile
-a folder with one Parquet file for each kind of rollouts.
+The folder holds ``manifest.json`` with the SHA-256 of every file, ``questions.parquet``, and for each profile a folder
+with one Parquet file for each kind of rollouts.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clear_lib.rollouts.store import KEY, SCHEMA
-from clear_lib.study.setup.profiles import Profile
 
 #: Where the recordings of this project are.
 FOLDER = Path(os.environ.get("CLEAR_RECORDINGS", Path(__file__).parents[2] / "recordings"))
 
-#: What begins the stand-in of a text that is not shipped.
+#: Prefix of what stands for a text.
 STANDS_FOR = "sha256:"
 
-#: Columns of a rollout that are not shipped, and those that are; ``place`` is that in the order of recording.
+#: Columns of a rollout that are not shipped, and those that are; ``place`` counts in the order of recording.
 TEXTS = ("question", "gold", "prompt")
 SHIPPED = ("place", *(name for name in SCHEMA.names if name not in TEXTS))
 
@@ -74,21 +73,21 @@ def _read(name: str, folder: Path) -> pa.Table:
     return pq.read_table(path)
 
 
-def read(profile: Profile, kind: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """All shipped rollouts of a kind: the columns of :data:`SHIPPED`, by ``place``.
+def read(name: str, kind: str, folder: Path = FOLDER, *, model: str, revision: str, dtype: str) -> pd.DataFrame:
+    """All shipped rollouts of a kind of the profile ``name``: the columns of :data:`SHIPPED`, by ``place``.
 
     Raises
     ------
     ValueError
         If the file is missing, changed, of another model, or has a rollout twice; names the file and the reason.
     """
-    path = folder / profile.name / f"{kind}.parquet"
-    table = _read(f"{profile.name}/{kind}.parquet", folder).to_pandas()
+    path = folder / name / f"{kind}.parquet"
+    table = _read(f"{name}/{kind}.parquet", folder).to_pandas()
     if tuple(table.columns) != SHIPPED:
         raise ValueError(f"{path}: its columns are {', '.join(table.columns)}; expected {', '.join(SHIPPED)}")
-    for name, expected in {"model": profile.model, "revision": profile.revision, "dtype": profile.dtype}.items():
-        if other := set(table[name]) - {expected}:
-            raise ValueError(f"{path}: rollouts of {name} {min(other)!r}; profile {profile.name!r} has {expected!r}")
+    for column, expected in {"model": model, "revision": revision, "dtype": dtype}.items():
+        if other := set(table[column]) - {expected}:
+            raise ValueError(f"{path}: rollouts of {column} {min(other)!r}; profile {name!r} has {expected!r}")
     doubled = table.duplicated(list(SHORT_KEY)).to_numpy()
     if doubled.any():
         row = int(doubled.argmax())
@@ -111,28 +110,24 @@ def questions(folder: Path = FOLDER) -> pd.DataFrame:
 
 @cache
 def _embeddings(folder: Path) -> Mapping[str, tuple[int, np.ndarray]]:
+    """Token count and embedding of every shipped question, by ``sha256:…``."""
     known = questions(folder)
-    return {
-        sha: (tokens, vector) for sha, tokens, vector in zip(known.sha256, known.tokens, known.embedding, strict=True)
-    }
+    return dict(zip(STANDS_FOR + known["sha256"], zip(known["tokens"], known["embedding"], strict=True), strict=True))
 
 
 def embeddings(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings ``(n, 384)`` and token counts ``(n,)`` of texts that are stood for.
+    """Embeddings ``(n, 384)`` and token counts ``(n,)`` of questions whose texts are not shipped.
 
-    Raises
-    ------
-    ValueError
-        If one is no stand-in, or its question is not among those that are shipped.
+    ``ValueError`` for one that is not among the shipped questions.
     """
     known = _embeddings(FOLDER)
     for text in texts:
-        if text.removeprefix(STANDS_FOR) not in known:
+        if text not in known:
             raise ValueError(f"no embedding is shipped of the question {text[:80]!r}")
-    rows = [known[text.removeprefix(STANDS_FOR)] for text in texts]
-    return np.array([vector for _, vector in rows], dtype=float), np.array([tokens for tokens, _ in rows])
+    tokens, vectors = zip(*map(known.get, texts), strict=True) if texts else ((), ())
+    return np.array(vectors, dtype=float), np.array(tokens)
 
 
 def without_text(texts: Iterable[str]) -> bool:
-    """Whether texts are stood for."""
+    """Whether the texts are not at hand: ``sha256:…`` stands for each of them."""
     return all(text.startswith(STANDS_FOR) for text in texts)

@@ -1,7 +1,7 @@
 """The table of rollouts: what a model wrote, under which conditions, and whether it was right.
 
-Rollouts are the one expensive thing of the study. They are recorded once, in shards that appear whole or not at
-all, with everything needed to trust them; :func:`replay` then answers any caps without the model.
+Rollouts are expensive. They are recorded once, in shards that appear whole or not at all; :func:`replay` then answers
+any caps without the model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-#: What makes a rollout the same rollout: recorded once, never again.
+#: Columns that identify a rollout: it is recorded once, never again.
 KEY = ("question_id", "prompt", "model", "revision", "dtype", "rung", "sample", "seed", "temperature", "cap")
 
 _SHARD = re.compile(r"part-(\d{5,})\.parquet")
@@ -44,26 +44,16 @@ _WRITING = re.compile(r"part-(\d{5,})\.\d+\.writing")
 class RolloutStore:
     """Rollouts in a folder of Parquet shards, safe against being killed at any moment.
 
-    A shard is written aside, flushed to disk and then linked to its final name: it is there whole or not at
-    all. What a killed writer left behind ends in ``.writing`` and is never read.
-
-    Parameters
-    ----------
-    folder : path
-        Made when the first rows are appended.
+    A shard is written to a file ending in ``.writing``, flushed to disk and then linked to its final name. What a
+    killed writer left behind is never read. The folder is made when the first rows are appended.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._next: int | None = None  # number of the next shard, once this store has appended
 
     def shards(self) -> list[Path]:
-        """The shards in the order in which they were written.
-
-        Raises
-        ------
-        ValueError
-            If the folder holds a file that is not a shard; names it.
-        """
+        """The shards in the order of writing; ``ValueError`` names a file in the folder that is none."""
         found = {}
         for path in self.folder.iterdir() if self.folder.exists() else ():
             if match := _SHARD.fullmatch(path.name):
@@ -78,7 +68,7 @@ class RolloutStore:
         Raises
         ------
         ValueError
-            If a shard is truncated, damaged or has other columns, or a rollout is there twice; names the file.
+            If a shard is truncated, damaged or has other columns; names the file.
         """
         columns = SCHEMA.names if columns is None else list(columns)
         tables = [_read_shard(path).select(columns) for path in self.shards()]
@@ -86,17 +76,10 @@ class RolloutStore:
         return pa.concat_tables([empty, *tables]).to_pandas()
 
     def keys(self) -> set[tuple]:
-        """Keys (:data:`KEY`) of the rollouts that are recorded.
-
-        Raises
-        ------
-        ValueError
-            As :meth:`read`, and if two shards hold the same rollout.
-        """
+        """Keys (:data:`KEY`) of the recorded rollouts; ``ValueError`` also if two shards hold the same rollout."""
         keys: set[tuple] = set()
         for path in self.shards():
-            rows = _read_shard(path).select(KEY).to_pandas()
-            for key in rows.itertuples(index=False, name=None):
+            for key in _read_shard(path).select(KEY).to_pandas().itertuples(index=False, name=None):
                 if key in keys:
                     raise ValueError(
                         f"{path}: holds a rollout of question {key[0]!r} that is already recorded; "
@@ -106,12 +89,7 @@ class RolloutStore:
         return keys
 
     def append(self, rows: pd.DataFrame) -> Path:
-        """Write rows as a new shard and return its path.
-
-        Parameters
-        ----------
-        rows : pandas.DataFrame
-            The columns of :data:`SCHEMA`, in any order.
+        """Write rows, with the columns of :data:`SCHEMA` in any order, as a new shard and return its path.
 
         Raises
         ------
@@ -121,7 +99,7 @@ class RolloutStore:
         """
         table = _table(rows)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not hasattr(self, "_next"):
+        if self._next is None:
             known = self.shards()
             self._next = int(_SHARD.fullmatch(known[-1].name)[1]) + 1 if known else 0
         path = self.folder / f"part-{self._next:05d}.parquet"
@@ -138,7 +116,7 @@ class RolloutStore:
             ) from None
         finally:
             aside.unlink()
-        _flush_names(self.folder)
+        _sync_folder(self.folder)
         for leftover in self.folder.glob("*.writing"):
             if (match := _WRITING.fullmatch(leftover.name)) and int(match[1]) <= self._next:
                 leftover.unlink(missing_ok=True)
@@ -146,7 +124,7 @@ class RolloutStore:
         return path
 
 
-def _flush_names(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make a new name in a folder survive a power cut, where the system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
@@ -170,24 +148,21 @@ def _read_shard(path: Path) -> pa.Table:
 
 def _table(rows: pd.DataFrame) -> pa.Table:
     """Rows as a table of :data:`SCHEMA`, checked."""
-    wrong = set(SCHEMA.names) ^ set(rows.columns)
-    if wrong:
+    if wrong := set(SCHEMA.names) ^ set(rows.columns):
         raise ValueError(f"columns missing or unknown: {', '.join(sorted(wrong))}; expected {', '.join(SCHEMA.names)}")
     for field in SCHEMA:
         missing = rows[field.name].isna().to_numpy()
         if not field.nullable and missing.any():
             raise ValueError(f"row {int(missing.argmax())}: {field.name} is missing")
     try:
-        table = pa.Table.from_pandas(rows[SCHEMA.names], schema=SCHEMA, preserve_index=False, safe=True)
+        table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False, safe=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise ValueError(f"rollouts do not fit their columns: {error}") from None
     doubled = rows.duplicated(list(KEY)).to_numpy()
     if doubled.any():
-        position = int(doubled.argmax())
-        raise ValueError(
-            f"row {position}: question {rows['question_id'].iloc[position]!r} is there twice with the same "
-            f"{', '.join(KEY[1:])}"
-        )
+        row = int(doubled.argmax())
+        question = rows["question_id"].iloc[row]
+        raise ValueError(f"row {row}: question {question!r} is there twice with the same {', '.join(KEY[1:])}")
     return table.replace_schema_metadata(None)
 
 
@@ -210,12 +185,8 @@ def replay(lengths: ArrayLike, correct: ArrayLike, caps: ArrayLike) -> Replay:
         Tokens of the rollouts, end token included, at least 1.
     correct : bool array of shape (n,)
     caps : integer array of shape (n,) or (..., n)
-        Tokens granted, at least 0. No more than the rollout's own cap where that cut it off: what such a query
-        would have done with more is not in the record.
-
-    Returns
-    -------
-    Replay
+        Tokens granted, at least 0, and at most the rollout's own cap where that cut it off: what such a query would
+        have done with more is not recorded.
 
     Raises
     ------
@@ -233,11 +204,10 @@ def replay(lengths: ArrayLike, correct: ArrayLike, caps: ArrayLike) -> Replay:
     for name, values, least in (("lengths", lengths, 1), ("caps", caps, 0)):
         if not np.issubdtype(values.dtype, np.number):
             raise ValueError(f"{name} must be whole numbers of tokens, not {values.dtype}")
-        bad = ~((values >= least) & (values == np.floor(values)))
-        if bad.any():
-            position = tuple(int(axis[0]) for axis in bad.nonzero())
+        bad = np.argwhere(~((values >= least) & (values == np.floor(values))))
+        if len(bad):
             raise ValueError(
-                f"{name}: {values[position]} at position {', '.join(map(str, position))}; must be a whole "
+                f"{name}: {values[tuple(bad[0])]} at position {', '.join(map(str, bad[0]))}; must be a whole "
                 f"number of tokens, at least {least}"
             )
     return Replay(correct & (lengths <= caps), np.minimum(lengths, caps).astype(np.int64))

@@ -13,7 +13,7 @@ import pytest
 import tenacity
 
 from clear_lib import engines
-from clear_lib.engines import Completion, EngineError, openai
+from clear_lib.engines import Completion, ModelError, openai
 from clear_lib.engines.openai import OpenAIEngine
 from clear_lib.study.recordings import recording
 from clear_lib.study.setup import profiles
@@ -182,7 +182,7 @@ def test_the_server_says_when_to_come_back(server):
 def test_giving_up_keeps_what_had_arrived(server):
     server.faults = {"p2-": [500] * 99}
     got = []
-    with pytest.raises(EngineError, match="no answer in 3 attempts, the last: status 500"):
+    with pytest.raises(ModelError, match="no answer in 3 attempts, the last: status 500"):
         for pair in connect(server, concurrency=1, retries=2).stream(PROMPTS[:5], [4, 4, 3, 4, 4]):
             got.append(pair[0])
     assert got == [0, 1, 3, 4] and server.asked["p2-"] == 3
@@ -190,7 +190,7 @@ def test_giving_up_keeps_what_had_arrived(server):
 
 def test_what_cannot_get_better_is_not_repeated(server):
     server.faults = {"a": [400]}
-    with pytest.raises(EngineError, match="refused: status 400"):
+    with pytest.raises(ModelError, match="refused: status 400"):
         connect(server).generate(["a"], [4])
     assert server.asked["a"] == 1
 
@@ -217,22 +217,22 @@ def test_a_stream_that_is_left_asks_for_nothing_new(server):
     ],
 )
 def test_an_answer_that_cannot_be_counted_is_refused(answer, message):
-    with serving(**answer) as server, pytest.raises(EngineError, match=message):
+    with serving(**answer) as server, pytest.raises(ModelError, match=message):
         connect(server, retries=0).generate(["a"], [4])
 
 
 def test_only_a_server_that_tells_tokens_can_continue(server):
-    with pytest.raises(EngineError, match="continue what it has begun"):
+    with pytest.raises(ModelError, match="continue what it has begun"):
         connect(server).generate(["a"], [4], begun=[()])
     assert not server.bodies
 
 
 def test_a_server_that_is_not_as_told_is_named(server):
-    with pytest.raises(EngineError, match=f"does not serve the model 'another'; it has: {MODEL}"):
+    with pytest.raises(ModelError, match=f"does not serve the model 'another'; it has: {MODEL}"):
         OpenAIEngine("another", server.url)
-    with pytest.raises(EngineError, match="does not say the context"):
+    with pytest.raises(ModelError, match="does not say the context"):
         OpenAIEngine(MODEL, server.url)
-    with pytest.raises(EngineError, match=r"127.0.0.1:9/v1/: ConnectError"):
+    with pytest.raises(ModelError, match=r"127.0.0.1:9/v1/: ConnectError"):
         OpenAIEngine(MODEL, "http://127.0.0.1:9/v1")
     with pytest.raises(ValueError, match="prompt 0.*context of 100"):
         connect(server).generate(["a"], [200])
@@ -246,17 +246,17 @@ def test_the_context_is_the_servers_where_it_says_so():
 def test_a_key_comes_from_the_environment_and_is_seen_nowhere(server, monkeypatch, caplog, tmp_path):
     caplog.set_level(logging.DEBUG)
     server.key = KEY
-    with pytest.raises(EngineError, match="401.*read from OPENAI_API_KEY"):
+    with pytest.raises(ModelError, match="401.*read from OPENAI_API_KEY"):
         connect(server)
     monkeypatch.setenv("MY_KEY", KEY)
     engine = connect(server, api_key_env="MY_KEY", retries=0)
     server.faults = {"p0-": [400, 500], "p1-": [500]}  # this server repeats the key in its answers
     seen = [repr(engine), repr(vars(engine)), repr(vars(engine.client))]
     for prompts in (["p0-"], ["p0-"], ["p1-"]):
-        with pytest.raises(EngineError, match=r"Bearer \[key\]") as caught:
+        with pytest.raises(ModelError, match=r"Bearer \[key\]") as caught:
             engine.generate(prompts, [4])
         seen.append("".join(traceback.format_exception(caught.value)))
-    with pytest.raises(EngineError, match="ConnectError") as caught:
+    with pytest.raises(ModelError, match="ConnectError") as caught:
         OpenAIEngine(MODEL, "http://127.0.0.1:9/v1", api_key_env="MY_KEY")
     seen += ["".join(traceback.format_exception(caught.value)), caplog.text]
     assert KEY not in "".join(seen) and "Bearer" in "".join(seen)
@@ -274,7 +274,7 @@ def test_a_recording_has_no_key_and_goes_on_where_the_server_left_it(server, mon
     )
     wanted = recording.requests(profile, "evaluation")
     server.faults = {wanted.prompt[20]: [500]}
-    with pytest.raises(EngineError):
+    with pytest.raises(ModelError):
         recording.record(profile, "evaluation", tmp_path)
     kept = recording.store(profile, "evaluation", tmp_path).read()
     assert len(kept) == 20
@@ -289,20 +289,19 @@ def test_a_recording_has_no_key_and_goes_on_where_the_server_left_it(server, mon
 )
 def test_a_key_that_is_none_is_not_shown(server, monkeypatch, setting, message):
     monkeypatch.setenv("MY_KEY", setting)
-    with pytest.raises(EngineError, match=message) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         connect(server, api_key_env="MY_KEY")
     assert setting not in "".join(traceback.format_exception(caught.value))
 
 
 def test_an_address_holds_no_password():
-    with pytest.raises(EngineError, match="must not hold a user") as caught:
+    with pytest.raises(ModelError, match="must not hold a user") as caught:
         OpenAIEngine(MODEL, f"http://me:{KEY}@127.0.0.1:9/v1")
     assert KEY not in str(caught.value)
 
 
 def test_options_that_an_engine_does_not_take_are_named(server):
-    profile = profiles.load(
-        "smoke", model=MODEL, engine="openai", engine_options={"base_url": server.url, "chatty": True}
-    )
-    with pytest.raises(ValueError, match="profile 'smoke': the engine 'openai'.*'chatty'"):
-        engines.start(profile)
+    with pytest.raises(ValueError, match="the engine 'openai' does not take these options.*'chatty'"):
+        engines.start("openai", MODEL, base_url=server.url, chatty=True)
+    with pytest.raises(ValueError, match="'dtype'"):  # the server has chosen its precision
+        engines.start("openai", MODEL, base_url=server.url, dtype="float16")

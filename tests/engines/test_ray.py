@@ -16,9 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from clear_lib import engines
-from clear_lib.engines.transformers import TransformersEngine
-from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
-from clear_lib.study.setup import profiles
+from clear_lib.reasoner import PROMPT, tasks
 
 PROMPTS = [
     PROMPT.format(question=question)
@@ -48,14 +46,12 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def engine(cluster):
-    return engines.start(
-        profiles.load("smoke", engine="ray", batch_size=4, engine_options={"address": cluster.address})
-    )
+    return engines.start("ray", "embedded", batch_size=4, address=cluster.address)
 
 
 @pytest.fixture(scope="module")
 def alone():
-    return TransformersEngine(str(CHECKPOINT))
+    return engines.start("transformers", "embedded")
 
 
 def interrupted(stream, interrupt):
@@ -85,7 +81,7 @@ def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(engine, alone):
 
 def test_a_worker_without_memory_is_one_plain_error(engine, monkeypatch):
     monkeypatch.setattr(engine, "context", 2**62)
-    with pytest.raises(engines.EngineError, match="not enough memory for the model"):
+    with pytest.raises(engines.ModelError, match="not enough memory for the model"):
         engine.generate(["a"], [2**45])
 
 
@@ -101,5 +97,5 @@ def test_a_machine_that_dies_on_the_way_loses_and_doubles_nothing(cluster, engin
 
 
 def test_only_engines_that_hold_a_model_are_spread():
-    with pytest.raises(engines.EngineError, match="not 'openai'"):
-        engines.start(profiles.load("smoke", engine="ray", engine_options={"engine": "openai"}))
+    with pytest.raises(engines.ModelError, match="not 'openai'"):
+        engines.start("ray", "embedded", engine="openai")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,7 +18,8 @@ from transformers import (
 
 from clear_lib import engines
 from clear_lib.engines.transformers import TransformersEngine, sample
-from clear_lib.study.setup import profiles
+from clear_lib.reasoner import name_of
+from clear_lib.study.setup import models, profiles
 
 SYMBOLS = [chr(code) for code in (*range(32, 127), *range(0x100, 0x180))]
 ENDS = [0, 5]
@@ -39,7 +41,7 @@ SIZE = {
 def checkpoint(folder, config):
     """A random model with a tokenizer of single characters, saved as a hub checkpoint would be."""
     vocabulary = {symbol: index for index, symbol in enumerate(["<|end|>", *SYMBOLS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>").save_pretrained(
         folder
@@ -202,7 +204,34 @@ def test_models_that_attend_otherwise_are_refused(tmp_path):
         engine.generate(["abc"], [5])
 
 
+@pytest.mark.parametrize("engine", ["none", "Transformers"])
+def test_an_engine_that_does_not_exist_is_named(engine):
+    with pytest.raises(ValueError, match=f"unknown engine {engine!r}; known: transformers, vllm"):
+        engines.start(engine, "embedded")
+
+
+@pytest.mark.parametrize("option", [{"dtype": "complex"}, {"batch_size": 0}, {"batch_size": 2.5}])
+def test_a_value_that_an_engine_cannot_use_is_named(option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} must be .* got {next(iter(option.values()))!r}"):
+        engines.start("transformers", "embedded", **option)
+
+
 def test_a_profile_starts_its_engine():
     profile = profiles.load("smoke")
-    engine = engines.start(profile)
+    engine = models.start(profile)
     assert (engine.name, engine.context, engine.batch_size) == ("transformers", 1024, profile.batch_size)
+    assert name_of(engine.model) == profile.model == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("fields", "weights", "message"),
+    [
+        ({"engine": "none"}, None, "profile 'smoke': unknown engine 'none'"),
+        ({"engine_options": {"device": "cpu", "devices": 2}}, None, "profile 'smoke': the engine .* take .*'devices'"),
+        ({"engine_options": {"dtype": "bfloat16"}}, None, "profile 'smoke': engine_options repeats dtype"),
+        ({}, "model.gguf", "profile 'smoke' names no file of weights, so 'model.gguf' has no use"),
+    ],
+)
+def test_a_profile_that_cannot_start_is_named(fields, weights, message):
+    with pytest.raises(ValueError, match=message):
+        models.start(profiles.load("smoke", **fields), weights)

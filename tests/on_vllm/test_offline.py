@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from clear_lib import engines
 from clear_lib.engines.vllm import VLLMEngine
 from clear_lib.reasoner import CHECKPOINT
-from clear_lib.study.setup import profiles
 
 CAP = 768
 BATCH, BLOCK = 64, 32
@@ -21,9 +20,7 @@ OPTIONS = {"enforce_eager": True, "block_size": BLOCK}
 
 @pytest.fixture(scope="module")
 def engine(timed):
-    return engines.start(
-        profiles.load("smoke", engine="vllm", dtype="float32", batch_size=BATCH, engine_options=OPTIONS)
-    )
+    return engines.start("vllm", "embedded", dtype="float32", batch_size=BATCH, **OPTIONS)
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,12 @@ from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 from clear_lib import predictor
 from clear_lib.predictor import deberta, network
 from clear_lib.study.setup import paper, profiles
-from clear_lib.study.setup.profiles import Forecaster
 
 FAST = {"epochs": 12, "learning_rate": 5e-3, "dropout": 0.0}
 
 
-def forecaster(**options):
-    return Forecaster("deberta", "d", ("easy",), "all", options)
+def build(**options):
+    return predictor.build("deberta", options)
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +71,28 @@ def folder(tmp_path_factory):
 
 
 def test_the_defaults_are_the_papers():
-    options = predictor.build(forecaster()).options
+    options = build().options
     assert options["model"] == "microsoft/deberta-v3-base" and len(options["revision"]) == 40
     assert options["context"] == paper.TABLE_5.predictor_context == 512
     for name in ("epochs", "batch_size", "learning_rate", "weight_decay"):
         assert options[name] == getattr(paper.TABLE_5, name)
     seven = profiles.load("paper-7b").predictor
-    assert predictor.build(seven).options == options and seven.tiers == ("easy", "moderate")
+    assert predictor.build(seven.kind, seven.options).options == options and seven.tiers == ("easy", "moderate")
 
 
 def test_deberta_v3_base_has_86_million_weights_in_use():
-    base = {"width": 768, "layers": 12, "heads": 12, "dropout": 0.1}
-    made = predictor.build(forecaster(width=768))
+    base = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+    made = build(width=768)
     with torch.device("meta"):
-        made.network = deberta.DebertaV2ForSequenceClassification(deberta._config(128_100, base))
-    assert made.weights == pytest.approx(paper.TABLE_5.predictor_parameters, rel=0.01)
+        made.network = deberta.DebertaV2ForSequenceClassification(deberta._config(128_100, **base))
+    assert made.weights_in_use == pytest.approx(paper.TABLE_5.predictor_parameters, rel=0.01)
 
 
 def test_a_pretrained_model_is_fine_tuned_from_its_weights(folder, monkeypatch):
-    made = predictor.build(forecaster(model=str(folder), **FAST))
+    made = build(model=str(folder), **FAST)
     texts, lengths = questions(150, 0)
-    made._learn_tokens(texts)
-    before = made._made().state_dict()
+    made._fit_tokenizer(texts)
+    before = made._new_network().state_dict()
     pretrained = load_file(folder / "model.safetensors")
     assert all(torch.equal(before[name], value.float()) for name, value in pretrained.items() if name in before)
     assert sum(name in before for name in pretrained) > 20 and before["classifier.weight"].shape == (1, 32)
@@ -106,7 +105,7 @@ def test_a_pretrained_model_is_fine_tuned_from_its_weights(folder, monkeypatch):
 
 def test_it_comes_back_from_disk_without_the_model_it_was_made_of(folder, tmp_path):
     texts, lengths = questions(60, 0)
-    made = predictor.build(forecaster(model=str(folder), epochs=1)).fit(texts, lengths)
+    made = build(model=str(folder), epochs=1).fit(texts, lengths)
     made.save(tmp_path)
     state = json.loads((tmp_path / "predictor.json").read_text())
     state["options"] |= {"model": "gone/away", "revision": "0" * 40}
@@ -117,8 +116,8 @@ def test_it_comes_back_from_disk_without_the_model_it_was_made_of(folder, tmp_pa
 
 def test_long_questions_keep_their_end(folder):
     for options in ({"model": str(folder)}, {"width": 16}):
-        made = predictor.build(forecaster(context=8, **options))
-        made._learn_tokens(questions(50, 0)[0])
+        made = build(context=8, **options)
+        made._fit_tokenizer(questions(50, 0)[0])
         whole, short = "Add 11 + 12 + 13 + 14 + 15 + 16 .", "17 + 18 ."
         ends = [made.tokenizer.id_to_token(i) for i in made._tokens([whole + " " + short])[0]]
         assert len(ends) == 8 and ends[0] == "[CLS]" and ends[-1] == "[SEP]"
@@ -137,7 +136,7 @@ def test_a_pickle_is_refused_and_never_opened(folder, tmp_path):
             (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ValueError, match=r"cannot be loaded(.|\n)*model.safetensors only(.|\n)*converted first"):
-        predictor.build(forecaster(model=str(tmp_path))).fit(*questions(20, 0))
+        build(model=str(tmp_path)).fit(*questions(20, 0))
     assert not (tmp_path / "opened").exists()
 
 
@@ -145,16 +144,16 @@ def test_without_a_hub_it_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     said = r"'microsoft/deberta-v3-base', revision 82d8d18a\w+ cannot be loaded: (.|\n)*the hub once"
     with pytest.raises(ValueError, match=said):
-        predictor.build(forecaster()).fit(*questions(20, 0))
+        build().fit(*questions(20, 0))
 
 
 def test_a_model_of_the_hub_needs_a_revision():
     for kind in ("deberta", "sentence"):
         with pytest.raises(ValueError, match="'some/model' is no folder, and no revision says which commit"):
-            predictor.build(Forecaster(kind, "d", ("easy",), "all", {"model": "some/model"}))
+            predictor.build(kind, {"model": "some/model"})
 
 
 def test_the_padding_does_not_count():
     assert network.PAD == deberta._SPECIAL.index("[PAD]")
-    made = predictor.build(forecaster(width=16, layers=1, epochs=1)).fit(*questions(40, 0))
+    made = build(width=16, layers=1, epochs=1).fit(*questions(40, 0))
     assert network.PAD not in made._tokens(["Add 11 + 12 ."])[0]

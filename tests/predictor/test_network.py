@@ -18,23 +18,20 @@ from test_predictor import questions
 
 from clear_lib import predictor
 from clear_lib.predictor import network
-from clear_lib.study.setup.profiles import Forecaster
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ENCODER = Forecaster("encoder", "e", ("easy",), "all", {"width": 16, "layers": 1, "epochs": 8, "validation": 0.1})
-DEBERTA = Forecaster("deberta", "d", ("easy",), "all", {"width": 32, "layers": 1, "epochs": 8, "learning_rate": 5e-3})
-both = pytest.mark.parametrize("forecaster", [ENCODER, DEBERTA], ids=lambda f: f.kind)
+ENCODER = "encoder", {"width": 16, "layers": 1, "epochs": 8, "validation": 0.1}
+DEBERTA = "deberta", {"width": 32, "layers": 1, "epochs": 8, "learning_rate": 5e-3}
+both = pytest.mark.parametrize("forecaster", [ENCODER, DEBERTA], ids=lambda f: f[0])
 
 #: Trains as its arguments say, and saves the predictor.
 TRAIN = """
 import json, sys
 from clear_lib import predictor
-from clear_lib.study.setup.profiles import Forecaster
 kind, options, questions, checkpoints, folder = sys.argv[1:]
 texts, lengths = json.load(open(questions))
-forecaster = Forecaster(kind, kind, ("easy",), "all", json.loads(options))
-predictor.build(forecaster, 3, checkpoints).fit(texts, lengths).save(folder)
+predictor.build(kind, json.loads(options), seed=3, checkpoints=checkpoints).fit(texts, lengths).save(folder)
 """
 
 
@@ -44,7 +41,7 @@ def training(forecaster, folder, name):
     (folder / "questions.json").write_text(json.dumps([texts, lengths.tolist()]))
     paths = [folder / "questions.json", folder / f"{name}-checkpoints", folder / name]
     return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, forecaster.kind, json.dumps(forecaster.options), *map(str, paths)],
+        [sys.executable, "-c", TRAIN, forecaster[0], json.dumps(forecaster[1]), *map(str, paths)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -81,14 +78,14 @@ def test_training_goes_on_after_a_kill_to_the_same_weights(forecaster, tmp_path)
 
 @both
 def test_checkpoints_hold_no_pickle_and_other_questions_do_not_find_them(forecaster, tmp_path, monkeypatch):
-    made, stop = predictor.build(forecaster, 0, tmp_path), RuntimeError("stopped by the test")
-    keep = made._keep
+    made, stop = predictor.build(*forecaster, checkpoints=tmp_path), RuntimeError("stopped by the test")
+    write = made._write_checkpoint
 
-    def keep_and_stop(*arguments):
-        keep(*arguments)
+    def write_and_stop(*arguments):
+        write(*arguments)
         raise stop
 
-    monkeypatch.setattr(made, "_keep", keep_and_stop)
+    monkeypatch.setattr(made, "_write_checkpoint", write_and_stop)
     texts, lengths = questions(60, 0)
     with pytest.raises(RuntimeError, match="stopped by the test"):
         made.fit(texts, lengths)
@@ -100,11 +97,11 @@ def test_checkpoints_hold_no_pickle_and_other_questions_do_not_find_them(forecas
         "random",
     }
 
-    fresh = predictor.build(forecaster, 0, tmp_path).fit(texts, 2 * lengths)
-    alone = predictor.build(forecaster, 0).fit(texts, 2 * lengths)
+    fresh = predictor.build(*forecaster, checkpoints=tmp_path).fit(texts, 2 * lengths)
+    alone = predictor.build(*forecaster).fit(texts, 2 * lengths)
     assert fresh.losses == alone.losses and list(tmp_path.iterdir()) == [path]
-    resumed = predictor.build(forecaster, 0, tmp_path).fit(texts, lengths)
-    assert resumed.losses == predictor.build(forecaster, 0).fit(texts, lengths).losses
+    resumed = predictor.build(*forecaster, checkpoints=tmp_path).fit(texts, lengths)
+    assert resumed.losses == predictor.build(*forecaster).fit(texts, lengths).losses
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +110,7 @@ def test_the_best_epoch_stays(forecaster):
     """Pure noise: what is learnt by heart makes the questions kept out worse."""
     texts, _ = questions(80, 0)
     lengths = np.random.default_rng(0).lognormal(3, 1, 80)
-    made = predictor.build(forecaster).fit(texts, lengths)
+    made = predictor.build(*forecaster).fit(texts, lengths)
     losses = made.validation_losses
     assert len(losses) == len(made.losses) == 8
     out = predictor.held_out(texts, 0.1, 0)
@@ -125,9 +122,9 @@ def test_the_best_epoch_stays(forecaster):
 @both
 def test_bfloat16_trains_too_and_keeps_its_weights_in_float32(forecaster, monkeypatch):
     texts, lengths = questions(150, 0)
-    exact = predictor.build(forecaster).fit(texts, lengths)
+    exact = predictor.build(*forecaster).fit(texts, lengths)
     monkeypatch.setattr(network, "BFLOAT16", ("cuda", "cpu"))
-    made = predictor.build(forecaster).fit(texts, lengths)
+    made = predictor.build(*forecaster).fit(texts, lengths)
     assert {weight.dtype for weight in made.network.parameters()} == {torch.float32}
     assert made.losses != exact.losses and made.losses == pytest.approx(exact.losses, rel=0.25)
 
@@ -139,6 +136,6 @@ def test_the_learning_rate_rises_and_falls(monkeypatch):
     )
     texts, lengths = questions(64, 0)
     options = {"width": 16, "layers": 1, "epochs": 20, "batch_size": 16, "learning_rate": 1.0, "weight_decay": 0.01}
-    predictor.build(Forecaster("encoder", "e", ("easy",), "all", options)).fit(texts, lengths)
+    predictor.build("encoder", options).fit(texts, lengths)
     assert rates[:7] == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8])
     assert rates[7:] == pytest.approx(np.arange(73, 0, -1) / 80)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,7 +127,3 @@ def update_readme(path: str | Path, results: str | Path) -> None:
     folder, page = Path(results).resolve().parent, Path(path)
     findings = judge(gather(_profile(folder), folder.parent))
     page.write_text(replace_table(page.read_text(encoding="utf-8"), findings), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    update_readme(*sys.argv[1:])

@@ -16,4 +16,12 @@ from clear_lib.study.experiments.pool import (
     reference_length,
 )
 from clear_lib.study.experiments.replay import choose_rungs, regenerate
-from clear_lib.study.experiments.results import best_fixed, best_in_each, gains, gap_closed, interval, mean_stream, tally
+from clear_lib.study.experiments.results import (
+    best_fixed,
+    best_in_each,
+    gains,
+    gap_closed,
+    interval,
+    mean_stream,
+    tally,
+)

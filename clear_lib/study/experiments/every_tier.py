@@ -1,8 +1,4 @@
-"""Forecasts by a predictor that has seen questions of every tier that it forecasts.
-
-The paper's predictor learns from easier questions than those that it is asked about. This is its counterpart, to tell
-what a policy lacks from what its forecasts lack.
-"""
+"""Forecasts by a predictor that has seen every tier, to tell what a policy lacks from what its forecasts lack."""
 
 from __future__ import annotations
 
@@ -11,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from clear_lib.predictor import fit_to_rollouts
 from clear_lib.study.recordings import recording
-from clear_lib.study.recordings.importing import teach
 from clear_lib.study.setup.profiles import Profile
 
 COLUMNS = ["threshold", "spread", "solvable", "log_median"]  # what is forecast
@@ -20,11 +16,10 @@ FOLDS = 5  # parts of the evaluation questions; each is forecast by a fit to the
 
 
 def forecast(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tuple[pd.DataFrame, bool]:
-    """The pool with other :data:`COLUMNS`, and whether the predictor was cross-fitted on the evaluation questions.
+    """The pool with forecasts by the kind of the profile's teacher, and whether it was cross-fitted.
 
-    The predictor is of the kind of the profile's teacher. It learns from the questions set aside for predictors. If
-    these lack a tier, it learns from four fifths of the evaluation questions as well, and forecasts the last fifth.
-    ``ValueError`` if rollouts are missing, or too few are correct for a calibration.
+    It learns from the questions set aside for predictors. If these lack a tier, it learns from four fifths of the
+    evaluation questions as well, and forecasts the last fifth.
     """
     training = recording.load(profile, "predictor", artifacts)
     asked = recording.load(profile, "evaluation", artifacts).set_index("question_id").loc[pool["question_id"]]
@@ -33,7 +28,8 @@ def forecast(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tup
     new = pd.DataFrame(index=pool.index, columns=COLUMNS, dtype=float)
     for part in np.unique(fold):
         here = fold == part
-        fitted = teach(pd.concat([training, asked[~here]]), profile.teacher)
+        rollouts = pd.concat([training, asked[~here]])
+        fitted = fit_to_rollouts(rollouts, profile.teacher.kind, profile.teacher.options)
         forecasts = fitted.predict(list(asked["question"][here]))
         new.loc[here] = np.column_stack([getattr(forecasts, name) for name in COLUMNS])
     return pool.assign(**new), crossed

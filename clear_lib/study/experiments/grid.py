@@ -48,10 +48,9 @@ def serve(
     accounting: str = "caps",
     **settings: Any,
 ) -> ServedStream:
-    """Serve a stream under a budget from its recording; ``settings`` come before those of the profile.
+    """Serve a stream from its recording; ``settings`` come before those of the profile.
 
-    TALE-EP instructs the model, so it replays the rollouts of the rung that it chose for each query; all other
-    policies replay the free ones. A sequential policy is served with refunds in any case.
+    TALE-EP replays the rung that it chose for each query. A sequential policy is served with refunds in any case.
     """
     problem = problem_of(profile, queries, scarcity, reference)
     settings = settings_of(profile, reference, policy) | settings
@@ -80,10 +79,9 @@ def served_streams(
     sweep: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[tuple[dict[str, Any], ServedStream]]:
-    """Every stream (or ``only`` some) × seed × budget × policy of a profile, each with the key of its cell.
+    """Every stream (or ``only`` some) × seed × budget × policy, served, with the key of its cell.
 
     ``sweep`` names one setting and its values: a policy that has the setting is served with each of them.
-    ``settings`` go to all policies, and to :func:`serve`.
     """
     reference = reference_length(profile, pool)
     if sweep and len(sweep) != 1:
@@ -103,11 +101,7 @@ def served_streams(
 
 
 def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choice: Any) -> pd.DataFrame:
-    """Serve every stream × seed × budget × policy: one row for each cell, with the columns :data:`COLUMNS`.
-
-    ``choice`` are ``policies``, ``scarcities``, ``only``, ``sweep``, ``accounting`` and settings, as of
-    :func:`served_streams` and :func:`serve`. ``predictor_seed`` is recorded with the results.
-    """
+    """Results of :func:`served_streams` (with ``choice``) and their accuracy: :data:`COLUMNS`, one row a cell."""
     rows = [
         cell
         | {
@@ -139,17 +133,15 @@ def run_distorted(
 
 
 def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame:
-    """The same cells tier by tier: ``n`` queries, ``granted`` and ``used`` tokens per query, and shares of the queries.
+    """The same cells tier by tier: ``n`` queries, mean ``granted`` and ``used`` tokens, and shares of the queries.
 
-    The shares are ``abandoned`` (granted nothing), ``lost`` (abandoned, though the model solves them uncapped),
-    ``short`` (granted less than the length of their rollout) and ``solved``.
+    Shares: ``abandoned`` (granted nothing), ``lost`` (abandoned, though solved uncapped), ``short`` (granted less than
+    the length of the rollout), ``solved``.
     """
-    tables = []
+    tables, columns = [], ["abandoned", "lost", "short", "solved", "granted", "used"]
     for cell, (_, queries) in served_streams(profile, pool, **choice):
-        queries = queries.assign(abandoned=queries["granted"] == 0)
+        queries = queries.assign(abandoned=queries["granted"] == 0, short=queries["granted"] < queries["length"])
         queries["lost"] = queries["abandoned"] & queries["correct"]
-        queries["short"] = queries["granted"] < queries["length"]
-        columns = ["abandoned", "lost", "short", "solved", "granted", "used"]
         groups = queries.groupby("tier", sort=False)
         tables.append(groups[columns].mean().assign(n=groups.size(), **cell).reset_index())
     table = pd.concat(tables, ignore_index=True)
@@ -158,11 +150,7 @@ def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame
 
 
 def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear", **settings: Any) -> pd.DataFrame:
-    """One batch at many budgets (tokens per query), by a policy with a price: a row a budget.
-
-    ``abandoned`` is a share of the queries, ``granted`` and ``surge`` (past the threshold) are tokens per active query,
-    ``unspent`` is a share of the budget.
-    """
+    """One batch at many budgets (tokens per query) of a policy with a price; ``granted`` is per active query."""
     rows = []
     for amount in per_query:
         allocation = allocate(thresholds, round(amount * len(thresholds)), policy, **settings)
@@ -173,7 +161,6 @@ def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear"
                 "price": allocation.price,
                 "abandoned": 1 - active.mean(),
                 "granted": allocation.tokens[active].mean() if active.any() else np.nan,
-                "surge": (allocation.tokens - thresholds)[active].mean() if active.any() else np.nan,
                 "unspent": allocation.unspent / budget if budget else 0.0,
             }
         )

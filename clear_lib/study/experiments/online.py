@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from clear_lib.serving import ReplayStepper
-from clear_lib.serving.online import fair_share, serve_online
+from clear_lib.serving import ReplayStepper, fair_share, serve_online
 from clear_lib.study.experiments.grid import serve
 from clear_lib.study.experiments.pool import draws, problem_of, reference_length
 from clear_lib.study.setup.profiles import Profile
@@ -22,24 +21,19 @@ def _orders(queries: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def arrivals(profile: Profile, pool: pd.DataFrame, rate: float, scarcities: Iterable[float]) -> pd.DataFrame:
     """Accuracy of the ``controller`` and of the ``fair share`` as queries arrive, and of the ``batch`` with all known.
 
-    One row for each ``stream, stream_seed, scarcity`` and ``order`` of arrival. The controller reacts with ``rate``
-    (:func:`clear_lib.serving.online.serve_online`) and starts from the price of the whole pool as one batch.
+    The controller starts from the price of the whole pool as one batch, and reacts with ``rate``.
     """
-    reference = reference_length(profile, pool)
-
-    def batch(queries: pd.DataFrame, scarcity: float):
-        return serve(profile, queries, "clear-sequential", scarcity, reference)
-
-    start = {scarcity: batch(pool, scarcity).outcome.price for scarcity in scarcities}
+    reference, policy = reference_length(profile, pool), "clear-sequential"
+    start = {scarcity: serve(profile, pool, policy, scarcity, reference).outcome.price for scarcity in scarcities}
     rows = []
     for stream, seed, drawn in draws(profile, pool):
         for scarcity, price in start.items():
-            known = batch(drawn, scarcity).queries["solved"].mean()
+            batch = serve(profile, drawn, policy, scarcity, reference).queries["solved"].mean()
             for order, queries in _orders(drawn).items():
                 problem, lengths = problem_of(profile, queries, scarcity, reference), queries["length"]
                 controller = serve_online(problem, ReplayStepper(lengths), price=price, rate=rate)
                 fair = fair_share(problem.budget, ReplayStepper(lengths))
-                cell = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "order": order, "batch": known}
+                cell = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "order": order, "batch": batch}
                 solved = {"controller": controller.finished, "fair share": fair.finished}
                 rows.append(cell | {rule: (ended & queries["correct"]).mean() for rule, ended in solved.items()})
     return pd.DataFrame(rows)

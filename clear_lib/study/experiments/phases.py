@@ -27,10 +27,7 @@ DRAWS = 1000  # resamplings of the questions for an interval
 
 
 def samples(profile: Profile, laboratory: Profile, artifacts: str | Path) -> tuple[Profile, pd.DataFrame]:
-    """Several solutions of each of some questions, and the profile that they are of.
-
-    They are the profile's own if a question among them has right and wrong ones, otherwise the laboratory model's.
-    """
+    """Samples of the profile, if a question among them has right and wrong ones, or else of the laboratory model."""
     if profile.engine != "none" or recording.store(profile, "sampled", artifacts).shards():
         own = recording.load(profile, "sampled", artifacts)
         if len(mixed(own)):
@@ -55,10 +52,7 @@ def _centred(values: pd.Series, questions: pd.Series) -> pd.Series:
 
 
 def sets(rollouts: pd.DataFrame, few: int) -> pd.Series:
-    """Data set of each rollout; sets with fewer than ``few`` questions are one group, named after all of them.
-
-    A categorical in order of difficulty: by tier, then from the largest set to the smallest, the small ones last.
-    """
+    """Data set of each rollout, a categorical in order of tier and size; sets of fewer than ``few`` questions are one."""
     known = rollouts.groupby("dataset").agg(tier=("tier", "first"), n=("question_id", "nunique"))
     known["tier"] = known["tier"].map(TIERS.index)
     known = known.sort_values(["tier", "n"], ascending=[True, False])
@@ -81,18 +75,13 @@ def _resampled(questions: Array, group: Array, value: Array, groups: int) -> tup
 
 
 def ratio_intervals(questions: Array, group: Array, value: Array, groups: int) -> pd.DataFrame:
-    """Mean of ``value`` within each group (a row), with a 95% interval over resampled questions.
-
-    All rollouts of a question are drawn together. Rollouts of other groups than ``0 … groups - 1`` are left out; an
-    empty group is NaN. Where a group of verdicts is all right or all wrong, resampling shows no width. So with verdicts
-    no bound is nearer to the far end than the share at which as many questions are all alike with a chance of 2.5%.
-    """
+    """Mean of ``value`` within each group (a row), NaN if empty, with a 95% interval over resampled questions."""
     counts, sums, drawn = _resampled(questions, group, value, groups)
     n, asked = counts.sum(0), (counts > 0).sum(0)
     mean = np.divide(sums.sum(0), n, out=np.full(groups, np.nan), where=n > 0)
     lower, upper = np.full((2, groups), np.nan)
     lower[n > 0], upper[n > 0] = np.nanpercentile(drawn[:, n > 0], [2.5, 97.5], axis=0)
-    if np.isin(value, (0, 1)).all():
+    if np.isin(value, (0, 1)).all():  # all alike, verdicts have no width but in the exact interval
         alike = 0.025 ** (1 / np.maximum(asked, 1))
         lower, upper = np.minimum(lower, alike), np.maximum(upper, 1 - alike)
     return pd.DataFrame({"n": n.astype(int), "questions": asked, "mean": mean, "lower": lower, "upper": upper})
@@ -117,10 +106,7 @@ class Effect(NamedTuple):
 
 
 def longer(rollouts: pd.DataFrame, within: bool = False) -> Effect:
-    """Compare the longer half of all solutions with the shorter, or of those of each question (``within``).
-
-    Within questions both length and accuracy are relative to the question's own mean.
-    """
+    """Compare the longer half of all solutions with the shorter; ``within`` questions, both relative to their means."""
     length, right, by = np.log(rollouts.length), _right(rollouts), rollouts.question_id
     if within:
         length, right = _centred(length, by), _centred(right, by)
@@ -151,19 +137,14 @@ def accuracy_by_length(rollouts: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 def within_questions(rollouts: pd.DataFrame, edges: Array) -> pd.DataFrame:
     """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question.
 
-    What differs between questions, difficulty first of all, drops out. A question whose samples are all right or
-    all wrong adds only zeros.
+    What differs between questions, difficulty first of all, drops out.
     """
     ratio = np.exp(_centred(np.log(rollouts.length), rollouts.question_id)).to_numpy()
     return _binned(rollouts, "ratio", ratio, _centred(_right(rollouts), rollouts.question_id), edges)
 
 
 def solved_by_cap(rollouts: pd.DataFrame, caps: Array, groups: pd.Series) -> pd.DataFrame:
-    """Share of each group solved under common caps (Figure 1): an intervention, answered by replay of greedy rollouts.
-
-    One row for each ``group`` (a tier, or a data set of :func:`sets`) and ``cap``, in the order of the groups'
-    categories, or of appearance.
-    """
+    """Share of each group (tier, or :func:`sets`) solved under common caps (Figure 1), by replay of greedy rollouts."""
     order = groups.cat.categories if isinstance(groups.dtype, pd.CategoricalDtype) else groups.unique()
     caps, tables = np.asarray(caps), []
     for group in order:
@@ -193,9 +174,9 @@ class SurgeFit:
 
 
 def fit_surge(length: Array, accuracy: Array, weight: Array, narrowest: float = 0.14) -> SurgeFit:
-    """Least-squares fit of eq. 1 to binned accuracies or counts, from several starts; ``1/β`` is at least ``narrowest``.
+    """Weighted least-squares fit of eq. 1 to bins of length (tokens), from several starts; ``1/β`` at least ``narrowest``.
 
-    ``weight`` says how much each bin counts; lengths are in tokens. ``ValueError`` if there are fewer than four bins.
+    ``ValueError`` if there are fewer than four bins: three parameters would fit anything.
     """
     length, accuracy, weight = (np.asarray(values, float) for values in (length, accuracy, weight))
     if length.size < 4:
@@ -222,10 +203,9 @@ def fit_surge(length: Array, accuracy: Array, weight: Array, narrowest: float = 
 
 
 class Bars(NamedTuple):
-    """A question in the paper's Figure 2: its solutions in bins of length, ``edges`` in tokens.
+    """A question in the paper's Figure 2: solutions and correct ones in bins of length, ``edges`` in tokens.
 
-    ``count`` and ``correct`` are solutions of each bin, ``lengths`` those of the correct ones, sorted; ``fit`` is None
-    where no surge could be fitted.
+    ``lengths`` are those of the correct ones, sorted; ``fit`` is None where no surge could be fitted.
     """
 
     name: str

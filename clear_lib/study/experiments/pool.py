@@ -1,30 +1,27 @@
-"""The pool of recorded questions, the streams drawn from it, and their budgets.
-
-A pool holds for each question its recorded rollouts and its forecasts. A stream is a draw from the pool.
-"""
+"""The pool of recorded questions with their forecasts, the streams drawn from it, and their budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from clear_lib import predictor
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.allocation.problem import Problem, Truth
 from clear_lib.study.recordings import recording
+from clear_lib.study.recordings.forecasts import read_forecasts
 from clear_lib.study.setup import paper, streams
 from clear_lib.study.setup.profiles import Profile
 
 
 def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataFrame) -> pd.DataFrame:
-    """One row a question: its forecasts, and ``length`` (tokens) and ``correct`` of its free rollout and of each rung.
+    """One row a question: forecasts, ``length`` (tokens) and ``correct`` of its free rollout, and ``…@rung`` of the rungs.
 
-    The columns of a rung are ``length@rung`` and ``correct@rung``. The verdict ``unknown`` does not count as correct.
-    ``ValueError`` names a question without a forecast, or without a rollout for each rung.
+    The verdict ``unknown`` does not count as correct. ``ValueError`` names a question that lacks a forecast or a rung.
     """
     pool = evaluation[["question_id", "dataset", "tier", "length"]].copy()
     pool["correct"] = (evaluation["verdict"] == "correct").to_numpy()
@@ -32,9 +29,8 @@ def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataF
     ladder = rungs.assign(correct=rungs["verdict"] == "correct").pivot(
         index="question_id", columns="rung", values=["length", "correct"]
     )
-    for kind in ("length", "correct"):
-        for rung in ladder[kind].columns:
-            pool[f"{kind}@{rung}"] = pool["question_id"].map(ladder[kind, rung])
+    ladder.columns = [f"{kind}@{rung}" for kind, rung in ladder]
+    pool = pool.join(ladder, on="question_id")
     missing = pool.isna().any(axis=1)
     if missing.any():
         row = pool[missing].iloc[0]
@@ -49,14 +45,11 @@ def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataF
 def read_pool(profile: Profile, artifacts: str | Path) -> pd.DataFrame:
     """The pool of a profile, from its recorded rollouts and forecasts; ``ValueError`` says what makes missing ones."""
     rollouts = (recording.load(profile, kind, artifacts) for kind in ("evaluation", "rungs"))
-    return make_pool(*rollouts, predictor.read_forecasts(profile, artifacts))
+    return make_pool(*rollouts, read_forecasts(profile, artifacts))
 
 
 def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
-    """The pool with ``threshold`` and the median length multiplied by ``factor``, one or one a question (section 7.1).
-
-    Spread, chance and the estimates of TALE-EP's teacher stay as they are.
-    """
+    """The pool with ``threshold`` and the median length multiplied by ``factor``, one or one a question (section 7.1)."""
     factor = np.broadcast_to(np.asarray(factor, dtype=float), len(pool))
     wrong = ~(np.isfinite(factor) & (factor > 0))
     if wrong.any():
@@ -108,7 +101,7 @@ def budget_per_query(scarcity: float, reference: float) -> int:
 def budgets(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
     """Budgets, floor, ``ε`` and cap: ``fraction`` of the reference length, and tokens, the ``paper``'s and ``ours``.
 
-    ``× easiest`` is ours as a multiple of the median free length of the easiest tier. The paper's ``ε`` is unknown: NaN.
+    ``× easiest`` is ours as a multiple of the easiest tier's median free length. The paper's ``ε`` is unknown: NaN.
     """
     reference = reference_length(profile, pool)
     easiest = next(tier for tier in profile.tiers if (pool["tier"] == tier).any())
@@ -126,9 +119,9 @@ def budgets(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
 
 
 def forecasts_of(queries: pd.DataFrame) -> Forecasts:
-    """The forecasts in a table: ``threshold``, and the other fields of :class:`Forecasts` that it has as columns."""
-    names = [name for name in ("spread", "solvable", "log_median", "estimate") if name in queries]
-    return Forecasts(queries["threshold"].to_numpy(), **{name: queries[name].to_numpy() for name in names})
+    """The forecasts in a table: the fields of :class:`Forecasts` that it has as columns."""
+    names = [field.name for field in fields(Forecasts) if field.name in queries]
+    return Forecasts(**{name: queries[name].to_numpy() for name in names})
 
 
 def problem_of(profile: Profile, queries: pd.DataFrame, scarcity: float, reference: float) -> Problem:

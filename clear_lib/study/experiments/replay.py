@@ -12,11 +12,10 @@ from clear_lib.engines import Engine
 
 
 def choose_rungs(caps: ArrayLike, estimates: ArrayLike, rungs: Mapping[str, float]) -> NDArray[np.object_]:
-    """The soft instruction for each query (eq. 24): the longest rung whose expected length fits the cap.
+    """The longest rung for each query whose expected length fits the cap, in place of eq. 24's budget in words.
 
-    The paper asks the model to "keep the entire response within at most b completion tokens". A model that knows a
-    ladder of styles is asked for one of them instead: its expected length is the teacher's estimate ``r_i`` (tokens)
-    times the ratio of the rung. ``rungs`` are named ratios, shortest first; where none fits, it is the shortest.
+    The expected length is the teacher's estimate ``r_i`` (tokens) times the ratio of the rung. ``rungs`` are in order,
+    shortest first; where none fits, it is the shortest.
     """
     names, ratios = np.array(list(rungs), dtype=object), np.array(list(rungs.values()), dtype=float)
     fits = np.outer(np.asarray(estimates, float), ratios) <= np.asarray(caps, float)[:, None]
@@ -24,9 +23,8 @@ def choose_rungs(caps: ArrayLike, estimates: ArrayLike, rungs: Mapping[str, floa
 
 
 def regenerate(engine: Engine, recorded: pd.DataFrame, caps: ArrayLike) -> pd.DataFrame:
-    """Decode recorded prompts again, greedily and under caps in tokens; a cap of 0 is not decoded.
+    """Decode recorded prompts again under caps: tokens ``used``, and where it is a ``prefix`` of the recording.
 
-    ``used`` are the tokens, ``prefix`` says where a completion is the beginning of the recorded one, as replay assumes.
     ``ValueError`` if a rollout was sampled: a sample cannot be repeated under a cap.
     """
     if (recorded["temperature"] != 0).any():

@@ -13,8 +13,7 @@ CELL = ("stream", "scarcity", "policy")  # what results are averaged within, ove
 def interval(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL) -> pd.DataFrame:
     """Mean and central 95% of ``columns`` over stream seeds, as ``column, column_low, column_high``, and ``seeds``.
 
-    The interval says how much the draw of the stream matters. It covers neither the pool (one set of questions)
-    nor the training of model and predictor.
+    The interval covers the draw of the stream, but neither the pool nor the training of model and predictor.
     """
     groups = results.groupby(list(by), sort=False, observed=True)
     parts = {}
@@ -34,7 +33,7 @@ def mean_stream(results: pd.DataFrame) -> pd.DataFrame:
 def gains(results: pd.DataFrame, column: str = "accuracy", baseline: str | pd.DataFrame = "uniform") -> pd.DataFrame:
     """Results with ``gain``: ``column`` minus its value under the baseline on the same stream, seed and budget.
 
-    ``baseline`` is a policy of these results, or results with one row for each stream, seed and budget.
+    The baseline is a policy of these results, or other results with one row for each stream, seed and budget.
     """
     key = ["stream", "stream_seed", "scarcity"]
     base = results[results["policy"] == baseline] if isinstance(baseline, str) else baseline
@@ -45,18 +44,12 @@ def gains(results: pd.DataFrame, column: str = "accuracy", baseline: str | pd.Da
 
 
 def best_fixed(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a sweep at its best value: the one with the highest mean accuracy over all streams and budgets.
-
-    One value for all cells, but chosen with the results in view: an opponent that is rather too strong.
-    """
+    """The rows of a sweep at the one value with the highest mean accuracy, chosen with the results in view."""
     return results[results["value"] == results.groupby("value")["accuracy"].mean().idxmax()]
 
 
 def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the policy, accounting and value that are best in each cell, by the mean over its streams.
-
-    Chosen cell by cell with the results in view: no one could have run it.
-    """
+    """The rows of the policy, accounting and value that are best in each cell, chosen with the results in view."""
     cell, kind = ["stream", "scarcity"], ["policy", "accounting", "setting", "value"]
     means = results.groupby([*cell, *kind], dropna=False, sort=False)["accuracy"].mean()
     best = pd.MultiIndex.from_tuples(means.groupby(cell, sort=False).idxmax(), names=means.index.names)
@@ -66,10 +59,9 @@ def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
 def gap_closed(
     results: pd.DataFrame, baseline: pd.DataFrame, ceiling: pd.DataFrame, by: Sequence[str] = CELL
 ) -> pd.DataFrame:
-    """Paired ``gain`` over a baseline, its :func:`interval`, and how much it closes of the gap to a ceiling.
+    """Paired ``gain`` over a baseline, its :func:`interval`, the ``gap`` to a ceiling, and the share of it ``closed``.
 
-    Baseline and ceiling have one row for each stream, seed and budget. ``gap`` is ceiling minus baseline, the mean over
-    seeds; ``closed`` is gain over gap, NaN where the gap is less than half a per cent of the queries.
+    The share is NaN where the gap is less than half a per cent of the queries.
     """
     table = interval(gains(results, baseline=baseline), ["gain"], by)
     gap = gains(ceiling, baseline=baseline).groupby(["stream", "scarcity"])["gain"].mean()
@@ -81,7 +73,7 @@ def gap_closed(
 def tally(table: pd.DataFrame) -> pd.Series:
     """Cells of :func:`gap_closed` in which the interval is above zero (``wins``), below (``losses``), or ``undecided``.
 
-    ``no gap`` are the cells without one. Over those with one: the mean ``gain``, and the share of all gaps ``closed``.
+    Over the cells with a gap: the mean ``gain``, and the share of all gaps ``closed``.
     """
     gap, wins, losses = table["closed"].notna(), table["gain_low"] > 0, table["gain_high"] < 0
     counts = {"wins": gap & wins, "losses": gap & losses, "undecided": gap & ~wins & ~losses, "no gap": ~gap}

@@ -20,10 +20,7 @@ CONTEXT = 4096 / paper.REFERENCE_LENGTH
 
 
 class Reading(NamedTuple):
-    """Two readings of something that the paper leaves open, by name, and how a policy is run under each.
-
-    ``settings`` are those of our choice. ``change`` has the arguments of :func:`run` that differ in the other one.
-    """
+    """Two readings of what the paper leaves open: a policy with ``settings``, and the arguments of a run that ``change``."""
 
     item: str
     ours: str
@@ -37,21 +34,20 @@ def _other_shares(profile: Profile, pool: pd.DataFrame) -> dict[str, dict[str, P
     """The profile with other stream shares of the tiers in play, as far as the pool can fill the streams."""
     there, found = np.isin(streams.TIERS, profile.tiers), {}
     sizes = [int((pool["tier"] == tier).sum()) for tier in streams.TIERS]
+    given = np.array(list(profile.stream_shares.values()))
+    first, rest = given[:, there][:, :1], given[:, there][:, 1:]
     changes = {
-        "first tier - 0.05": lambda first, rest: (first - 0.05, rest),
-        "first tier + 0.05": lambda first, rest: (first + 0.05, rest),
-        "rest in equal parts": lambda first, rest: (first, np.ones(rest.size)),
+        "first tier - 0.05": (first - 0.05, rest),
+        "first tier + 0.05": (first + 0.05, rest),
+        "rest in equal parts": (first, np.ones(rest.shape)),
     }
-    for name, change in changes.items() if there.sum() > 1 else ():
-        moved = {}
-        for stream, given in profile.stream_shares.items():
-            first, rest = change(*np.split(np.array(given)[there], [1]))
-            first, shares = first.clip(0, 1), np.zeros(there.size)
-            shares[there] = np.append(first, (1 - first) * rest / rest.sum())
-            moved[stream] = tuple(map(float, shares))
-        fits = all((streams.tier_counts(each, profile.stream_size) <= sizes).all() for each in moved.values())
-        if fits and not np.allclose(list(moved.values()), list(profile.stream_shares.values())):
-            found[name] = {"profile": replace(profile, stream_shares=moved)}
+    for name, (first, rest) in changes.items() if there.sum() > 1 else ():
+        first, moved = first.clip(0, 1), np.zeros(given.shape)
+        moved[:, there] = np.hstack([first, (1 - first) * rest / rest.sum(axis=1, keepdims=True)])
+        fits = all((streams.tier_counts(each, profile.stream_size) <= sizes).all() for each in moved)
+        if fits and not np.allclose(moved, given):
+            shares = dict(zip(profile.stream_shares, map(tuple, moved.tolist()), strict=True))
+            found[name] = {"profile": replace(profile, stream_shares=shares)}
     return found
 
 
@@ -119,11 +115,7 @@ def open_items(profile: Profile, pool: pd.DataFrame) -> list[Reading]:
 
 
 def sensitivity(profile: Profile, pool: pd.DataFrame, readings: Iterable[Reading]) -> pd.DataFrame:
-    """How far the results move if what the paper leaves open is read another way.
-
-    A row for each reading, stream, seed and budget (``stream, stream_seed, scarcity, n``): ``item, ours, other,
-    policy``, ``accuracy`` under the other reading and ``change``, its difference from ours, paired.
-    """
+    """Accuracy under the other reading, and its paired ``change`` from ours: a row a reading, stream, seed and budget."""
     ours: dict[tuple, pd.DataFrame] = {}  # several readings share a choice of ours
     parts = []
     for reading in readings:
@@ -139,11 +131,7 @@ def sensitivity(profile: Profile, pool: pd.DataFrame, readings: Iterable[Reading
 
 
 def movement(changes: pd.DataFrame) -> pd.DataFrame:
-    """How far each reading of :func:`sensitivity` moves the mean over all cells, and its worst cell; a row a reading.
-
-    ``change, change_low, change_high`` are of the mean over all cells of stream and budget (:func:`interval`); ``stream,
-    scarcity, worst, worst_low, worst_high`` of the cell with the largest change; ``n`` are queries of a stream.
-    """
+    """How far each reading of :func:`sensitivity` moves the mean over all cells, and its ``worst`` cell; with intervals."""
     by = ["item", "ours", "other", "policy"]
     means = changes.groupby([*by, "stream_seed"], sort=False)["change"].mean().reset_index()
     table = interval(means, ["change"], by)

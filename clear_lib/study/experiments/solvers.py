@@ -1,7 +1,4 @@
-"""Other ways to the same allocation, to compare the market with in time and in utility.
-
-They take the surge of eq. 1, and no cap but where they say so.
-"""
+"""Other ways to the same allocation, to compare the market with in time and in utility; without caps but for one."""
 
 from __future__ import annotations
 
@@ -33,10 +30,7 @@ def _bisected(demand: Callable[[float], float], budget: float, high: float, iter
 
 
 def algorithm_1_one_w(thresholds: Array, budget: float, utility: Surge) -> Clearing:
-    """Algorithm 1 at its fastest: with shared ``v0`` and ``β`` one Lambert W a price serves everyone.
-
-    Who is active follows from the abandonment line, so a price costs one comparison and one sum over the queries.
-    """
+    """Algorithm 1 at its fastest: with shared ``v0`` and ``β`` one Lambert W and one abandonment line a price."""
 
     def asked(price: float) -> float:
         served = thresholds < abandonment_line(price, utility)
@@ -63,8 +57,8 @@ def algorithm_1_w_each(thresholds: Array, budget: float, utility: Surge) -> Clea
 def by_slsqp(thresholds: Array, budget: float, utility: Utility, starts: int = 1) -> Array:
     """SciPy's SLSQP on eq. 2, the best of several starts; tokens, scaled down if the solver went over the budget.
 
-    It follows slopes, and below its threshold a query has none. So the first start gives everyone the same, and
-    the others serve random queries, as many as fit, with the same surge for each.
+    Below its threshold a query has no slope to follow. So the first start gives everyone the same, and the others
+    serve random queries, as many as fit, with the same surge for each.
     """
     rng, n = np.random.default_rng(0), thresholds.size
     found = np.zeros(n)
@@ -93,9 +87,8 @@ def by_highs(
 ) -> tuple[float, float]:
     """HiGHS on eq. 2 with each curve cut into chords, a mixed-integer linear problem: its optimum, and its error.
 
-    A query that is served pays its threshold and buys pieces of surge up to its peak; their slopes fall, so they
-    are bought in order. The chords lie below the curve, by at most ``max|U''|·h²/8`` for pieces of ``h`` tokens. So the
-    optimum over the chords can be bought, and the optimum itself is higher by at most the error.
+    A query that is served pays its threshold and buys pieces of surge up to its peak, in order, since their slopes
+    fall. The chords lie below the curve, by at most ``max|U''|·h²/8`` for pieces of ``h`` tokens: that is the error.
     """
     n = thresholds.size
     room = np.maximum(np.minimum(utility.peak, cap - thresholds), 0.0)
@@ -128,10 +121,7 @@ def by_all_sets(thresholds: Array, budget: float, utility: Utility) -> float:
 
 
 def losses(thresholds: Array, budget: float, utility: Surge) -> dict[str, float]:
-    """What Algorithm 1 lacks to the optimum, the duality gap, and the worth of one query, as shares of the dual bound.
-
-    ``unspent`` is a share of the budget.
-    """
+    """What Algorithm 1 lacks, the duality gap and the worth of one query, of the dual bound; ``unspent``, of the budget."""
     best, found = solve_shared(thresholds, budget, utility), algorithm_1_one_w(thresholds, budget, utility).tokens
     lost = best.value - utility.value(found - thresholds).sum()
     parts = {"algorithm_1": lost, "gap": best.gap, "one_query": utility.value(utility.peak)}
@@ -143,12 +133,14 @@ def race(
 ) -> pd.DataFrame:
     """Time some ways to one allocation: ``N``, ``seconds`` (best of some rounds) and ``share`` of the dual bound reached.
 
-    Each is a function of thresholds, budget and utility. It returns tokens, something that has them, or a utility.
+    Each maps thresholds, budget and utility to tokens, to something that has them, or to the total utility.
     """
     rows = {}
     for name, way in ways.items():
         found: list = []
-        best = min(repeat(lambda way=way: found.append(way(thresholds, budget, utility)), number=1, repeat=rounds))
+        best = min(
+            repeat(lambda way=way, found=found: found.append(way(thresholds, budget, utility)), number=1, repeat=rounds)
+        )
         reached = getattr(found[-1], "tokens", found[-1])
         if np.ndim(reached):
             reached = utility.value(reached - thresholds).sum()

@@ -56,11 +56,7 @@ def _ours_and_theirs(ours: pd.Series, theirs: pd.Series, sign: str = "") -> list
 
 
 def beside_paper(table: pd.DataFrame, caption: str) -> Styler:
-    """Results beside the paper's: what a row is about, then the columns of :data:`SHAPE`.
-
-    Of a table of :func:`clear_lib.study.evidence.comparison.compare` it shows stream, policy, budget and gain; of any other
-    all columns besides ``paper, ours, difference, low, high, n, verdict`` and ``seeds``, as they are.
-    """
+    """Results beside the paper's: what a row is about (budget and gain, of ``comparison.compare``), then :data:`SHAPE`."""
     known = {"difference", "low", "high", "seeds", "scarcity", "tokens", "paper_tokens", *SHAPE}
     shown = table[[name for name in table if name not in known and "gain" not in name]].copy()
     for name in {"stream", "policy"} & set(shown):
@@ -86,7 +82,7 @@ def code_benchmarks() -> pd.DataFrame:
 
 
 def movements(table: pd.DataFrame, caption: str) -> Styler:
-    """Changes with what the paper leaves open, of :func:`clear_lib.study.experiments.sensitivity.movement`, in points."""
+    """Changes with what the paper leaves open, a table of ``sensitivity.movement``, in points."""
 
     def points(name: str) -> list[str]:
         value, low, high = (100 * table[column] for column in (name, f"{name}_low", f"{name}_high"))
@@ -108,15 +104,9 @@ def movements(table: pd.DataFrame, caption: str) -> Styler:
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 in the paper's layout: a row a policy, ``ours (paper)`` in per cent in each cell.
-
-    The table is one of :func:`clear_lib.study.evidence.comparison.compare`.
-    """
-    shown = table.assign(
-        policy=table["policy"].map(label),
-        stream=table["stream"].map(label),
-        cell=_ours_and_theirs(table["ours"], table["paper"]),
-    )
+    """Table 1 in the paper's layout, of a table of ``comparison.compare``: ``ours (paper)`` in per cent, a row a policy."""
+    names = {name: table[name].map(label) for name in ("policy", "stream")}
+    shown = table.assign(**names, cell=_ours_and_theirs(table["ours"], table["paper"]))
     wide = shown.pivot_table("cell", "policy", ["stream", "paper_tokens"], aggfunc="first", sort=False)
     return wide.rename_axis(index=None, columns=[None, None])
 
@@ -130,7 +120,7 @@ def by_accounting(results: pd.DataFrame, caption: str) -> Styler:
 
 
 def gaps(table: pd.DataFrame, caption: str) -> Styler:
-    """Gains over a baseline and shares of its gap to the oracle, of :func:`clear_lib.study.experiments.gap_closed`."""
+    """Gains over a baseline, and shares of its gap to the oracle that are closed: a table of ``results.gap_closed``."""
     shown = pd.DataFrame(
         {
             "stream": table["stream"].map(label),
@@ -153,32 +143,20 @@ def tallies(closed: Mapping[str, pd.DataFrame], caption: str) -> Styler:
     return captioned(counts.assign(**{"mean gain (points)": gain, "gap closed": share}), caption)
 
 
-#: Columns of :func:`verification` by the field of :class:`clear_lib.study.recordings.verifying.Verified`.
-VERIFIED = {
-    "model": "model",
-    "questions": "questions",
-    "batch_size": "at once",
-    "equal": "equal",
-    "lengths": "same length",
-    "apart": "off by",
-    "shift": "shift",
-    "verdicts": "other verdict",
-    "replayed": "other outcome",
-}
-
-
 def verification(manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Recorded questions of the shipped models that were decoded again, a row a run; empty if none were.
+    """Recorded questions that were decoded again with their model, a row a run, by the fields of ``verifying.Verified``.
 
-    ``off by`` and ``shift`` are mean tokens; ``other outcome`` is the share of questions and budgets, in per cent, of which
-    "solved within the budget" changed.
+    ``off by`` and ``shift`` are mean tokens; ``other outcome`` the share of questions and budgets (%) solved otherwise.
     """
     rows = [
         each | {"model": about["model"].rpartition("/")[2].removesuffix("-GGUF"), "replayed": 100 * each["replayed"]}
         for about in manifest["profiles"].values()
         for each in about.get("verified", [])
     ]
-    return pd.DataFrame(rows, columns=list(VERIFIED)).rename(columns=VERIFIED)
+    columns = ["model", "questions", "batch_size", "equal", "lengths", "apart", "shift", "verdicts", "replayed"]
+    names = {"batch_size": "at once", "lengths": "same length", "apart": "off by"}
+    names |= {"verdicts": "other verdict", "replayed": "other outcome"}
+    return pd.DataFrame(rows, columns=columns).rename(columns=names)
 
 
 def captioned(frame: pd.DataFrame, caption: str) -> Styler:

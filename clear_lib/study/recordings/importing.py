@@ -6,9 +6,7 @@ forecasts of every question by a predictor that has not seen it.
 
 from __future__ import annotations
 
-import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from clear_lib import predictor
-from clear_lib.predictor.doubting import Doubting
-from clear_lib.study.recordings.new_profile import clear_folder, write_profile
+from clear_lib.predictor import Calibrated, warn_of_other_model
+from clear_lib.study.recordings.forecasts import cross_fitted, fitted_forecasts, forecast_file
+from clear_lib.study.recordings.new_profile import write_profile
 from clear_lib.study.recordings.tiers import LEAST, largest_stream, nearest_tier, shares_among, sizes_of, tiers_of
 from clear_lib.study.setup import profiles
-from clear_lib.study.setup.profiles import Forecaster, Profile
+from clear_lib.study.setup.profiles import PredictorSpec, Profile
 from clear_lib.study.setup.streams import TIERS
 
 #: Name of the profile that an import makes.
@@ -30,64 +28,6 @@ NAME = "imported"
 
 #: Weights of a model whose name does not say it. They only turn the cost of a forecast into tokens.
 PARAMETERS = 1_000_000_000
-
-ANOTHER_MODEL = (
-    "THE PREDICTOR WAS TRAINED ON ANOTHER MODEL'S ROLLOUTS: it learned from {taught} and forecasts {used}. Models "
-    "differ in how long they think and in what they can solve; expect its thresholds to be off in level, and in rank."
-)
-
-
-class AnotherModel(UserWarning):
-    """A predictor forecasts one model and was trained on another."""
-
-
-def warn_of_another_model(taught: Sequence[str], used: Sequence[str]) -> bool:
-    """Warn (:class:`AnotherModel`) if a predictor learned from other models than those that it forecasts.
-
-    A model is the same with and without the folder or the owner before its name. Where it is not known who taught
-    (none is given), there is nothing to say.
-
-    Returns
-    -------
-    bool
-        Whether there was reason to.
-    """
-    taught, used = sorted(set(taught)), sorted(set(used))
-    if not taught or _plain_names(taught) == _plain_names(used):
-        return False
-    warnings.warn(ANOTHER_MODEL.format(taught=", ".join(taught), used=", ".join(used)), AnotherModel, stacklevel=2)
-    return True
-
-
-def _plain_names(models: Sequence[str]) -> set[str]:
-    return {Path(model).name.casefold() for model in models}
-
-
-def teach(lessons: pd.DataFrame, forecaster: Forecaster, folder: str | Path | None = None) -> Doubting:
-    """A predictor with doubts, fitted to rollouts.
-
-    Parameters
-    ----------
-    lessons : DataFrame
-        Rollouts: ``question, length, verdict, model``.
-    forecaster : Forecaster
-        What is fitted.
-    folder : path, optional
-        Where to save it, together with the names of the models whose rollouts these are (:func:`taught_by`).
-    """
-    correct = lessons["verdict"].eq("correct").to_numpy()
-    pupil = Doubting(predictor.build(forecaster)).fit(list(lessons["question"]), lessons["length"].to_numpy(), correct)
-    if folder is not None:
-        pupil.save(folder)
-        file = Path(folder) / "predictor.json"
-        state = json.loads(file.read_text(encoding="utf-8")) | {"taught_by": sorted(set(lessons["model"]))}
-        file.write_text(json.dumps(state, ensure_ascii=False, indent=1), encoding="utf-8")
-    return pupil
-
-
-def taught_by(folder: str | Path) -> list[str]:
-    """Models whose rollouts taught the predictor that is saved in a folder; none if that was not recorded."""
-    return json.loads((Path(folder) / "predictor.json").read_text(encoding="utf-8")).get("taught_by", [])
 
 
 @dataclass(frozen=True)
@@ -131,35 +71,12 @@ def import_rollouts(
 ) -> Imported:
     """Make the profile ``imported`` of rollouts of one model, in place of an earlier one.
 
-    Parameters
-    ----------
-    rollouts : DataFrame
-        Of :func:`clear_lib.rollouts.logs.complete`. The first sample of each question is evaluated; if any question has
-        several, all are kept as ``sampled`` rollouts.
-    artifacts : path
-        Folder of all profiles' artifacts.
-    training : DataFrame, optional
-        Rollouts that the predictor is fitted to, less those of evaluated questions. By default it is cross-fitted.
-    tiers : mapping, optional
-        Tiers of question sets, see :func:`clear_lib.study.recordings.tiers.tiers_of`.
-    stream_size : int, optional
-        Queries of a stream; by default as many as the questions allow, and at most the default profile's.
-    parameters : int, optional
-        Weights of the model; by default read from its name (7B).
-    folds : int
-        Of the cross-fit.
-    hold_out : float
-        Share of the questions to set aside as training rollouts instead.
-
-    Raises
-    ------
-    ValueError
-        If several models wrote the rollouts, or there are too few questions for a stream or a predictor.
-
-    Warns
-    -----
-    AnotherModel
-        If another model wrote the training rollouts.
+    The first sample of each question (of :func:`clear_lib.rollouts.logs.complete`) is evaluated; where there are more,
+    all are kept as ``sampled`` rollouts. The predictor is cross-fitted in ``folds``, or fitted to ``training`` rollouts
+    of other questions, or to a share of the questions that is set aside (``hold_out``). ``tiers`` are those of question
+    sets (:func:`tiers_of`). A stream has as many queries as the questions allow, at most the default profile's, and
+    the model as many weights (``parameters``) as its name says, unless given. ``ValueError`` if several models wrote
+    the rollouts, or questions are too few; ``OtherModelWarning`` if another model wrote the training rollouts.
     """
     models = sorted(set(rollouts["model"]))
     if len(models) > 1:
@@ -171,8 +88,7 @@ def import_rollouts(
         notes.append(
             f"{parameters:,} weights ({'by the name' if named else 'a guess'}): turns costs of forecasts into tokens"
         )
-    folder = clear_folder(Path(artifacts) / NAME)
-    forecaster, forecasts = _forecasts(split, parameters, folds, folder)
+    forecaster, model, forecasts = _forecasts(split, parameters, folds)
     split.evaluation["tier"], rule = tiers_of(split.evaluation, forecasts["threshold"], tiers)
     notes.append(f"tiers: {rule}")
     fields = _fields(split.evaluation, forecaster, stream_size) | {"model_parameters": parameters}
@@ -185,6 +101,8 @@ def import_rollouts(
         tier = [nearest_tier(each, fields["tiers"]) for each in learned]
         kinds["predictor"] = split.training.assign(tier=tier, split="predictor")
     file, profile = write_profile(fields, kinds, forecasts, Path(artifacts))
+    if model is not None:
+        model.save(forecast_file(profile, artifacts).parent / forecaster.kind)
     pool = split.evaluation.assign(correct=split.evaluation["verdict"].eq("correct"))
     return Imported(profile, file, pool.merge(forecasts, on="question_id"), tuple(notes))
 
@@ -229,43 +147,19 @@ def _models(rollouts: pd.DataFrame) -> str:
     return ", ".join(sorted(set(rollouts["model"])))
 
 
-def _forecasts(split: _Split, parameters: int, folds: int, folder: Path) -> tuple[Forecaster, pd.DataFrame]:
-    """Forecasts of the evaluation questions, cross-fitted or by a predictor that is saved, and their description."""
-    forecaster = Forecaster("ridge", f"ridge regression, cross-fitted in {folds} parts", TIERS, "all", {})
+def _forecasts(split: _Split, parameters: int, folds: int) -> tuple[PredictorSpec, Calibrated | None, pd.DataFrame]:
+    """Forecasts of the evaluation questions, after their maker's description and the maker, if there is one."""
+    forecaster = PredictorSpec("ridge", f"ridge regression, cross-fitted in {folds} parts", TIERS, "all", {})
     if split.training is None:
-        return forecaster, cross_fitted(split.evaluation, forecaster, parameters, folds)
+        return forecaster, None, cross_fitted(split.evaluation, forecaster, parameters, folds)
     label = f"ridge regression, trained on {_models(split.training)}"
-    if warn_of_another_model(split.training["model"], split.evaluation["model"]):
+    if warn_of_other_model(split.training["model"], split.evaluation["model"]):
         label += " (ANOTHER MODEL)"
-    forecaster, home = replace(forecaster, label=label), folder / "predictor" / forecaster.kind
-    return forecaster, forecasts_by(split.training, split.evaluation, forecaster, parameters, home)
+    forecaster = replace(forecaster, label=label)
+    return forecaster, *fitted_forecasts(split.training, split.evaluation, forecaster, parameters)
 
 
-def forecasts_by(
-    training: pd.DataFrame, questions: pd.DataFrame, forecaster: Forecaster, parameters: int, folder: Path | None = None
-) -> pd.DataFrame:
-    """Forecasts (:func:`clear_lib.predictor.forecast_table`) by a calibrated predictor and a teacher, both fitted here.
-
-    The teacher is the same regression, fitted to all training rollouts; the predictor keeps some for its calibration.
-    """
-    teacher = predictor.build(forecaster).fit(list(training["question"]), training["length"].to_numpy())
-    return predictor.forecast_table(teach(training, forecaster, folder), teacher, questions, parameters)
-
-
-def cross_fitted(
-    rollouts: pd.DataFrame, forecaster: Forecaster, parameters: int, folds: int = 5, seed: int = 0
-) -> pd.DataFrame:
-    """Forecasts of every question, in their order, by a fit to the questions of the other folds."""
-    if not 2 <= folds <= len(rollouts):
-        raise ValueError(f"{len(rollouts)} questions cannot be split into {folds} folds")
-    fold = np.random.default_rng(seed).permutation(len(rollouts)) % folds
-    parts = [
-        forecasts_by(rollouts[fold != part], rollouts[fold == part], forecaster, parameters) for part in range(folds)
-    ]
-    return pd.concat(parts).set_index("question_id").loc[rollouts["question_id"]].reset_index()
-
-
-def _fields(evaluation: pd.DataFrame, forecaster: Forecaster, stream_size: int | None) -> dict[str, Any]:
+def _fields(evaluation: pd.DataFrame, forecaster: PredictorSpec, stream_size: int | None) -> dict[str, Any]:
     """Fields of the profile: the default profile's, but for what the rollouts decide."""
     base, sizes = profiles.load("tiny"), sizes_of(evaluation)
     shares, forecaster = shares_among(base.stream_shares, list(sizes)), replace(forecaster, tiers=list(sizes))

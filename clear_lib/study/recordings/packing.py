@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from clear_lib.rollouts.grading import Grader, extract_answer
+from clear_lib.rollouts.grading import Grader
 from clear_lib.rollouts.shipped import FOLDER, SHIPPED, SHORT_KEY, STANDS_FOR, digest, kinds, manifest, questions, read
 from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore
 from clear_lib.study.recordings import recording, runs
@@ -46,7 +46,9 @@ def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> dict
         if recorded.empty:
             continue
         wanted = recording.requests(profile, kind)[list(KEY)]
-        tables[kind] = _graded_again(_in_order(recorded, wanted, f"{kind} rollouts in {artifacts}", profile))
+        rows = _in_order(recorded, wanted, f"{kind} rollouts in {artifacts}", profile)
+        with Grader() as grader:
+            tables[kind] = recording.graded(rows, grader)
         counts[kind] = Recorded(len(up_to_first_gap(tables[kind])), len(wanted))
     listed, files = manifest(folder), {}
     for kind, rows in tables.items():
@@ -76,14 +78,6 @@ def _in_order(rows: pd.DataFrame, wanted: pd.DataFrame, what: str, profile: Prof
     if strange := int(rows["place"].isna().sum()):
         raise ValueError(f"{strange} {what} are not of profile {profile.name!r} as it is now")
     return rows.astype({"place": np.int64}).sort_values("place", ignore_index=True)
-
-
-def _graded_again(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rollouts with answers and verdicts of the present grader."""
-    answers = list(map(extract_answer, rows["completion"]))
-    with Grader() as grader:
-        verdicts = grader.grade(list(rows["gold"]), answers)
-    return rows.assign(answer=pd.Series(answers, index=rows.index, dtype="string"), verdict=verdicts)
 
 
 def up_to_first_gap(rows: pd.DataFrame) -> pd.DataFrame:
@@ -129,6 +123,11 @@ def write_manifest(listed: Mapping[str, Any], folder: Path) -> None:
     aside.replace(path)
 
 
+def read_shipped(profile: Profile, kind: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """The shipped rollouts of a kind, all of them by the profile's model."""
+    return read(profile.name, kind, folder, model=profile.model, revision=profile.revision, dtype=profile.dtype)
+
+
 def restore(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> int:
     """Add the shipped rollouts to those recorded here, with the questions' texts; returns how many were added."""
     added = 0
@@ -136,7 +135,7 @@ def restore(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> i
         store = recording.store(profile, kind, artifacts)
         recorded = store.keys()
         texts = recording.requests(profile, kind)[[*KEY, "question", "gold"]]
-        rows = read(profile, kind, folder).merge(texts, on=list(SHORT_KEY))
+        rows = read_shipped(profile, kind, folder).merge(texts, on=list(SHORT_KEY))
         rows = rows[[key not in recorded for key in rows[list(KEY)].itertuples(index=False, name=None)]]
         if len(rows):
             store.append(rows[SCHEMA.names])
@@ -152,7 +151,7 @@ def unpack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> Pa
     """
     tables, counts = {}, {}
     for kind in kinds(profile.name, folder):
-        tables[kind] = _without_texts(up_to_first_gap(read(profile, kind, folder)), folder)
+        tables[kind] = _without_texts(up_to_first_gap(read_shipped(profile, kind, folder)), folder)
         wanted = manifest(folder)["profiles"][profile.name]["kinds"][kind]["wanted"]
         counts[kind] = [len(tables[kind]), wanted]
     for kind in ("evaluation", "predictor"):

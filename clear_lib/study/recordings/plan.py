@@ -44,44 +44,19 @@ BYTES_PER_TOKEN = 1.5
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of recording a profile on a number of cards that work together.
-
-    ``kinds`` has a row for each kind of rollouts: ``questions``, ``rollouts``, how many are ``recorded``, and the
-    completion tokens of the others, ``expected`` and ``at_most`` (all of them run to the cap).
-    """
+    """The cost of recording a profile."""
 
     profile: Profile
+    #: A row a kind of rollouts: ``questions``, ``rollouts``, how many are ``recorded``, and the completion tokens of the
+    #: others, ``expected`` and ``at_most`` (all of them run to the cap).
     kinds: pd.DataFrame
     card: str
-    cards: int
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Decoding speed of all cards together."""
-        card, batch = CARDS[self.card], self.profile.batch_size
-        reading = self.profile.model_gigabytes / (1000 * card.bandwidth * self.cards)
-        multiplying = 2e-12 * self.profile.model_parameters * batch / (card.teraflops * self.cards)
-        return batch / max(card.step, max(reading, multiplying) / EFFICIENCY)
-
-    @property
-    def hours(self) -> float:
-        """Wall time for the expected tokens."""
-        return float(self.kinds["expected"].sum()) / self.tokens_per_second / 3600
-
-    @property
-    def most_hours(self) -> float:
-        """Wall time if every rollout runs to its cap."""
-        return float(self.kinds["at_most"].sum()) / self.tokens_per_second / 3600
-
-    @property
-    def disk(self) -> float:
-        """Weights and rollouts, GB."""
-        return self.profile.model_gigabytes + 1e-9 * BYTES_PER_TOKEN * float(self.kinds["expected"].sum())
-
-    @property
-    def fits(self) -> bool:
-        """Whether the weights fit the cards."""
-        return self.profile.model_gigabytes <= WEIGHTS_SHARE * CARDS[self.card].gigabytes * self.cards
+    cards: int  #: How many work together.
+    tokens_per_second: float  #: Of all cards together.
+    hours: float  #: Wall time for the expected tokens.
+    most_hours: float  #: Wall time if every rollout runs to its cap.
+    disk: float  #: Weights and rollouts, GB.
+    fits: bool  #: Whether the weights fit the cards.
 
     @property
     def row(self) -> dict[str, str | float]:
@@ -150,4 +125,18 @@ def plan(profile: Profile, card: str | None = None, artifacts: str | Path = "art
         left = (rollouts - recorded) / rollouts if rollouts else 0.0
         rows[kind] = (questions, rollouts, recorded, tokens * left, (rollouts - recorded) * profile.cap)
     kinds = pd.DataFrame.from_dict(rows, "index", columns=["questions", "rollouts", "recorded", "expected", "at_most"])
-    return Plan(profile, kinds, card, int(profile.engine_options.get("tensor_parallel_size", 1)))
+    one, cards = CARDS[card], int(profile.engine_options.get("tensor_parallel_size", 1))
+    reading = profile.model_gigabytes / (1000 * one.bandwidth * cards)
+    multiplying = 2e-12 * profile.model_parameters * profile.batch_size / (one.teraflops * cards)
+    speed = profile.batch_size / max(one.step, max(reading, multiplying) / EFFICIENCY)
+    return Plan(
+        profile,
+        kinds,
+        card,
+        cards,
+        speed,
+        hours=float(kinds["expected"].sum()) / speed / 3600,
+        most_hours=float(kinds["at_most"].sum()) / speed / 3600,
+        disk=profile.model_gigabytes + 1e-9 * BYTES_PER_TOKEN * float(kinds["expected"].sum()),
+        fits=profile.model_gigabytes <= WEIGHTS_SHARE * one.gigabytes * cards,
+    )

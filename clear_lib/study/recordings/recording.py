@@ -186,7 +186,7 @@ def _generate(profile: Profile, missing: pd.DataFrame, artifacts: str | Path, en
                 progress=profile.name,
             )
             for shard in _shards(stream):
-                rows = _graded(queue.iloc[[position for position, _ in shard]], [each for _, each in shard], grader)
+                rows = completed(queue.iloc[[position for position, _ in shard]], [each for _, each in shard], grader)
                 rows = rows.assign(engine=engine.name, engine_version=engine.version)
                 for kind, part in rows.groupby("kind"):
                     stores[kind].append(part.drop(columns="kind"))
@@ -210,16 +210,21 @@ def _shards(stream: Iterator[tuple[int, engines.Completion]]) -> Iterator[list[t
         yield shard
 
 
-def _graded(queue: pd.DataFrame, completions: Sequence[engines.Completion], grader: Grader) -> pd.DataFrame:
-    """Rows of the queue with their completions, and the verdicts on these."""
-    answers = [extract_answer(each.text) for each in completions]
-    return queue.assign(
+def completed(requests: pd.DataFrame, completions: Sequence[engines.Completion], grader: Grader) -> pd.DataFrame:
+    """Requests as rollouts: with their completions, and the verdicts on these."""
+    rows = requests.assign(
         length=[each.length for each in completions],
         finish_reason=[each.finish_reason for each in completions],
         completion=[each.text for each in completions],
-        answer=pd.Series(answers, index=queue.index, dtype="string"),
-        verdict=grader.grade(list(queue["gold"]), answers),
     )
+    return graded(rows, grader)
+
+
+def graded(rows: pd.DataFrame, grader: Grader) -> pd.DataFrame:
+    """Rollouts with the answers in their completions, and the grader's verdicts on these."""
+    answers = list(map(extract_answer, rows["completion"]))
+    verdicts = grader.grade(list(rows["gold"]), answers)
+    return rows.assign(answer=pd.Series(answers, index=rows.index, dtype="string"), verdict=verdicts)
 
 
 def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from clear_lib.engines import Engine
-from clear_lib.rollouts.grading import Grader, extract_answer
-from clear_lib.rollouts.shipped import FOLDER, SHORT_KEY, manifest, read
+from clear_lib.rollouts.grading import Grader
+from clear_lib.rollouts.shipped import FOLDER, SHORT_KEY, manifest
 from clear_lib.rollouts.store import KEY
 from clear_lib.study.recordings import recording
-from clear_lib.study.recordings.packing import up_to_first_gap, write_manifest
+from clear_lib.study.recordings.packing import read_shipped, up_to_first_gap, write_manifest
 from clear_lib.study.setup.profiles import Profile
 
 
@@ -50,27 +50,28 @@ def verify(profile: Profile, engine: Engine, n: int = 50, seed: int = 0, folder:
 
     Needs the texts of the questions, see :func:`clear_lib.study.recordings.recording.questions_of`.
     """
-    rows = up_to_first_gap(read(profile, "evaluation", folder))
+    rows = up_to_first_gap(read_shipped(profile, "evaluation", folder))
     rows = rows.sample(n=min(n, len(rows)), random_state=seed)
     rows = rows.merge(recording.requests(profile, "evaluation")[[*KEY, "question", "gold"]], on=list(SHORT_KEY))
-    again = engine.generate(list(rows["prompt"]), list(rows["cap"]), progress="decoding again")
+    completions = engine.generate(list(rows["prompt"]), list(rows["cap"]), progress="decoding again")
     with Grader() as grader:
-        verdicts = np.array(grader.grade(list(rows["gold"]), [extract_answer(each.text) for each in again]))
-    lengths, before = np.array([each.length for each in again]), rows["length"].to_numpy()
-    right, was_right = verdicts == "correct", rows["verdict"].to_numpy() == "correct"
-    same_text = np.array([each.text == text for each, text in zip(again, rows["completion"], strict=True)])
-    budgets = np.array(profile.scarcities)[:, None] * before.mean()
+        again = recording.completed(rows, completions, grader)
+    same, apart = again["length"] == rows["length"], again["length"] - rows["length"]
+    right, was_right = again["verdict"] == "correct", rows["verdict"] == "correct"
+    budgets = np.array(profile.scarcities)[:, None] * rows["length"].mean()
+    solved = right.to_numpy() & (again["length"].to_numpy() <= budgets)
+    was_solved = was_right.to_numpy() & (rows["length"].to_numpy() <= budgets)
     return Verified(
         questions=len(rows),
         batch_size=profile.batch_size,
         seed=seed,
-        equal=int((same_text & (lengths == before)).sum()),
-        lengths=int((lengths == before).sum()),
-        apart=float(np.abs(lengths - before).mean()),
-        shift=float((lengths - before).mean()),
+        equal=int((same & (again["completion"] == rows["completion"])).sum()),
+        lengths=int(same.sum()),
+        apart=float(apart.abs().mean()),
+        shift=float(apart.mean()),
         verdicts=int((right != was_right).sum()),
         gained=int(right.sum() - was_right.sum()),
-        replayed=float(((right & (lengths <= budgets)) != (was_right & (before <= budgets))).mean()),
+        replayed=float((solved != was_solved).mean()),
     )
 
 

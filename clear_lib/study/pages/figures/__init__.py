@@ -15,6 +15,7 @@ from clear_lib.study.pages.figures.results import (
     gains,
     granted_and_used,
     oracle_audit,
+    overview,
     paired_gains,
     pareto,
     replica,

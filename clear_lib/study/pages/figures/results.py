@@ -60,18 +60,18 @@ def who_gets_what(served: Mapping[str, pd.DataFrame], column: str = "granted") -
 
 def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
     """A share of the queries of each tier with its interval, one panel a ``stream``, one row a ``policy``."""
-    streams, policies = list(dict.fromkeys(table["stream"])), list(dict.fromkeys(table["policy"]))
-    figure, axes = style.panels(len(streams), height=0.42 * len(policies) + 1.3, sharey=True)
-    for ax, stream in zip(axes, streams, strict=True):
+    policies, table = list(dict.fromkeys(table["policy"])), style.percent(table, column)
+    figure, axes = style.panels_of(table["stream"], height=0.42 * len(policies) + 1.3, sharey=True)
+    for stream, ax in axes.items():
         for i, tier in enumerate(tier for tier in TIERS if tier in set(table["tier"])):
             rows = table[(table["stream"] == stream) & (table["tier"] == tier)].set_index("policy").reindex(policies)
-            value, low, high = (100 * rows[name] for name in (column, f"{column}_low", f"{column}_high"))
+            value, low, high = (rows[name] for name in (column, f"{column}_low", f"{column}_high"))
             reach = np.maximum([value - low, high - value], 0)
             height = np.arange(len(policies)) + 0.17 * (i - 1.5)
             ax.errorbar(value, height, xerr=reach, fmt="o", markersize=4, color=style.TIER_COLORS[tier], label=tier)
-        ax.set(title=label(stream), xlabel=xlabel, xlim=(-4, 104))
+        ax.set(xlabel=xlabel, xlim=(-4, 104))
         ax.grid(axis="x", color="0.92")
-    style.policy_rows(axes[0], policies)
+    style.policy_rows(ax, policies)
     style.legend(figure)
     return figure
 
@@ -79,90 +79,104 @@ def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
 def granted_and_used(table: pd.DataFrame) -> Figure:
     """Tokens ``granted`` and ``used`` per query, one panel a ``scarcity`` with its budget, one row a ``policy``."""
     policies = list(dict.fromkeys(table["policy"]))
-    figure, axes = style.panels(table["scarcity"].nunique(), height=0.32 * len(policies) + 1.3, sharey=True)
+    figure, axes = style.panels_of(sorted(table["scarcity"]), height=0.32 * len(policies) + 1.3, sharey=True)
     heights = np.arange(len(policies))
-    for ax, (_, rows) in zip(axes, table.groupby("scarcity"), strict=True):
-        rows = rows.set_index("policy").loc[policies]
+    for scarcity, ax in axes.items():
+        rows = table[table["scarcity"] == scarcity].set_index("policy").loc[policies]
         budget = rows["budget_per_query"].iloc[0]
         ax.hlines(heights, rows["used"], rows["granted"], color="0.75", linewidth=2)
         ax.plot(rows["granted"], heights, "o", color=style.ORANGE, label="granted (the cap)")
         ax.plot(rows["used"], heights, "o", color=style.BLUE, label="used (the bill)")
         ax.axvline(budget, color="0.4", linewidth=1, linestyle=":")
         ax.set(title=f"B̄ = {budget:.0f}", xlabel="tokens per query", xlim=(0, None))
-    style.policy_rows(axes[0], policies)
+    style.policy_rows(ax, policies)
     style.legend(figure, 2)
     return figure
 
 
 def _lines(
+    axes: Mapping[Any, Axes],
     table: pd.DataFrame,
     x: str,
     y: str,
-    looks: Mapping[str, Mapping[str, Any]],
-    *,
+    looks: style.Looks,
     hue: str = "policy",
     panel: str = "stream",
-    columns: int | None = None,
-    scale: float = 100,
-    **shared: Any,
-) -> tuple[Figure, dict[Any, Axes]]:
-    """``y`` against ``x`` with bands: one panel for each value of ``panel``, one line for each of ``hue`` in ``looks``."""
-    values = list(dict.fromkeys(table[panel]))
-    figure, axes = style.panels(len(values), columns, **shared)
-    for ax, value in zip(axes, values, strict=True):
+) -> None:
+    """Draw ``y`` against ``x`` with bands: in the panel of each value of ``panel``, one line for each of ``hue``."""
+    for value, ax in axes.items():
         for name, look in looks.items():
-            style.line_with_band(ax, table[(table[panel] == value) & (table[hue] == name)], x, y, scale, **look)
-        ax.set_title(label(value))
-    return figure, dict(zip(values, axes, strict=True))
+            style.line_with_band(ax, table[(table[panel] == value) & (table[hue] == name)], x, y, **look)
 
 
 def pareto(table: pd.DataFrame, cost: str, xlabel: str) -> Figure:
     """Accuracy with its interval by cost (tokens per query), one panel a ``stream``, one line a ``policy``."""
     columns = -(-table["stream"].nunique() // 2)
-    figure, axes = _lines(
-        table, cost, "accuracy", style.looks(table["policy"]), columns=columns, height=3.2, sharex=True
-    )
-    for i, ax in enumerate(axes.values()):
+    figure, axes = style.panels_of(table["stream"], columns, height=3.2, sharex=True)
+    _lines(axes, style.percent(table, "accuracy"), cost, "accuracy", style.looks(table["policy"]))
+    for ax in axes.values():
         style.log_ticks(ax)
-        ax.set(
-            ylim=(0, None),
-            xlabel=xlabel if i + columns >= len(axes) else "",
-            ylabel=ACCURACY if i % columns == 0 else "",
-        )
+        ax.set_ylim(0, None)
+    for ax in figure.axes[-columns:]:
+        ax.set_xlabel(xlabel)
+    for ax in figure.axes[::columns]:
+        ax.set_ylabel(ACCURACY)
     style.legend(figure)
+    return figure
+
+
+#: Lines of the picture in the README: label, policy and accounting.
+OVERVIEW = {
+    "Uniform": ("uniform", "caps"),
+    "CLEAR, the paper's method, at its best ε": ("clear", "caps"),
+    "CLEAR (log-normal) with refunds, ours": ("clear-lognormal", "refunds"),
+    "Oracle": ("oracle", "caps"),
+}
+
+
+def overview(results: pd.DataFrame, title: str) -> Figure:
+    """Accuracy by budget of the policies of :data:`OVERVIEW`, mean over streams and draws."""
+    figure, (ax,) = style.panels(width=6.4, height=3.6)
+    for name, (policy, accounting) in OVERVIEW.items():
+        rows = results[(results["policy"] == policy) & (results["accounting"] == accounting)]
+        means = 100 * rows.groupby("scarcity")["accuracy"].mean()
+        ax.plot(means.index, means, **style.looks([policy])[policy] | {"label": name})
+    ax.set(xlabel=BUDGET, ylabel=ACCURACY, title=title, ylim=(0, None))
+    style.log_ticks(ax, results["scarcity"])
+    ax.legend(frameon=False, loc="lower right")
     return figure
 
 
 def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
     """Gains over Uniform of a table of ``comparison.compare``: ours with intervals, the paper's as open marks."""
     looks = style.looks(policies)
+    paper = {"linestyle": ":", "markerfacecolor": "white"}
     ours = {name: look | {"label": f"{look['label']}, ours"} for name, look in looks.items()}
-    figure, axes = _lines(table, "scarcity", "gain", ours, scale=1, sharey=True)
-    for stream, ax in axes.items():
-        for policy, look in looks.items():
-            rows = table[(table["stream"] == stream) & (table["policy"] == policy)].sort_values("scarcity")
-            paper = {"label": f"{look['label']}, paper", "linestyle": ":", "markerfacecolor": "white"}
-            ax.plot(rows["scarcity"], rows["paper_gain"], **look | paper)
-    _budget_axes(axes.values(), table, "gain over Uniform (points)")
+    theirs = {name: look | paper | {"label": f"{look['label']}, paper"} for name, look in looks.items()}
+    figure, axes = _gain_panels(table, "gain over Uniform (points)")
+    _lines(axes, table, "scarcity", "gain", ours)
+    _lines(axes, table, "scarcity", "paper_gain", theirs)
     style.legend(figure, 2)
     return figure
 
 
 def paired_gains(table: pd.DataFrame, ylabel: str = "gain (points)") -> Figure:
     """Paired gains (fractions) with their intervals by ``scarcity``, one panel a ``stream``, one line a ``name``."""
-    figure, axes = _lines(table, "scarcity", "gain", style.looks(table["name"]), hue="name", sharey=True)
-    _budget_axes(axes.values(), table, ylabel)
+    figure, axes = _gain_panels(table, ylabel)
+    _lines(axes, style.percent(table, "gain"), "scarcity", "gain", style.looks(table["name"]), "name")
     style.legend(figure)
     return figure
 
 
-def _budget_axes(axes: Sequence[Axes], table: pd.DataFrame, ylabel: str) -> None:
-    """Budgets on the horizontal axes, a line at no gain, and a label at the first of the vertical axes."""
-    for ax in axes:
+def _gain_panels(table: pd.DataFrame, ylabel: str) -> tuple[Figure, dict[Any, Axes]]:
+    """One panel a ``stream`` with its budgets, and a line at no gain."""
+    figure, axes = style.panels_of(table["stream"], sharey=True)
+    for ax in axes.values():
         ax.axhline(0, color="0.4", linewidth=0.8)
         ax.set(xlabel=BUDGET, ylabel=ylabel)
         ax.label_outer()
         style.log_ticks(ax, table["scarcity"])
+    return figure, axes
 
 
 def sweep(table: pd.DataFrame, xlabel: str, level: pd.DataFrame | None = None, level_name: str = "") -> Figure:
@@ -171,8 +185,9 @@ def sweep(table: pd.DataFrame, xlabel: str, level: pd.DataFrame | None = None, l
     ``level`` has accuracies by scarcity and stream or policy, drawn as dashed lines. The axis is logarithmic if it can be.
     """
     hue = "stream" if "stream" in table else "policy"
-    looks, table = style.looks(table[hue]), table.sort_values("scarcity", kind="stable")
-    figure, axes = _lines(table, "value", "accuracy", looks, hue=hue, panel="scarcity", height=3.4, sharex=True)
+    looks = style.looks(table[hue])
+    figure, axes = style.panels_of(sorted(table["scarcity"]), height=3.4, sharex=True)
+    _lines(axes, style.percent(table, "accuracy"), "value", "accuracy", looks, hue, "scarcity")
     values = sorted(table["value"].unique())
     for scarcity, ax in axes.items():
         if level is not None:
@@ -194,8 +209,8 @@ def velocity(table: pd.DataFrame) -> Figure:
     figure, (left, right) = style.panels(2, width=8)
     for name, look in style.looks(table["stream"]).items():
         rows = table[table["stream"] == name]
-        style.line_with_band(left, rows, "value", "accuracy", **look)
-        style.line_with_band(right, rows, "value", "price", 1, **look)
+        style.line_with_band(left, style.percent(rows, "accuracy"), "value", "accuracy", **look)
+        style.line_with_band(right, rows, "value", "price", **look)
     for ax in (left, right):
         ax.set(xscale="log", xlabel="initial velocity (utility per token)")
     left.set(ylabel=ACCURACY, ylim=(0, None))
@@ -206,20 +221,15 @@ def velocity(table: pd.DataFrame) -> Figure:
 
 def oracle_audit(bounds: Mapping[str, pd.DataFrame]) -> Figure:
     """The reported Oracle and lower bounds on a true one: tables of ``audit.oracle_bounds`` by what they rest on."""
-    tables = pd.concat(bounds, names=["bound by"]).reset_index("bound by")
-    streams = tables.groupby("stream", sort=False)
-    figure, axes = style.panels(streams.ngroups, width=9.8)
-    for ax, (stream, rows) in zip(axes, streams, strict=True):
-        first = rows[rows["bound by"] == rows["bound by"].iloc[0]]
-        places = np.arange(len(first))
-        ax.plot(places, first["reported"], "o", color="black", markersize=6, label="reported Oracle")
-        for shift, color, (name, bound) in zip(
-            (-0.18, 0.18), (style.ORANGE, style.BLUE), rows.groupby("bound by", sort=False), strict=False
-        ):
-            ax.bar(places + shift, bound["bound"], width=0.34, color=color, label=f"at least: {name}")
-        ax.set_xticks(places, first["budget"], fontsize=9)
-        ax.set(title=label(stream), xlabel="tokens per query", ylim=(0.75 * rows["bound"].min(), None))
-    axes[0].set_ylabel(ACCURACY)
+    figure, axes = style.panels_of(next(iter(bounds.values()))["stream"], width=9.8)
+    for stream, ax in axes.items():
+        parts = {name: table[table["stream"] == stream].set_index("budget") for name, table in bounds.items()}
+        wide = pd.DataFrame({f"at least: {name}": part["bound"] for name, part in parts.items()})
+        wide.plot.bar(ax=ax, width=0.72, color=[style.ORANGE, style.BLUE], legend=False, rot=0, fontsize=9)
+        reported = next(iter(parts.values()))["reported"]
+        ax.plot(range(len(reported)), reported, "o", color="black", markersize=6, label="reported Oracle")
+        ax.set(xlabel="tokens per query", ylabel=ACCURACY if ax is figure.axes[0] else "")
+        ax.set_ylim(0.75 * wide.min(axis=None), None)
     style.legend(figure, 3)
     return figure
 

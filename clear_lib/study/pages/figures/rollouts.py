@@ -44,7 +44,7 @@ def calibration_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def solved_by_cap(table: pd.DataFrame, borders: tuple[float, float], title: str = "") -> Figure:
     """Figure 1: share solved by cap (of ``phases.solved_by_cap``), a line a group; borders of the Surge in tokens."""
     figure, (ax,) = style.panels(width=7, height=3.8)
-    table = table.rename(columns={"lower": "mean_low", "upper": "mean_high"})
+    table = style.percent(table.rename(columns={"lower": "mean_low", "upper": "mean_high"}), "mean")
     for i, (group, look) in enumerate(style.looks(table["group"]).items()):
         rows = table[table["group"] == group]
         text = f"{group} (n = {rows['questions'].iloc[0]})"

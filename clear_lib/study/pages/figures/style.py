@@ -35,8 +35,11 @@ POLICY_STYLE = {
 
 BLUE, ORANGE, VERMILION, SKY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9"
 
+#: Keyword arguments of a line, by the name of its policy, tier, stream or other group.
+Looks = dict[str, dict[str, Any]]
 
-def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+
+def looks(names: Iterable[str]) -> Looks:
     """Colour, marker, dashes and label of a line for each policy, tier, stream or other group."""
     names, found = list(dict.fromkeys(names)), {}
     for name, other in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
@@ -59,6 +62,15 @@ def panels(
     return figure, axes.flat[:n]
 
 
+def panels_of(values: Iterable[Any], columns: int | None = None, **options: Any) -> tuple[Figure, dict[Any, Axes]]:
+    """One panel for each different value, with its label as the title."""
+    values = list(dict.fromkeys(values))
+    figure, axes = panels(len(values), columns, **options)
+    for ax, value in zip(axes, values, strict=True):
+        ax.set_title(label(value))
+    return figure, dict(zip(values, axes, strict=True))
+
+
 def legend(figure: Figure, columns: int = 4, **options: Any) -> None:
     """One legend below all panels, with each label once."""
     entries: dict[str, Any] = {}
@@ -68,13 +80,17 @@ def legend(figure: Figure, columns: int = 4, **options: Any) -> None:
     figure.legend(entries.values(), entries.keys(), frameon=False, ncols=columns, loc="outside lower center", **options)
 
 
-def line_with_band(ax: Axes, rows: pd.DataFrame, x: str, y: str, scale: float = 100, **look: Any) -> None:
+def percent(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The table with a column of fractions and its interval in per cent."""
+    return table.assign(**100 * table[[name for name in table if name in (column, f"{column}_low", f"{column}_high")]])
+
+
+def line_with_band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
     """Line of ``y`` against ``x`` and, where the table has them, the band from ``<y>_low`` to ``<y>_high``."""
     rows = rows.sort_values(x)
-    ax.plot(rows[x], scale * rows[y], **{"markersize": 5, "linewidth": 1.4} | look)
+    ax.plot(rows[x], rows[y], **{"markersize": 5, "linewidth": 1.4} | look)
     if f"{y}_low" in rows:
-        low, high = scale * rows[f"{y}_low"], scale * rows[f"{y}_high"]
-        ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.13, linewidth=0)
+        ax.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], color=look["color"], alpha=0.13, linewidth=0)
 
 
 def marks_with_intervals(ax: Axes, x: pd.Series, y: pd.Series, low: pd.Series, high: pd.Series, **look: Any) -> None:

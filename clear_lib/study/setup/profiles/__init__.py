@@ -16,16 +16,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
 
-from clear_lib import reasoner
+from clear_lib import engines, predictor, reasoner
 from clear_lib.study.setup.streams import STREAMS, TIERS
 
 FOLDER = Path(__file__).parent
-
-#: Kinds of predictors (:mod:`clear_lib.predictor`).
-FORECASTERS = ("deberta", "encoder", "ridge", "sentence", "constant")
-
-#: Engines (:mod:`clear_lib.engines`); ``"none"`` has only rollouts that were imported or simulated.
-ENGINES = ("transformers", "vllm", "openai", "ray", "none")
 
 #: Sources of questions: the embedded reasoner's own, or the public sets (:mod:`clear_lib.study.setup.benchmarks`) with
 #: the training questions held out of the evaluation, or as the counts of the paper's tables imply.
@@ -101,12 +95,12 @@ Rungs = Annotated[
 
 
 @dataclass(frozen=True)
-class Forecaster:
+class PredictorSpec:
     """How the predictor or the teacher of a profile is made."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
-    kind: Literal[*FORECASTERS]
+    kind: Literal[*predictor.KINDS]
     label: Text  #: name in captions
     tiers: Tiers  #: tiers of the predictor split whose rollouts it is fitted to
     rollouts: Literal["all", "correct"]  #: verdicts that it is fitted to
@@ -125,7 +119,7 @@ class Profile:
     weights: Weights | None  #: the one GGUF file of the repository that is used (:mod:`clear_lib.engines.gguf`)
     model_parameters: Size  #: weights active for a token: they turn a predictor's cost into tokens of the model
     model_gigabytes: Positive  #: size of the weights on disk
-    engine: Literal[*ENGINES]
+    engine: Literal[*engines.ENGINES, "none"]  #: ``"none"``: only rollouts that were imported or simulated
     engine_options: Annotated[dict[str, Any], _OR_EMPTY]
     dtype: Literal["float32", "bfloat16", "float16"]
     batch_size: Size  #: sequences decoded together
@@ -155,8 +149,8 @@ class Profile:
     floor_fraction: Positive  #: floor of the proportional rules, fraction of the reference length
     epsilon_fraction: Positive  #: CLEAR's ε, fraction of the reference length
     recorded: Annotated[dict[str, tuple[Count, Count]], _OR_EMPTY]  #: shipped and planned rollouts of each kind
-    predictor: Forecaster  #: predicts thresholds
-    teacher: Forecaster  #: estimates tokens for TALE-EP
+    predictor: PredictorSpec  #: predicts thresholds
+    teacher: PredictorSpec  #: estimates tokens for TALE-EP
 
     def prompt(self, question: str, rung: str = "free") -> str:
         """The prompt of a question on a rung (``"free"``: no instruction); ``ValueError`` if unknown."""
@@ -226,8 +220,8 @@ def _check_together(profile: Profile, file: str) -> None:
             raise ValueError(f"{file}: rungs names {rung!r}, which has no template in prompts")
     for tier in {*profile.pool_per_tier, *profile.predictor_per_tier} - set(profile.expected_length):
         raise ValueError(f"{file}: expected_length has no tier {tier!r}")
-    for who, forecaster in (("predictor", profile.predictor), ("teacher", profile.teacher)):
-        for tier in forecaster.tiers:
+    for who, spec in (("predictor", profile.predictor), ("teacher", profile.teacher)):
+        for tier in spec.tiers:
             if not profile.predictor_per_tier.get(tier):
                 raise ValueError(f"{file}: {who} trains on tier {tier!r}, but predictor_per_tier has none")
 

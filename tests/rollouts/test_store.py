@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore, replay
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def rows(first, n, **changes):
@@ -67,12 +67,12 @@ def test_an_empty_store_is_an_empty_table(tmp_path):
 def test_a_writer_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     """Kill -9 a process that appends one shard after another; every appended shard is whole, and it can go on."""
     script = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from test_rollouts import rows; from clear_lib.rollouts.store import *\n"
+        "import sys; sys.path.insert(0, sys.argv[2]); from test_store import rows; from clear_lib.rollouts.store import *\n"
         "store = RolloutStore(sys.argv[1]); done = {key[0] for key in store.keys()}\n"
         "for first in range(0, 100_000, 50):\n"
         "    if f'q{first}' not in done: store.append(rows(first, 50)); print(first, flush=True)\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path), str(ROOT / "tests")]
+    command = [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)]
     store, told = RolloutStore(tmp_path), []
     for pause in (0.0, 0.02, 0.15):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,150 @@
+"""What all predictors share: the interface, their folder on disk, and the choice of one by its kind."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from clear_lib.allocation.forecasts import Array, Forecasts, vector
+
+#: Module and class of each kind of predictor; the module is imported when one of its kinds is built.
+KINDS = {
+    "deberta": ("deberta", "Deberta"),
+    "encoder": ("encoder", "Encoder"),
+    "ridge": ("linear", "Ridge"),
+    "sentence": ("sentence", "Sentence"),
+    "constant": ("linear", "Constant"),
+}
+
+#: The same of calibrated predictors and of their classifiers of correct and wrong.
+PARTS = {
+    "calibrated": ("calibrated", "Calibrated"),
+    "logistic": ("linear", "Logistic"),
+    "sentence-logistic": ("sentence", "SentenceLogistic"),
+}
+
+T = TypeVar("T")
+
+
+class Model(ABC):
+    """A model that is made of keyword options, the fields of a dataclass, and kept in a folder without pickles."""
+
+    kind: str
+    #: Names of the models whose rollouts it was fitted to; empty if they were not recorded.
+    trained_on: Sequence[str] = ()
+    #: Names of the fitted attributes that are written as JSON, arrays as lists.
+    state: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keywords that make an unfitted copy."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted model into a folder, as JSON and safetensors."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        state = {"kind": self.kind, "options": self.options, **self._state()}
+        text = json.dumps(state, ensure_ascii=False, indent=1, default=np.ndarray.tolist)
+        (Path(folder) / "predictor.json").write_text(text, encoding="utf-8")
+
+    def _state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.state}
+
+    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
+        """Take over what was saved in a folder; ``state`` is the content of its ``predictor.json``."""
+        for name in self.state:
+            setattr(self, name, state[name])
+
+
+class Predictor(Model):
+    """Predicts the emergence threshold of a question from its text."""
+
+    @abstractmethod
+    def fit(self, texts: Sequence[str], lengths: Any) -> Self:
+        """Learn from questions and the lengths (tokens, above 0) of their solutions."""
+
+    @abstractmethod
+    def predict(self, texts: Sequence[str]) -> Forecasts:
+        """Forecasts of questions, in their order; ``RuntimeError`` before :meth:`fit`."""
+
+    @abstractmethod
+    def cost(self, texts: Sequence[str]) -> Array:
+        """Multiplications of each prediction, shape ``(n,)``: weights in use × tokens read, attention aside."""
+
+
+def build(
+    kind: str, options: Mapping[str, Any] | None = None, *, seed: int = 0, checkpoints: str | Path | None = None
+) -> Any:
+    """An unfitted predictor.
+
+    Parameters
+    ----------
+    kind : str
+        A key of :data:`KINDS`.
+    options : mapping, optional
+        Keywords of its class, where they differ from the defaults.
+    seed : int
+        Of the kinds whose training is random (``"encoder"``, ``"deberta"``), unless it is among the options.
+    checkpoints : path, optional
+        Folder in which the training of these keeps its checkpoints, so that it resumes where it was stopped.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown or has no such option.
+    """
+    if kind not in KINDS | PARTS:
+        raise ValueError(f"unknown kind of predictor {kind!r}; known: {', '.join(KINDS)}")
+    module, name = (KINDS | PARTS)[kind]
+    random = kind in ("encoder", "deberta")
+    settings = ({"seed": seed} if random else {}) | dict(options or {})
+    try:
+        model = getattr(import_module(f"clear_lib.predictor.{module}"), name)(**settings)
+    except TypeError as error:
+        raise ValueError(f"predictor {kind!r}: {error}") from None
+    if random:
+        model.checkpoints = checkpoints
+    return model
+
+
+def load(folder: str | Path) -> Any:
+    """Read a predictor that was saved; ``ValueError`` if the folder holds none."""
+    path = Path(folder) / "predictor.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no predictor (predictor.json is missing)")
+    state = json.loads(path.read_text(encoding="utf-8"))
+    model = build(state["kind"], state["options"])
+    model._restore(Path(folder), state)
+    return model
+
+
+def fitted(value: T | None) -> T:
+    """The value itself; ``RuntimeError`` if it is None."""
+    if value is None:
+        raise RuntimeError("fit the predictor before it predicts")
+    return value
+
+
+def log_lengths(texts: Sequence[str], lengths: Any) -> Array:
+    """Logarithms of the lengths of ``texts``' solutions; ``ValueError`` names one that is not above 0."""
+    lengths = vector("lengths", lengths, n=len(texts))
+    if (lengths == 0).any():
+        raise ValueError(f"lengths[{int(np.argmax(lengths == 0))}] is 0: a solution has at least one token")
+    return np.log(lengths)
+
+
+def held_out(texts: Sequence[str], share: float, seed: int) -> Array:
+    """Mask of a random share of the questions, one at least unless the share is 0; one at least is left.
+
+    All copies of a text are on the same side.
+    """
+    distinct, index = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
+    count = min(max(1, round(share * distinct.size)), distinct.size - 1) if share else 0
+    return np.isin(index, np.random.default_rng(seed).permutation(distinct.size)[:count])

@@ -1,0 +1,184 @@
+"""How other programs write rollouts: where things stand in a line, and what their values must be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+#: What is read of a rollout, and where it stands in plain JSON lines if the user does not say. ``|`` separates
+#: alternatives, and a dot goes into a nested object.
+COLUMNS: Mapping[str, str] = {
+    "question": "question|problem|prompt",
+    "gold": "gold|answer|target",
+    "completion": "completion|response|output",
+    "n_tokens": "n_tokens|length",
+    "correct": "correct",
+    "finished": "finished",
+    "cap": "cap|max_tokens",
+    "sample": "sample",
+    "temperature": "temperature",
+    "model": "model",
+    "dataset": "dataset|benchmark",
+    "level": "level",
+    "tier": "tier",
+}
+#: Columns that hold numbers, and the least value of each. All but the temperature are whole.
+LEAST = {"n_tokens": 1, "cap": 1, "sample": 0, "temperature": 0}
+
+
+class Layout(NamedTuple):
+    """How a program writes its rollouts: where things stand in a line.
+
+    A line is one rollout, or, with ``completions``, one question with a list of completions. Where ``correct`` has no
+    column, the first metric that is 0 or 1 says it. ``adjust`` changes the values of a line in place.
+    """
+
+    writer: str
+    columns: Mapping[str, str]
+    completions: str = ""
+    adjust: Callable[[Mapping[str, Any], dict[str, Any]], None] = lambda record, values: None
+
+
+def _lighteval(record: Mapping[str, Any], values: dict[str, Any]) -> None:
+    """Of several gold answers one is meant; a cap that is no positive number means that there is none."""
+    if isinstance(golds := values["gold"], list):
+        index = find(record, "doc.gold_index")
+        values["gold"] = golds[index if isinstance(index, int) and index < len(golds) else 0] if golds else None
+    if not isinstance(values["cap"], int) or values["cap"] < 1:
+        values["cap"] = None
+
+
+#: Every layout that can be read, by the name that the command line uses.
+LAYOUTS: Mapping[str, Layout] = {
+    "lm-eval": Layout(
+        "lm-evaluation-harness, --log_samples",
+        {
+            "question": "doc.question|doc.problem|doc.Problem|doc.query|doc.input|arguments.gen_args_0.arg_0"
+            "|arguments.0.0",
+            "gold": "target|doc.answer",
+            "cap": "arguments.gen_args_0.arg_1.max_gen_toks|arguments.0.1.max_gen_toks",
+            "temperature": "arguments.gen_args_0.arg_1.temperature|arguments.0.1.temperature",
+            "level": "doc.level",
+            "tier": "doc.tier",
+            "filter": "filter",
+        },
+        "resps",
+    ),
+    "qwen-math": Layout(
+        "Qwen2.5-Math evaluation",
+        {"question": "question", "gold": "gt|answer", "level": "level", "correct": "score"},
+        "code",
+    ),
+    "lighteval": Layout(
+        "LightEval details",
+        {
+            "question": "doc.original_query|doc.query|example|full_prompt",
+            "gold": "doc.choices|gold",
+            "cap": "doc.generation_size",
+            "level": "doc.specific.level",
+            "tier": "doc.specific.tier",
+            "n_tokens": "model_response.output_tokens|cont_tokens",
+        },
+        "model_response.text|predictions",  # version 0.10 and later, and before
+        _lighteval,
+    ),
+    "jsonl": Layout("JSON lines", COLUMNS),
+}
+
+
+def layout_of(path: Path, record: Mapping[str, Any]) -> str:
+    """Which layout a file has, by its ending and its first line."""
+    if path.suffix == ".parquet":
+        return "lighteval"
+    if "resps" in record:
+        return "lm-eval"
+    return "qwen-math" if "code" in record and ("gt" in record or "score" in record) else "jsonl"
+
+
+def find(record: Any, place: str) -> Any:
+    """The value at a place such as ``"doc.question|doc.problem"``: the first that is there, None if none is."""
+    for path in place.split("|"):
+        value = record
+        for step in path.split("."):
+            if isinstance(value, Mapping):
+                value = value.get(step)
+            else:
+                known = isinstance(value, list) and step.isdigit() and int(step) < len(value)
+                value = value[int(step)] if known else None
+        if value is not None:
+            return value
+    return None
+
+
+def rollouts_of(record: Mapping[str, Any], layout: Layout, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rollouts of one line, their values checked; ``columns`` go before the layout's own."""
+    values = {name: find(record, place) for name, place in {**layout.columns, **columns}.items()}
+    layout.adjust(record, values)
+    samples = _samples(record, layout.completions, values) if layout.completions else [values]
+    return [{name: _checked(name, sample.get(name)) for name in (*COLUMNS, "filter")} for sample in samples]
+
+
+def _samples(record: Mapping[str, Any], place: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The values of a line once for each of its completions, with what belongs to that completion."""
+    texts = find(record, place)
+    if isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], list):
+        texts = texts[0]
+    texts = [texts] if isinstance(texts, str) else texts
+    if not texts or not isinstance(texts, list) or not all(isinstance(text, str | None) for text in texts):
+        raise ValueError(f"{place} must hold a list of texts: only tasks that generate can be used")
+    correct = _of_each(values["correct"] if "correct" in values else _metric(record), len(texts))
+    if len(correct) != len(texts):
+        raise ValueError(f"{len(correct)} verdicts for {len(texts)} completions")
+    counts = [_unpadded(tokens) for tokens in _of_each(values.get("n_tokens"), len(texts))]
+    counts = counts if len(counts) == len(texts) else [None] * len(texts)
+    return [
+        {**values, "completion": text, "correct": right, "n_tokens": count, "sample": number}
+        for number, (text, right, count) in enumerate(zip(texts, correct, counts, strict=True))
+    ]
+
+
+def _of_each(value: Any, n: int) -> list[Any]:
+    """A value for each of ``n`` completions; a single value (such as the score of their vote) is of one only."""
+    if isinstance(value, list):
+        return value
+    return [value] if n == 1 else [None] * n
+
+
+def _metric(record: Mapping[str, Any]) -> Any:
+    """The first metric that is 0 or 1, of a mapping (LightEval) or of the fields whose names are listed (lm-eval)."""
+    scores = find(record, "metric|metrics")
+    if not isinstance(scores, Mapping):
+        names = scores if scores and isinstance(scores, list) else ("exact_match", "acc", "math_verify")
+        scores = {name: record.get(name) for name in names if isinstance(name, str)}
+    return next((value for value in scores.values() if isinstance(value, Real) and value in (0, 1)), None)
+
+
+def _unpadded(tokens: Any) -> Any:
+    """The number of tokens of a list, without padding that repeats the end token; a recorded number as it is."""
+    if not isinstance(tokens, list):
+        return tokens
+    return len(tokens) - len(list(next(groupby(reversed(tokens)))[1])) + 1 if tokens else None
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A value of its column's type; ``ValueError`` says what it must be. NaN is nothing recorded."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if value is None or (number and math.isnan(value)):
+        return None
+    if name in ("correct", "finished"):
+        if value in (0, 1):
+            return bool(value)
+        raise ValueError(f"{name} must be true or false, got {value!r:.60}")
+    if name in LEAST:
+        if not number or not LEAST[name] <= value < math.inf:
+            raise ValueError(f"{name} must be a number of at least {LEAST[name]}, got {value!r:.60}")
+        if name != "temperature" and value != int(value):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        return value if name == "temperature" else int(value)
+    if not number and not isinstance(value, str):
+        raise ValueError(f"{name} must be text, got {value!r:.60}")
+    return str(value).removesuffix(".0") if number else value  # every digit, and a whole number without a point

@@ -1,0 +1,194 @@
+"""The command line of the study, ``python -m clear_lib.study``: recordings, profiles made of rollouts, the README."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from clear_lib.cli import execute, parser_of, rollout_options
+from clear_lib.cli.files import read_rollouts, split_pairs
+
+
+def record(arguments: argparse.Namespace) -> None:
+    """Record what a profile asks for; shipped rollouts count as recorded."""
+    from clear_lib.rollouts import shipped
+    from clear_lib.study.recordings import packing, recording, runs
+    from clear_lib.study.setup import models, profiles
+
+    profile, artifacts = profiles.load(arguments.profile), arguments.artifacts
+    if known := shipped.kinds(profile.name):
+        print(f"{packing.restore(profile, artifacts)} rollouts taken over from {shipped.FOLDER}", flush=True)
+    asked = [each.partition(":") for each in arguments.only or recording.kinds_of(profile)]
+    kinds = [(kind, float(share or 1)) for kind, _, share in asked]
+    for kind, share in kinds:
+        print(f"{kind}, {share:.0%} of {len(recording.requests(profile, kind))}: {recording.KINDS[kind]}", flush=True)
+    with runs.logged(profile, artifacts):
+        made = recording.record(profile, kinds, artifacts, lambda: models.start(profile, arguments.weights))
+    print(f"{made} rollouts recorded now")
+    if known or profile.weights:
+        print(f"to ship them: python -m clear_lib.study pack --profile {profile.name} --artifacts {artifacts}")
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    """Ship what is recorded of a profile, without the questions."""
+    from clear_lib.rollouts.shipped import FOLDER
+    from clear_lib.study.recordings import packing
+    from clear_lib.study.setup import profiles
+
+    profile = profiles.load(arguments.profile)
+    for kind, (there, wanted) in packing.pack(profile, arguments.artifacts).items():
+        print(f"{FOLDER / profile.name}: {there} of {wanted} {kind} rollouts")
+
+
+def unpack(arguments: argparse.Namespace) -> None:
+    """Make the profile of what is shipped."""
+    from clear_lib.study.recordings import packing
+    from clear_lib.study.setup import profiles
+
+    print(f"{packing.unpack(profiles.load(arguments.profile), arguments.artifacts)} is ready")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """Decode recorded questions again and compare."""
+    from clear_lib.study.recordings import verifying
+    from clear_lib.study.setup import models, profiles
+
+    profile = profiles.load(arguments.profile)
+    if arguments.batch:
+        profile = replace(profile, batch_size=arguments.batch)
+    verified = verifying.verify(profile, models.start(profile, arguments.weights), arguments.n, arguments.seed)
+    print(verified)
+    if arguments.keep:
+        verifying.write_verified(profile, verified)
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    """Say what recording a profile will cost."""
+    from clear_lib.study.recordings.plan import plan
+    from clear_lib.study.setup import profiles
+
+    print(plan(profiles.load(arguments.profile), arguments.card, arguments.artifacts))
+
+
+def import_(arguments: argparse.Namespace) -> None:
+    """Read rollouts of other programs, report what was read and what was not, and make the profile of them."""
+    from clear_lib.predictor import OtherModelWarning
+    from clear_lib.study.recordings.importing import NAME, import_rollouts
+
+    rollouts, reports = read_rollouts(arguments.files, arguments.model, arguments)
+    training = None
+    if arguments.predictor:
+        author = arguments.predictor_model or arguments.model
+        training, more = read_rollouts(arguments.predictor, author, arguments)
+        reports += more
+    settings = {name: getattr(arguments, name) for name in ("stream_size", "parameters", "folds", "hold_out")}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", OtherModelWarning)
+        tiers = split_pairs(arguments.tier)
+        made = import_rollouts(rollouts, arguments.artifacts, training=training, tiers=tiers, **settings)
+    loud = [str(each.message) for each in caught if issubclass(each.category, OtherModelWarning)]
+    print(f"\n{made}\n{made.file} is ready: make book PROFILE={NAME}")
+    for message in loud:
+        print(f"\nWARNING: {message}", file=sys.stderr)
+    made.file.with_name("import.txt").write_text("\n".join([*reports, "", str(made), *loud]) + "\n", encoding="utf-8")
+
+
+def replicate(arguments: argparse.Namespace) -> None:
+    """Simulate a study of the paper from its tables, as a profile of its own."""
+    from clear_lib.study.evidence import simulation
+    from clear_lib.study.setup import profiles
+
+    file = simulation.write_profile(arguments.name, arguments.artifacts)
+    print(f"{profiles.load(file).model}: {file} is ready: make book PROFILE={arguments.name}")
+
+
+def readme(arguments: argparse.Namespace) -> None:
+    """Write the table of claims and verdicts into a page, and the picture of the main result beside the book."""
+    import pandas as pd
+
+    from clear_lib.study.evidence.verdicts import update_readme
+    from clear_lib.study.pages import figures
+    from clear_lib.study.setup import profiles
+
+    update_readme(arguments.page, arguments.results)
+    made = arguments.results.parent / "profile.yaml"
+    profile = profiles.load(made if made.is_file() else arguments.results.parent.name)
+    results = pd.read_parquet(arguments.results / "spend_as_you_go.parquet")
+    figure = figures.overview(results, f"{profile.label}, four streams")
+    figure.savefig(arguments.page.parent / "book" / "result.svg", metadata={"Date": None})
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    """Print how fast things are beside their rivals, and the memory that the solvers take."""
+    from clear_lib.study.experiments import speed
+
+    for table in (speed.measure(arguments.size, arguments.large), speed.memory(speed.SIZES[arguments.size][0])):
+        print(table.to_string(index=False, float_format="{:,.4g}".format), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser, command = parser_of("clear_lib.study", "The recordings and profiles that the book is made of.")
+    name, folder = "name of a profile (default: %(default)s)", "folder of recordings and results (default: artifacts)"
+    artifacts = {"default": "artifacts", "help": folder}
+    weights = {"metavar": "PATH", "help": "the profile's file of weights, or its folder (default: from the hub)"}
+
+    add = command(record, "record the rollouts of a profile; goes on where it was stopped")
+    add("--profile", default="tiny", help=name)
+    add("--artifacts", **artifacts)
+    kinds = "which of evaluation, rungs, sampled, predictor and easy, in this order, and which share of each"
+    add("--only", nargs="+", metavar="KIND[:SHARE]", help=kinds)
+    add("--weights", **weights)
+
+    add = command(pack, "ship what is recorded of a profile, without the questions")
+    add("--profile", required=True, help="name of a profile")
+    add("--artifacts", required=True, help="folder in which it was recorded")
+
+    add = command(unpack, "make the profile of shipped recordings that the chapters run on")
+    add("--profile", required=True, help="name of a profile")
+    add("--artifacts", **artifacts)
+
+    add = command(verify, "decode recorded questions again, in other batches, and compare")
+    add("--profile", required=True, help="name of a profile")
+    add("--weights", **weights)
+    add("-n", type=int, default=50, help="questions (default: %(default)s)")
+    add("--seed", type=int, default=0, help="which questions, and their order (default: %(default)s)")
+    add("--batch", type=int, help="questions at a time (default: as when they were recorded)")
+    add("--keep", action="store_true", help="write the result into the manifest of the recordings")
+
+    add = command(plan, "say what recording a profile will cost, before it runs")
+    add("--profile", default="tiny", help=name)
+    add("--card", help="such as H100; an unknown one lists those that are known (default: A100 for vLLM, else CPU)")
+    add("--artifacts", **artifacts)
+
+    add = command(import_, "make a profile of rollouts that other programs recorded", rollout_options())
+    add("--tier", nargs="+", default=[], metavar="SET=TIER", help="tiers of the question sets")
+    add("--predictor", nargs="+", metavar="FILE", help="rollouts to train the predictor on (default: cross-fitted)")
+    add("--predictor-model", metavar="MODEL", help="who wrote those (default: --model)")
+    add("--folds", type=int, default=5, help="parts of the cross-fit (default: %(default)s)")
+    share = "of the questions to set aside for the predictor (default: none, it is cross-fitted)"
+    add("--hold-out", type=float, default=0.0, metavar="SHARE", help=share)
+    add("--stream-size", type=int, metavar="N", help="queries of a stream (default: what they allow)")
+    add("--parameters", type=int, help="weights of the model (default: by its name)")
+    add("--artifacts", **artifacts)
+
+    add = command(replicate, "make a profile that simulates a study of the paper from its tables")
+    add("name", choices=("replica-7b", "replica-30b"))
+    add("--artifacts", **artifacts)
+
+    add = command(readme, "write the table of claims and verdicts into a page, between its marks")
+    add("page", type=Path)
+    add("results", type=Path, help="folder with the tables of results of a profile: artifacts/NAME/results")
+
+    add = command(bench, "print how fast things are beside named rivals: minutes")
+    add("--size", choices=("full", "book", "small"), default="full", help="how much is measured (default: a million)")
+    add("--large", action="store_true", help="the solvers also on ten times the queries")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line of the study."""
+    return execute(_parser(), arguments)

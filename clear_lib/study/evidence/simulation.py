@@ -1,0 +1,234 @@
+"""Rollouts and forecasts that a replica makes up, for the same streams, policies and replay as a real model's.
+
+What the replica was fitted to is Uniform and Predictor (:mod:`clear_lib.study.evidence.replica`); every other row of
+the paper's table can be judged against the simulated one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax, ndtri
+
+from clear_lib.allocation.forecasts import Array
+from clear_lib.rollouts.store import SCHEMA
+from clear_lib.study import experiments
+from clear_lib.study.evidence import comparison, replica
+from clear_lib.study.evidence.replica import SOURCES, TIERS_OF, ForecastModel, LengthModel
+from clear_lib.study.experiments.sensitivity import Reading
+from clear_lib.study.recordings import new_profile
+from clear_lib.study.recordings.importing import parameters_of
+from clear_lib.study.setup import paper, profiles
+from clear_lib.study.setup.profiles import Profile
+from clear_lib.study.setup.streams import STREAMS, TIERS
+
+
+def make_rollouts(lengths: LengthModel, model: str, cap: int, per_tier: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Rollouts in the schema of real ones, without text, of a replica of ``model``.
+
+    Lengths are spread evenly over the quantiles of their tier. A solution above the cap is cut off, and wrong.
+    """
+    rng, parts = np.random.default_rng(seed), []
+    for tier, median, rate in zip(TIERS_OF[len(lengths.medians)], lengths.medians, lengths.rates, strict=True):
+        z = ndtri((rng.permutation(per_tier) + 0.5) / per_tier)
+        length = np.maximum(np.round(median * np.exp(lengths.spread * z)), 1).astype(np.int64)
+        correct = (rng.permutation(per_tier) < rate * per_tier) & (length <= cap)
+        columns = {
+            "question_id": [f"{tier}-{number}" for number in range(per_tier)],
+            "tier": tier,
+            "length": np.minimum(length, cap),
+            "finish_reason": np.where(length <= cap, "stop", "length"),
+            "verdict": np.where(correct, "correct", "wrong"),
+        }
+        parts.append(pd.DataFrame(columns))
+    same = {
+        "dataset": "simulated",
+        "split": "evaluation",
+        "rung": "free",
+        "sample": 0,
+        "seed": seed,
+        "temperature": 0.0,
+    }
+    same |= dict.fromkeys(("question", "gold", "prompt"), "") | dict.fromkeys(("completion", "answer"))
+    same |= {"model": f"replica of {model} (simulated)", "revision": "simulated", "dtype": "none", "cap": cap}
+    same |= {"engine": "replica", "engine_version": "1"}
+    return pd.concat(parts, ignore_index=True).assign(**same)[SCHEMA.names]
+
+
+def make_forecasts(
+    rollouts: pd.DataFrame, lengths: LengthModel, forecasts: ForecastModel, prior: Array, seed: int = 0
+) -> pd.DataFrame:
+    """Forecasts of a replica's rollouts, with the columns of :func:`clear_lib.study.recordings.forecasts.forecast_table`.
+
+    ``threshold`` is the forecast. ``spread``, ``solvable`` and ``log_median`` are the posterior given the forecast, when
+    tiers are as frequent as ``prior``: chance of a correct solution, mean and deviation of its log length. No teacher is
+    modelled: the ``estimate`` is the threshold, and both are free of cost.
+    """
+    rng = np.random.default_rng([seed, 1])
+    forecast = forecasts.log_forecast(np.log(rollouts["length"].to_numpy()), rng.normal(size=len(rollouts)))
+    log_median = np.log(lengths.medians)
+    variance = (forecasts.slope * lengths.spread) ** 2 + forecasts.noise**2
+    z = (forecast[:, None] - forecasts.log_forecast(log_median)) / math.sqrt(variance)
+    weight = np.exp(log_softmax(-(z**2) / 2 + np.log(prior), axis=1)) * lengths.rates
+    expected = log_median + forecasts.slope * lengths.spread**2 / math.sqrt(variance) * z
+    left = (lengths.spread * forecasts.noise) ** 2 / variance
+    solvable = weight.sum(axis=1)
+    center = (weight * expected).sum(axis=1) / solvable
+    spread = np.sqrt((weight * (expected - center[:, None]) ** 2).sum(axis=1) / solvable + left)
+    columns = {"threshold": np.exp(forecast), "spread": spread, "solvable": solvable, "log_median": center}
+    columns |= {"estimate": columns["threshold"], "threshold_cost": 0.0, "estimate_cost": 0.0}
+    return pd.DataFrame({"question_id": rollouts["question_id"], **columns})
+
+
+def make_profile(name: str, lengths: LengthModel, rollouts: pd.DataFrame, seeds: int) -> Profile:
+    """A profile for a replica's rollouts: the paper's stream size, budgets and floor in tokens, and the fitted shares.
+
+    ``ε`` is 32 tokens, the floor: chosen before any row of CLEAR was looked at.
+    """
+    source, reference, tiers = SOURCES[name], float(rollouts["length"].mean()), TIERS_OF[len(lengths.medians)]
+    shares = {
+        stream: tuple(dict(zip(tiers, map(float, share), strict=True)).get(tier, 0.0) for tier in TIERS)
+        for stream, share in lengths.shares.items()
+    }
+    sizes = {tier: int((rollouts["tier"] == tier).sum()) for tier in tiers}
+    simulated = f"simulated forecasts: shrinkage and noise, fitted to the Predictor row of Table {source.number}"
+    predictor = profiles.PredictorSpec("constant", simulated, tiers, "all", {})
+    return replace(
+        profiles.load("tiny"),
+        name=name,
+        model=rollouts["model"].iloc[0],
+        revision="simulated",
+        model_parameters=parameters_of(source.model),
+        engine="none",
+        prompts={"free": "{question}"},
+        rungs={"free": 1.0},
+        cap=source.cap,
+        tiers=tiers,
+        pool_per_tier=sizes,
+        predictor_per_tier=sizes,
+        sampled_per_tier=0,
+        stream_size=paper.STREAM_SIZE,
+        stream_seeds=seeds,
+        stream_shares=shares,
+        scarcities=tuple(budget / reference for budget in source.budgets),
+        floor_fraction=paper.FLOOR / reference,
+        epsilon_fraction=paper.FLOOR / reference,
+        predictor=predictor,
+        teacher=replace(predictor, label="stand-in for a teacher, the simulated forecast itself, and no instruction"),
+    )
+
+
+def _simulate(
+    name: str, lengths: LengthModel, forecasts: ForecastModel, seeds: int, per_tier: int, seed: int = 0
+) -> tuple[Profile, pd.DataFrame, pd.DataFrame]:
+    """Profile, rollouts and forecasts of a replica."""
+    source = SOURCES[name]
+    rollouts = make_rollouts(lengths, source.model, source.cap, per_tier, seed)
+    total, _ = replica.tier_counts(source.sets, len(lengths.medians))
+    table = make_forecasts(rollouts, lengths, forecasts, total / total.sum(), seed)
+    return make_profile(name, lengths, rollouts, seeds), rollouts, table
+
+
+def simulate(
+    name: str, lengths: LengthModel, forecasts: ForecastModel, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0
+) -> tuple[Profile, pd.DataFrame]:
+    """Profile and pool of a replica, for :func:`clear_lib.study.experiments.run`; ``seeds`` streams of each kind."""
+    profile, rollouts, table = _simulate(name, lengths, forecasts, seeds, per_tier, seed)
+    return profile, experiments.make_pool(rollouts, rollouts, table)
+
+
+def write_profile(name: str, artifacts: str | Path, *, seeds: int = 12, per_tier: int = 2000) -> Path:
+    """Fit a replica and write its profile, rollouts and forecasts, in place of earlier ones; the profile's file."""
+    if name not in SOURCES:
+        raise ValueError(f"no replica {name!r}; known: {', '.join(SOURCES)}")
+    profile, rollouts, table = _simulate(name, *replica.fit(name), seeds, per_tier)
+    file, _ = new_profile.write_profile(asdict(profile), {"evaluation": rollouts}, table, Path(artifacts))
+    return file
+
+
+# ---- the rows that were not fitted ------------------------------------------------------------------------------
+
+
+def summary(cells: pd.DataFrame) -> pd.DataFrame:
+    """Errors by policy of a table of :func:`clear_lib.study.evidence.comparison.compare`, where the paper has a number.
+
+    ``mean`` and ``worst`` absolute error and ``bias`` in points; ``inside``: cells with the paper's number in their
+    interval, per cent.
+    """
+    groups = cells.dropna(subset="paper").groupby("policy", sort=False)
+    columns = {
+        "mean": groups["difference"].agg(lambda error: error.abs().mean()),
+        "worst": groups["difference"].agg(lambda error: error.abs().max()),
+        "bias": groups["difference"].mean(),
+        "inside": groups["verdict"].agg(lambda verdict: 100 * (verdict == comparison.INSIDE).mean()),
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3, **variant: Any) -> dict[str, float]:
+    """Mean absolute errors in points of a variant of a replica (:func:`clear_lib.study.evidence.replica.fit`).
+
+    ``parameters`` (how many are fitted), ``uniform`` and ``predictor`` (fitted), and the policies that were not fitted.
+    With ``fallback``, Auction and CLEAR share in proportion where the budget fits all forecasts.
+    """
+    source = SOURCES[name]
+    lengths, forecasts = replica.fit(name, **variant)
+    profile, pool = simulate(name, lengths, forecasts, seeds=seeds)
+    runs = [experiments.run(profile, pool, policies=["oracle", "oracle-paper", "clear-heuristic"])]
+    runs.append(experiments.run(profile, pool, policies=["clear-auction", "clear"], fallback=fallback))
+    cells = comparison.compare(pd.concat(runs, ignore_index=True), source, at_scale=True)
+    rows = {"uniform": replica.uniform_row(lengths, source.budgets)}
+    rows["predictor"] = replica.predictor_row(lengths, forecasts, source.budgets)
+    fitted = {
+        policy: replica.row_errors(row, source.table[policy]).abs().to_numpy().mean() for policy, row in rows.items()
+    }
+    count = len(replica.parameters(lengths, forecasts)) - (not variant.get("shrink", True))
+    return {"parameters": count} | fitted | summary(cells).set_index("policy")["mean"].to_dict()
+
+
+def clear_errors(
+    name: str, profile: Profile, pool: pd.DataFrame, factors: Sequence[float], slacks: Sequence[float]
+) -> pd.DataFrame:
+    """Mean absolute error of the CLEAR row in points, by level of the forecasts (rows: factors) and ``ε`` (columns)."""
+    errors, level = {}, {factor: factor for factor in factors}
+    for slack in slacks:
+        runs = experiments.run_distorted(profile, pool, level, policies=["clear"], epsilon=slack)
+        for factor, rows in runs.groupby("value"):
+            cells = comparison.compare(rows, SOURCES[name], at_scale=True)
+            errors[factor, slack] = cells["difference"].abs().mean()
+    return pd.Series(errors).unstack().rename_axis(index="level", columns="ε")
+
+
+def readings(
+    name: str, lengths: LengthModel, forecasts: ForecastModel, drawn: pd.DataFrame, *, seeds: int
+) -> list[Reading]:
+    """What the fit of a replica with two tiers leaves open: groups of parameters at both ends of their intervals.
+
+    The ends are the 2.5% and 97.5% of ``drawn``, a table of :func:`clear_lib.study.evidence.replica.bootstrap`.
+    """
+    fitted, found = replica.parameters(lengths, forecasts), []
+    for end, row in drawn.quantile([0.025, 0.975]).iterrows():
+        firsts = {stream: row[f"{label}, {TIERS_OF[2][0]}"] for stream, label in STREAMS.items()}
+        shares = {stream: np.array([first, 1 - first]) for stream, first in firsts.items()}
+        medians = np.array([lengths.medians[0], row["median, hard"]])
+        slope, noise = row["slope of the forecasts"], row["noise of the forecasts"]
+        changed = {
+            "fitted shares of the first tier": (replace(lengths, shares=shares), forecasts, "uniform"),
+            "median, hard": (replace(lengths, medians=medians), forecasts, "uniform"),
+            "slope of the forecasts": (lengths, replace(forecasts, slope=slope), "predictor"),
+            "noise of the forecasts": (lengths, replace(forecasts, noise=noise), "predictor"),
+        }
+        for item, (*models, baseline) in changed.items():
+            ours, other = "as fitted", f"{end:.1%} of the bootstrap"
+            if item in fitted:
+                ours, other = (f"{x:,.0f} tokens" if x > 1 else f"{x:.2f}" for x in (fitted[item], row[item]))
+            profile, pool = simulate(name, *models, seeds=seeds)
+            change = {"profile": profile, "pool": pool}
+            found += [Reading(item, ours, other, policy, {}, change) for policy in (baseline, "clear")]
+    return found
