@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,17 +30,13 @@ PARTS = {
     "sentence-logistic": ("sentence", "SentenceLogistic"),
 }
 
-T = TypeVar("T")
-
 
 class Model(ABC):
     """A model that is made of keyword options, the fields of a dataclass, and kept in a folder without pickles."""
 
     kind: str
-    #: Names of the models whose rollouts it was fitted to; empty if they were not recorded.
-    trained_on: Sequence[str] = ()
-    #: Names of the fitted attributes that are written as JSON, arrays as lists.
-    state: tuple[str, ...] = ()
+    trained_on: Sequence[str] = ()  # names of the models whose rollouts it was fitted to, where they are known
+    state: tuple[str, ...] = ()  # names of the fitted attributes that are written as JSON, arrays as lists
 
     @property
     def options(self) -> dict[str, Any]:
@@ -82,7 +78,7 @@ class Predictor(Model):
 def build(
     kind: str, options: Mapping[str, Any] | None = None, *, seed: int = 0, checkpoints: str | Path | None = None
 ) -> Any:
-    """An unfitted predictor.
+    """An unfitted predictor; ``ValueError`` if the kind is unknown or has no such option.
 
     Parameters
     ----------
@@ -94,11 +90,6 @@ def build(
         Of the kinds whose training is random (``"encoder"``, ``"deberta"``), unless it is among the options.
     checkpoints : path, optional
         Folder in which the training of these keeps its checkpoints, so that it resumes where it was stopped.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown or has no such option.
     """
     if kind not in KINDS | PARTS:
         raise ValueError(f"unknown kind of predictor {kind!r}; known: {', '.join(KINDS)}")
@@ -125,7 +116,7 @@ def load(folder: str | Path) -> Any:
     return model
 
 
-def fitted(value: T | None) -> T:
+def fitted(value: Any) -> Any:
     """The value itself; ``RuntimeError`` if it is None."""
     if value is None:
         raise RuntimeError("fit the predictor before it predicts")

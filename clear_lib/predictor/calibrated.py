@@ -106,12 +106,10 @@ class Calibrated(Predictor):
     ----------
     predictor : Predictor
         Not fitted yet.
-    held_out : float
-        Share of the questions that the calibration is fitted to.
+    held_out, seed : float, int
+        Share of the questions that the calibration is fitted to, and the seed of their choice.
     penalty : float, optional
-        Of the logistic regression, if not its default.
-    seed : int
-        Of the choice of the held-out questions.
+        L2 penalty of the classifier, if not its default.
     """
 
     kind = "calibrated"
@@ -131,9 +129,9 @@ class Calibrated(Predictor):
         return held_out(texts, self.options["held_out"], self.options["seed"])
 
     def fit(self, texts: Sequence[str], lengths: Any, correct: Any) -> Self:
-        """Learn from questions, the lengths (tokens, above 0) of their solutions, and which of these are correct.
+        """Learn from questions, the lengths (tokens) of their solutions, and which of these are correct.
 
-        ``ValueError`` as the predictor; if the arrays differ in length; if no held-out solution is correct.
+        ``ValueError`` if the arrays differ in length, a length is not above 0, or no held-out solution is correct.
         """
         lengths, correct = np.asarray(lengths), np.asarray(correct, dtype=bool)
         for name, values in {"lengths": lengths, "correct": correct}.items():

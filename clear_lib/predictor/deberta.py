@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tokenizers
@@ -28,26 +29,13 @@ _SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 class Deberta(Network):
     """DeBERTa-v3 with a regression head on its first token, at the paper's settings (Table 5).
 
-    What the paper leaves open: the learning rate rises over a tenth of the steps and falls to 0, gradients are
-    clipped to norm 1, and a tenth of the questions chooses the epoch.
+    The paper leaves open the schedule of the learning rate, the clipping, and that a tenth of the questions chooses
+    the epoch.
 
-    Parameters
-    ----------
-    model, revision : str
-        Name on the hub and commit, or a folder and None. ``model.safetensors`` is what is read.
-    width : int, optional
-        Makes a DeBERTa of this width instead, from random weights, with a tokenizer trained on the training
-        questions: for machines that have no hub and no GPU. ``layers`` and ``heads`` are of that one only.
-    vocabulary : int
-        Tokens of that tokenizer.
-
-    The others are those of :class:`~clear_lib.predictor.network.Network`; two of the ``context`` tokens are the marks
-    of beginning and end.
-
-    Raises
-    ------
-    ValueError
-        If a model of the hub comes without its revision.
+    ``model`` and ``revision`` are a name on the hub and a commit, or a folder and None; ``model.safetensors`` is what
+    is read. A ``width`` makes a DeBERTa of that width, ``layers`` and ``heads`` instead, from random weights, and trains
+    a tokenizer of ``vocabulary`` tokens on the training questions: for machines that have no hub and no GPU. Two of the
+    ``context`` tokens are the marks of beginning and end.
     """
 
     kind = "deberta"
@@ -92,9 +80,10 @@ class Deberta(Network):
         parts = {"config": self.network.config.to_diff_dict(), "tokenizer": self.tokenizer.to_str()}
         return super()._state() | parts
 
-    def _saved_network(self, state: dict[str, Any]) -> nn.Module:
+    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         self.tokenizer = tokenizers.Tokenizer.from_str(state["tokenizer"])
-        return DebertaV2ForSequenceClassification(DebertaV2Config.from_dict(state["config"]))
+        self.network = DebertaV2ForSequenceClassification(DebertaV2Config.from_dict(state["config"]))
+        super()._restore(folder, state)
 
 
 def _trained_tokenizer(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
@@ -122,7 +111,6 @@ def _config(vocabulary: int, hidden_size: int, **settings: Any) -> DebertaV2Conf
         share_att_key=True,
         pos_att_type=["p2c", "c2p"],
         position_biased_input=False,
-        type_vocab_size=0,
         pad_token_id=PAD,
         **settings,
     )

@@ -25,14 +25,7 @@ _TOKEN = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
 class Encoder(Network):
     """Transformer encoder over words, single digits and signs; the mean of the last layer feeds a linear head.
 
-    Parameters
-    ----------
-    width : int
-        Of the encoder; the feed-forward layers are ``2·width`` wide.
-    min_count : int
-        Questions that a word must be in to have an embedding of its own.
-
-    The others are those of :class:`~clear_lib.predictor.network.Network`.
+    The feed-forward layers are ``2·width`` wide. A word in ``min_count`` questions has an embedding of its own.
     """
 
     kind = "encoder"

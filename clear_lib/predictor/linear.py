@@ -17,26 +17,6 @@ from clear_lib.allocation.forecasts import Array, Forecasts
 from clear_lib.predictor.base import Model, Predictor, fitted, log_lengths
 
 
-@dataclass(eq=False)
-class Constant(Predictor):
-    """Predicts the geometric mean of the training lengths for every question."""
-
-    kind = "constant"
-    state = ("level",)
-    level = None
-
-    def fit(self, texts: Sequence[str], lengths: Any) -> Self:
-        self.level = float(log_lengths(texts, lengths).mean())
-        return self
-
-    def predict(self, texts: Sequence[str]) -> Forecasts:
-        return Forecasts(np.full(len(texts), np.exp(fitted(self.level))))
-
-    def cost(self, texts: Sequence[str]) -> Array:
-        """Zeros: no weight is multiplied."""
-        return np.zeros(len(texts))
-
-
 class LinearModel(Model):
     """Weights and an intercept (``level``) on features of a question."""
 
@@ -57,11 +37,7 @@ class LinearModel(Model):
 
 
 class LengthModel(LinearModel, Predictor):
-    """A linear regression of the log length."""
-
-    @abstractmethod
-    def _regression(self) -> Any:
-        """An estimator of scikit-learn."""
+    """A linear regression of the log length, by the estimator of scikit-learn that ``_regression()`` makes."""
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
         target = log_lengths(texts, lengths)
@@ -92,16 +68,28 @@ class LogisticModel(LinearModel):
         return self._linear(texts)
 
 
+@dataclass(eq=False)
+class Constant(LengthModel):
+    """Predicts the geometric mean of the training lengths for every question: a regression without features."""
+
+    kind = "constant"
+
+    def _features(self, texts: Sequence[str]) -> Array:
+        return np.zeros((len(texts), 1))
+
+    def _regression(self) -> RidgeRegression:
+        return RidgeRegression()
+
+    def cost(self, texts: Sequence[str]) -> Array:
+        """Zeros: no weight is multiplied."""
+        return np.zeros(len(texts))
+
+
 @dataclass(eq=False, kw_only=True)
 class Words(LinearModel):
-    """TF-IDF features of words, digits and signs, and of pairs of them.
+    """TF-IDF features of words, digits and signs, and of pairs of them; ``penalty`` is the L2 of the regression.
 
-    Parameters
-    ----------
-    penalty : float
-        L2 penalty of the regression.
-    min_count : int
-        Questions that a term must be in to count; 1 where there are 50 training questions at most.
+    A term counts if it is in ``min_count`` questions, or in any where there are 50 training questions at most.
     """
 
     penalty: float = 1.0

@@ -37,22 +37,9 @@ class Network(Predictor):
     """Regression of the standardised log length on the tokens of a question.
 
     Training minimises the squared error with AdamW; gradients are clipped to norm 1, and the learning rate rises
-    over the first tenth of the steps and then falls to 0.
-
-    Parameters
-    ----------
-    layers, heads : int
-        Shape of the encoder.
-    context : int
-        Tokens kept, the last ones (left truncation).
-    epochs, batch_size : int
-        Passes over the training questions, and questions of a step.
-    learning_rate, weight_decay, dropout : float
-    validation : float
-        Share of the questions that is kept out and chooses the best epoch; at 0 the last epoch stays.
-    seed : int
-        Of the weights, the order, the dropout and the choice of what is kept out: the same seed and number of threads
-        give the same predictor.
+    over the first tenth of the steps and then falls to 0. Of a question the last ``context`` tokens are kept. The share
+    ``validation`` of the questions is kept out and chooses the best epoch; at 0 the last one stays. The same ``seed``
+    and number of threads give the same predictor.
     """
 
     layers: int = 2
@@ -68,8 +55,7 @@ class Network(Predictor):
 
     state = ("center", "scale", "losses", "validation_losses")
     network = None
-    #: Folder of the checkpoints, one after each epoch; None keeps none.
-    checkpoints = None
+    checkpoints = None  # folder that gets a checkpoint after each epoch
 
     @abstractmethod
     def _fit_tokenizer(self, texts: Sequence[str]) -> None:
@@ -132,11 +118,11 @@ class Network(Predictor):
                     step += 1
                     progress.update()
                 self.losses.append(total / train.size)
-                progress.set_postfix(loss=f"{self.losses[-1]:.3f}")
+                progress.set_postfix(loss=self.losses[-1])
                 if rest.size:
                     error = self._predict_rows([rows[i] for i in rest]) - target[rest].double().cpu().numpy()
                     self.validation_losses.append(float(np.square(error).mean()))
-                    progress.set_postfix(loss=f"{self.losses[-1]:.3f}", validation=f"{self.validation_losses[-1]:.3f}")
+                    progress.set_postfix(loss=self.losses[-1], validation=self.validation_losses[-1])
                     if self.validation_losses[-1] == min(self.validation_losses):
                         best = {name: value.to("cpu", copy=True) for name, value in self.network.state_dict().items()}
                 if checkpoint:
@@ -159,20 +145,14 @@ class Network(Predictor):
         self, path: Path, optimizer: torch.optim.Optimizer, rng: np.random.Generator, best: dict
     ) -> None:
         """Write a checkpoint beside the last one and put it in its place, so that there is always a whole one."""
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in best.items()}
-        tensors |= {
-            f"optimizer.{name}.{key}": value
-            for name, weight in self.network.named_parameters()
-            for key, value in optimizer.state[weight].items()
-        }
-        tensors["random.cpu"] = torch.get_rng_state()
+        groups = {f"optimizer.{name}": optimizer.state[weight] for name, weight in self.network.named_parameters()}
+        groups |= {"network": self.network.state_dict(), "best": best, "random": {"cpu": torch.get_rng_state()}}
         if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
+            groups["random"]["cuda"] = torch.cuda.get_rng_state()
+        tensors = {f"{group}.{name}": value.contiguous() for group in groups for name, value in groups[group].items()}
         state = {"losses": self.losses, "validation_losses": self.validation_losses, "rng": rng.bit_generator.state}
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        tensors = {name: value.contiguous() for name, value in tensors.items()}
         save_file(tensors, unfinished, {"state": json.dumps(state)})
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
@@ -191,9 +171,7 @@ class Network(Predictor):
         self.network.load_state_dict(_part(tensors, "network."))
         for name, weight in self.network.named_parameters():
             moments = _part(tensors, f"optimizer.{name}.")
-            optimizer.state[weight] = {
-                key: value if key == "step" else value.to(weight.device) for key, value in moments.items()
-            }
+            optimizer.state[weight] = {k: v if k == "step" else v.to(weight.device) for k, v in moments.items()}
         return _part(tensors, "best.")
 
     def _forward_rows(self, rows: list[list[int]]) -> torch.Tensor:
@@ -233,12 +211,8 @@ class Network(Predictor):
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         super()._restore(folder, state)
-        self.network = self._saved_network(state).eval()
+        self.network = (self.network or self._new_network()).eval()
         self.network.load_state_dict(load_file(folder / "weights.safetensors"))
-
-    def _saved_network(self, state: dict[str, Any]) -> nn.Module:
-        """The network of a saved predictor, whose weights are loaded next."""
-        return self._new_network()
 
 
 def best_device() -> torch.device:

@@ -36,20 +36,9 @@ DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 class Embedding(LinearModel):
     """Mean of a frozen encoder's last layer, normalised, and the logarithm of the question's length.
 
-    Without a network the default model is read from the package that the extra `book` installs, if its weights are
-    those of the hub.
-
-    Parameters
-    ----------
-    model, revision : str
-        Name on the hub and commit, or a folder and None.
-    context : int
-        Tokens kept, the last ones (left truncation).
-
-    Raises
-    ------
-    ValueError
-        If a model of the hub comes without its revision.
+    ``model`` and ``revision`` are a name on the hub and a commit, or a folder and None; of a question the last
+    ``context`` tokens are kept. Without a network the default model is read from the package that the extra `book`
+    installs, if its weights are those of the hub.
     """
 
     model: str = MODEL

@@ -64,11 +64,11 @@ def make_rollouts(lengths: LengthModel, model: str, cap: int, per_tier: int = 20
 def make_forecasts(
     rollouts: pd.DataFrame, lengths: LengthModel, forecasts: ForecastModel, prior: Array, seed: int = 0
 ) -> pd.DataFrame:
-    """Forecasts of a replica's rollouts, with the columns of :func:`clear_lib.study.recordings.forecasts.forecast_table`.
+    """Forecasts of a replica's rollouts, as of :func:`clear_lib.study.recordings.forecasts.forecast_table`.
 
-    ``threshold`` is the forecast. ``spread``, ``solvable`` and ``log_median`` are the posterior given the forecast, when
-    tiers are as frequent as ``prior``: chance of a correct solution, mean and deviation of its log length. No teacher is
-    modelled: the ``estimate`` is the threshold, and both are free of cost.
+    ``threshold`` is the forecast. ``spread``, ``solvable`` and ``log_median`` are the posterior given the forecast,
+    with tiers as frequent as ``prior``: chance of a correct solution, mean and deviation of its log length. No teacher
+    is modelled: the ``estimate`` is the threshold, and both are free of cost.
     """
     rng = np.random.default_rng([seed, 1])
     forecast = forecasts.log_forecast(np.log(rollouts["length"].to_numpy()), rng.normal(size=len(rollouts)))
