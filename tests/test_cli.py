@@ -193,6 +193,13 @@ def test_help_has_an_example(command, capsys):
     assert stopped.value.code == 0 and f"python -m clear_lib {command} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("module", ["clear_lib.cli", "clear_lib.study.cli"])
+def test_help_loads_nothing_heavy(module):
+    code = f"import sys; from {module} import _parser; _parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"pandas", "scipy.optimize", "torch", "matplotlib"} & set(done.stdout.split())
+
+
 # ---- with the embedded model ----------------------------------------------------------------------------------
 
 
@@ -209,23 +216,8 @@ def rollouts(tmp_path_factory):
     ]
     source = write(folder / "lessons.jsonl", asked)
     budget = str(200 * len(asked))
-    assert (
-        main(
-            [
-                "run",
-                source,
-                "--model",
-                "embedded",
-                "--policy",
-                "uniform",
-                "--budget",
-                budget,
-                "--out",
-                str(folder / "r"),
-            ]
-        )
-        == 0
-    )
+    options = ["--model", "embedded", "--policy", "uniform", "--budget", budget, "--out", str(folder / "r")]
+    assert main(["run", source, *options]) == 0
     return folder, asked
 
 

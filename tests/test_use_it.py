@@ -50,7 +50,7 @@ def test_the_page_runs_as_it_is_printed(folder):
     said = (folder / "said").read_text(encoding="utf-8")
     assert "CLEAR (Lambert), caps: 20 queries, a budget of 500 completion tokens" in said
     assert "is above the abandonment line" in said and '"threshold": 90, "tokens": ' in said
-    assert {path.suffix for path in (folder / "forecaster").rglob("*") if path.is_file()} == {".json", ".safetensors"}
+    assert {path.suffix for path in (folder / "forecaster").rglob("*") if path.is_file()} == {".json"}
 
 
 def test_what_it_writes_is_within_the_budget_and_keeps_the_input(folder):
