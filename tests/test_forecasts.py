@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,3 +72,8 @@ def test_a_part_is_the_same_forecasts_of_fewer_queries(rows):
     assert (part.threshold.tolist(), part.spread.tolist(), part.log_median.tolist()) == ([0.5, 4], [2, 3], [8, 9])
     assert part.solvable is None
     assert Forecasts([0.0, 0.5, 4.0]).part(rows).log_median == pytest.approx(np.log([0.5, 4.0]))
+
+
+def test_a_forecast_below_a_token_can_be_copied_with_an_estimate():
+    known = replace(Forecasts([0.0, 0.5, 7.0]), estimate=[1, 2, 3])
+    assert known.estimate.tolist() == [1, 2, 3] and known.log_median[0] == -np.inf

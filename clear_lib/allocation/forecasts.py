@@ -105,12 +105,14 @@ class Forecasts:
     def __post_init__(self) -> None:
         threshold = vector("thresholds", self.threshold)
         object.__setattr__(self, "threshold", threshold)
+        with np.errstate(divide="ignore"):
+            derived = np.log(threshold)
+        if self.log_median is None or np.array_equal(self.log_median, derived):
+            derived.setflags(write=False)
+            object.__setattr__(self, "log_median", derived)
         for name, high in (("spread", np.inf), ("solvable", 1.0), ("log_median", np.inf), ("estimate", np.inf)):
-            if (given := getattr(self, name)) is not None:
+            if (given := getattr(self, name)) is not None and given is not derived:
                 object.__setattr__(self, name, vector(name, given, n=threshold.size, high=high))
-        if self.log_median is None:
-            with np.errstate(divide="ignore"):
-                object.__setattr__(self, "log_median", np.log(threshold))
 
     @property
     def n(self) -> int:

@@ -47,8 +47,9 @@ class Completion:
 
     text: str  #: without special tokens
     tokens: tuple[int, ...] | None  #: token ids, the end token included; None from a server that does not return them
-    finish_reason: Literal["stop", "length"]  #: ended by itself, or stopped by its cap
+    finish_reason: Literal["stop", "length", "failed"]  #: ended by itself, stopped by its cap, or see ``error``
     counted: int | None = None  #: number of tokens by the count of a server that does not return them
+    error: str | None = None  #: why the request failed; its tokens are those that the server may charge
 
     @property
     def length(self) -> int:
@@ -73,6 +74,7 @@ class Engine(ABC):
     model: str  #: name or folder
     context: int  #: maximum number of tokens of a prompt and its completion together
     ends: frozenset[int] = frozenset()  #: token ids that end a completion, if they are known
+    pauses: bool = True  #: whether it can continue what it has begun (``begun``)
 
     @abstractmethod
     def _encode(self, prompts: Sequence[str], begun: Sequence[Sequence[int]] | None) -> list[list[int] | str]:
@@ -90,6 +92,7 @@ class Engine(ABC):
         seeds: Sequence[int] | None = None,
         progress: str | None = None,
         begun: Sequence[Sequence[int]] | None = None,
+        keep_going: bool = False,
     ) -> Iterator[tuple[int, Completion]]:
         """Yield ``(position of the prompt, completion)`` in the order in which completions end.
 
@@ -107,6 +110,8 @@ class Engine(ABC):
         begun : sequence of sequences of int, length n, optional
             Token ids already generated after each prompt. Greedy decoding continues after them; only the new tokens
             are yielded and count towards the cap.
+        keep_going : bool
+            Yield a request that failed, with its ``error``, instead of raising.
 
         Raises
         ------
@@ -114,7 +119,8 @@ class Engine(ABC):
             Unequal lengths, a negative cap, a prompt and cap beyond the context, sampling without seeds, continuing
             a sample or a completion that has ended.
         ModelError
-            A ``ValueError`` too: the engine cannot go on, for lack of memory or because its server is gone.
+            A ``ValueError`` too: the engine cannot go on, for lack of memory or because its server is gone; or one
+            request failed, without ``keep_going``.
         """
         from tqdm import tqdm
 
@@ -128,6 +134,8 @@ class Engine(ABC):
         with bar, explained(self.model):
             for position, completion in self._complete(requests, temperature) if requests else ():
                 waiting.remove(position)  # KeyError if an engine yields one twice
+                if completion.error and not keep_going:
+                    raise ModelError(completion.error)
                 tokens += completion.length
                 bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):,.0f} tokens/s", refresh=False)
                 bar.update()

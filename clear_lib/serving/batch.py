@@ -192,7 +192,7 @@ def _by_price(ledger: Ledger, stages: Stages) -> float | None:
     order = order[costs[order] > 0]
     price = None
     while ledger.left > 0:
-        order = order[~ledger.finished[order // k]]
+        order = order[~ledger.ended[order // k]]
         if not order.size:
             break
         paid = np.cumsum(costs[order[: ledger.left]])  # a stage is a token at least
@@ -215,7 +215,7 @@ def _by_scale(ledger: Ledger, caps: NDArray[np.int64], limit: float) -> None:
     As :func:`_by_price`: the factor that the budget could pay for even if no query ended early is served at once.
     """
     while ledger.left > 0:
-        alive = np.flatnonzero((caps > 0) & ~ledger.finished & (ledger.used < limit))
+        alive = np.flatnonzero((caps > 0) & ~ledger.ended & (ledger.used < limit))
         if not alive.size:
             break
         own, used = caps[alive].astype(float), ledger.used[alive]

@@ -5,26 +5,39 @@ A :class:`Ledger` keeps count of what each query was granted and has used, and b
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clear_lib.allocation.forecasts import vector
+from clear_lib.hub import ModelError
 
 if TYPE_CHECKING:
-    from clear_lib.engines import Engine
+    from clear_lib.engines import Completion, Engine
 
 
 class Step(NamedTuple):
     """What one step of ``m`` queries brought.
 
     ``used``, int64 of shape ``(m,)``, are the tokens that each used, between 0 and what it was granted;
-    ``finished``, bool, says which have ended by themselves. Who has not ended has used its whole grant.
+    ``finished``, bool, says which have ended by themselves. Who has not ended has used its whole grant, unless it is
+    one of the ``failed`` (bool, none by default): these end too, and may have been charged more than their grant.
     """
 
     used: NDArray[np.int64]
     finished: NDArray[np.bool_]
+    failed: NDArray[np.bool_] | None = None
+
+
+class Piece(NamedTuple):
+    """What an engine wrote for one query in one round, and the tokens that it was granted for it."""
+
+    round: int
+    query: int
+    granted: int
+    completion: Completion
 
 
 class Stepper(Protocol):
@@ -78,8 +91,10 @@ class EngineStepper:
     engine : Engine
         Decodes greedily.
     prompts : sequence of str, length n
-    progress : str, optional
-        Label of the engine's progress line, one a step.
+    recorded : mapping of (round, query) to Piece, optional
+        What a former run of the same batch has brought: it is taken from there instead of the engine.
+    heard : callable, optional
+        ``heard(piece)`` is called for every other :class:`Piece` as soon as it is there.
 
     Attributes
     ----------
@@ -87,22 +102,35 @@ class EngineStepper:
         What has been generated for each query so far; None where the engine does not tell.
     texts : list of str
         The same as text.
+    errors : list of str, or None
+        Why a query failed.
     starts : int64 array of shape (n,)
         How often each was begun or continued: how often its prompt was read.
     reread : int
         Generated tokens that were read again.
     """
 
-    def __init__(self, engine: Engine, prompts: list[str], progress: str | None = None):
-        self.engine, self.prompts, self.n, self.progress = engine, list(prompts), len(prompts), progress
+    def __init__(
+        self,
+        engine: Engine,
+        prompts: list[str],
+        recorded: Mapping[tuple[int, int], Piece] | None = None,
+        heard: Callable[[Piece], None] = lambda piece: None,
+    ):
+        self.engine, self.prompts, self.n = engine, list(prompts), len(prompts)
+        self.recorded, self.heard, self.rounds = recorded or {}, heard, 0
         self.tokens: list[tuple[int, ...] | None] = [() for _ in prompts]
         self.texts = [""] * self.n
+        self.errors: list[str | None] = [None] * self.n
         self.finished = np.zeros(self.n, dtype=bool)
         self.starts = np.zeros(self.n, dtype=np.int64)
         self.reread = 0
 
     def step(self, queries: NDArray[np.int64], tokens: NDArray[np.int64]) -> Step:
-        """See :class:`Stepper`; ``ValueError`` if a query has finished before, or the engine did not tell its tokens."""
+        """See :class:`Stepper`; ``ValueError`` if a query has finished before, or the engine did not tell its tokens.
+
+        ``ModelError`` if the engine breaks a cap, and no budget could be kept with it.
+        """
         _refuse(self.finished[queries], queries, "has finished before and cannot go on")
         begun = [self.tokens[query] for query in queries]
         _refuse(
@@ -111,23 +139,47 @@ class EngineStepper:
             "cannot go on after its pause: the engine does not "
             "tell which tokens it wrote. Serve it with accounting='caps'",
         )
-        made = self.engine.generate(
-            [self.prompts[query] for query in queries],
-            list(tokens),
-            progress=self.progress,
-            begun=begun if any(begun) else None,
-        )
-        for query, before, completion in zip(queries, begun, made, strict=True):
+        made = self._made(dict(zip(queries.tolist(), tokens.tolist(), strict=True)))
+        for query, before in zip(queries.tolist(), begun, strict=True):
+            completion = made[query]
             self.starts[query] += 1
             self.reread += len(before)
             self.tokens[query] = None if completion.tokens is None else (*before, *completion.tokens)
             self.texts[query] = self._text(query, completion.text)
             self.finished[query] = completion.finish_reason == "stop"
-        return Step(np.array([completion.length for completion in made], dtype=np.int64), self.finished[queries])
+            self.errors[query] = completion.error
+        used = np.array([made[query].length for query in queries], dtype=np.int64)
+        failed = np.array([made[query].error is not None for query in queries])
+        return Step(used, self.finished[queries], failed)
+
+    def _made(self, grants: dict[int, int]) -> dict[int, Completion]:
+        """The completions of a round by query: recorded, or else made now."""
+        self.rounds += 1
+        made = {}
+        for query, granted in grants.items():
+            if piece := self.recorded.get((self.rounds, query)):
+                if piece.granted != granted:
+                    raise ValueError(
+                        f"question {query} was granted {piece.granted} tokens in round {self.rounds} of the run that "
+                        f"broke off, and would be granted {granted} now: this is another plan, and cannot go on there"
+                    )
+                made[query] = piece.completion
+        if rest := [query for query in grants if query not in made]:
+            begun = [self.tokens[query] for query in rest]
+            caps = [grants[query] for query in rest]
+            stream = self.engine.stream(
+                [self.prompts[query] for query in rest], caps, begun=begun if any(begun) else None, keep_going=True
+            )
+            for position, completion in stream:
+                made[rest[position]] = completion
+                self.heard(Piece(self.rounds, rest[position], caps[position], completion))
+                if completion.length > caps[position]:
+                    raise ModelError(completion.error)
+        return made
 
     def _text(self, query: int, fresh: str) -> str:
         """All text of a query, ``fresh`` at its end. A pause may fall inside a character: then all is decoded anew."""
-        if not self.texts[query] or not hasattr(self.engine, "tokenizer"):
+        if not self.texts[query] or self.tokens[query] is None or not hasattr(self.engine, "tokenizer"):
             return self.texts[query] + fresh
         return self.engine.tokenizer.decode(self.tokens[query], skip_special_tokens=True)
 
@@ -151,7 +203,8 @@ class Ledger:
     ----------
     granted, used : int64 arrays of shape (n,)
         Tokens from the start.
-    finished : bool array of shape (n,)
+    finished, ended : bool arrays of shape (n,)
+        By itself; by itself or because it failed.
     left, rounds : int
         Tokens of the budget, and steps so far.
     """
@@ -161,6 +214,7 @@ class Ledger:
         self.granted = np.zeros(stepper.n, dtype=np.int64)
         self.used = np.zeros(stepper.n, dtype=np.int64)
         self.finished = np.zeros(stepper.n, dtype=bool)
+        self.ended = np.zeros(stepper.n, dtype=bool)
 
     def step(self, queries: NDArray[np.int64], granted: NDArray[np.int64]) -> None:
         """Grant tokens, above 0, to queries that have not finished, both of shape ``(m,)``.
@@ -170,8 +224,12 @@ class Ledger:
         ValueError
             If the stepper's answer cannot be true; names the query.
         """
-        used, finished = (np.asarray(part) for part in self.stepper.step(queries, granted))
-        for name, part, kind in (("used", used, "whole numbers"), ("finished", finished, "True or False")):
+        step = Step(*self.stepper.step(queries.copy(), granted.copy()))
+        used, finished = np.asarray(step.used), np.asarray(step.finished)
+        failed = np.zeros(queries.shape, dtype=bool) if step.failed is None else np.asarray(step.failed)
+        truth = "True or False"
+        parts = ("used", used, "whole numbers"), ("finished", finished, truth), ("failed", failed, truth)
+        for name, part, kind in parts:
             if part.shape != queries.shape or part.dtype.kind not in ("iu" if name == "used" else "b"):
                 raise ValueError(
                     f"a step of {queries.size} queries must say {name} as so many {kind}, not as "
@@ -179,14 +237,16 @@ class Ledger:
                 )
         for wrong, what in (
             (used < 0, "went back: it used {used} tokens"),
-            (used > granted, "used {used} tokens of the {granted} that it was granted"),
+            ((used > granted) & ~failed, "used {used} tokens of the {granted} that it was granted"),
             (finished & (used == 0), "finished without using a token: it must have finished before"),
-            (~finished & (used < granted), "stopped after {used} of {granted} tokens without having finished"),
+            (finished & failed, "finished and failed"),
+            (~(finished | failed) & (used < granted), "stopped after {used} of {granted} tokens without having finished"),
         ):
             position = int(np.argmax(wrong))
             _refuse(wrong, queries, what.format(used=used[position], granted=granted[position]))
-        self.granted[queries] = self.used[queries] + granted
+        self.granted[queries] = self.used[queries] + np.maximum(granted, used)
         self.used[queries] += used
         self.finished[queries] = finished
+        self.ended[queries] = finished | failed
         self.left -= int(used.sum())
         self.rounds += 1

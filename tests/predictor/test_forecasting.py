@@ -90,11 +90,8 @@ def test_the_constant_forecast_describes_correct_solutions():
 
 def test_training_rollouts_are_of_the_tiers_and_verdicts_asked_for():
     frame = pd.DataFrame({"tier": ["easy", "hard", "easy"], "verdict": ["wrong", "correct", "correct"]})
-    only = PredictorSpec("constant", "c", ("easy",), "correct", {})
-    assert forecasting.training_rollouts(PredictorSpec("constant", "c", ("easy",), "all", {}), frame).index.tolist() == [
-        0,
-        2,
-    ]
+    every, only = (PredictorSpec("constant", "c", ("easy",), rollouts, {}) for rollouts in ("all", "correct"))
+    assert forecasting.training_rollouts(every, frame).index.tolist() == [0, 2]
     assert forecasting.training_rollouts(only, frame).index.tolist() == [2]
     with pytest.raises(ValueError, match="no rollouts to fit: tiers easy, correct"):
         forecasting.training_rollouts(only, frame.iloc[:2])

@@ -141,12 +141,12 @@ def wrapper(engine: engines.Engine, prompts: list[str], cap: int, rounds: int) -
     forecaster = Calibrated(build("ridge")).fit(prompts, [each.length for each in whole.values()], ended)
     ready, rows = copy(engine), []
 
-    def look_up(asked: list[str], caps: list[int], begun: Any = None, **_: Any) -> list[engines.Completion]:
+    def look_up(asked: list[str], caps: list[int], begun: Any = None, **_: Any) -> Any:
         done = map(len, begun or [()] * len(asked))
         parts = [whole[each].tokens[start:][:cap] for each, start, cap in zip(asked, done, caps, strict=True)]
-        return [engine._completion(tokens, not engine.ends.isdisjoint(tokens)) for tokens in parts]
+        return enumerate(engine._completion(tokens, not engine.ends.isdisjoint(tokens)) for tokens in parts)
 
-    ready.generate = look_up
+    ready.stream = look_up
     for policy in ("clear", "clear-lognormal", "clear-sequential"):
         runs = (Budgeter(each, forecaster, policy, cap=cap).run for each in (ready, engine))
         ours, live = (partial(run, prompts, 30 * len(prompts)) for run in runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -133,25 +133,34 @@ def record(
     kinds: str | Sequence[str | tuple[str, float]],
     artifacts: str | Path,
     engine: Callable[[], engines.Engine] | None = None,
+    *,
+    requests: Callable[[Profile, str], pd.DataFrame] = requests,
+    finish: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> int:
     """Generate and grade the rollouts that are missing, and return how many; they are written every two minutes.
 
     ``kinds`` is one kind, or several in the order of recording, each alone or with the share of its random order that
     is wanted. All are one queue, so no kind waits for the last long completion of another. ``engine`` starts the
-    engine, if anything is missing; by default the profile's own.
+    engine, if anything is missing; by default the profile's own. ``requests`` says what a kind asks for, and ``finish``
+    adds answer and verdict to completed rows; by default those of questions of mathematics.
     """
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    missing = _missing(profile, [(each, 1.0) if isinstance(each, str) else each for each in kinds], artifacts)
+    missing = _missing(profile, [(each, 1.0) if isinstance(each, str) else each for each in kinds], artifacts, requests)
     if missing.empty:
         return 0
     if "predictor" in set(missing["kind"]) and profile.questions != "paper":  # the paper's own sets do overlap
         assert_disjoint(predictor=questions_of(profile, "predictor"), evaluation=questions_of(profile, "evaluation"))
     with _locked(profile.artifacts(artifacts) / "rollouts"):
-        _generate(profile, missing, artifacts, engine() if engine else models.start(profile))
+        _generate(profile, missing, artifacts, engine() if engine else models.start(profile), finish)
     return len(missing)
 
 
-def _missing(profile: Profile, kinds: Sequence[tuple[str, float]], artifacts: str | Path) -> pd.DataFrame:
+def _missing(
+    profile: Profile,
+    kinds: Sequence[tuple[str, float]],
+    artifacts: str | Path,
+    requests: Callable[[Profile, str], pd.DataFrame],
+) -> pd.DataFrame:
     """What is wanted and not recorded yet, in order, with its ``kind``."""
     tables = []
     for kind, share in kinds:
@@ -173,10 +182,17 @@ def _locked(folder: Path) -> Iterator[None]:
         raise ValueError(f"another process is recording into {folder}; wait for it, or stop it") from None
 
 
-def _generate(profile: Profile, missing: pd.DataFrame, artifacts: str | Path, engine: engines.Engine) -> None:
+def _generate(
+    profile: Profile,
+    missing: pd.DataFrame,
+    artifacts: str | Path,
+    engine: engines.Engine,
+    finish: Callable[[pd.DataFrame], pd.DataFrame] | None,
+) -> None:
     """Generate what is missing, greedy rollouts first, and write it shard by shard."""
     stores = {kind: store(profile, kind, artifacts) for kind in missing["kind"].unique()}
     with Grader() as grader:
+        finish = finish or partial(graded, grader=grader)
         for temperature, queue in missing.groupby("temperature"):
             stream = engine.stream(
                 list(queue["prompt"]),
@@ -186,8 +202,8 @@ def _generate(profile: Profile, missing: pd.DataFrame, artifacts: str | Path, en
                 progress=profile.name,
             )
             for shard in _shards(stream):
-                rows = completed(queue.iloc[[position for position, _ in shard]], [each for _, each in shard], grader)
-                rows = rows.assign(engine=engine.name, engine_version=engine.version)
+                rows = _with_completions(queue.iloc[[position for position, _ in shard]], [each for _, each in shard])
+                rows = finish(rows).assign(engine=engine.name, engine_version=engine.version)
                 for kind, part in rows.groupby("kind"):
                     stores[kind].append(part.drop(columns="kind"))
 
@@ -212,12 +228,15 @@ def _shards(stream: Iterator[tuple[int, engines.Completion]]) -> Iterator[list[t
 
 def completed(requests: pd.DataFrame, completions: Sequence[engines.Completion], grader: Grader) -> pd.DataFrame:
     """Requests as rollouts: with their completions, and the verdicts on these."""
-    rows = requests.assign(
+    return graded(_with_completions(requests, completions), grader)
+
+
+def _with_completions(requests: pd.DataFrame, completions: Sequence[engines.Completion]) -> pd.DataFrame:
+    return requests.assign(
         length=[each.length for each in completions],
         finish_reason=[each.finish_reason for each in completions],
         completion=[each.text for each in completions],
     )
-    return graded(rows, grader)
 
 
 def graded(rows: pd.DataFrame, grader: Grader) -> pd.DataFrame:

