@@ -6,25 +6,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import asyncio
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.allocation.policies import POLICIES, Policy
-from clear_lib.allocation.problem import Problem
+from clear_lib.allocation.problem import Problem, number
+from clear_lib.answers import Answer, Answers
 from clear_lib.engines import Engine
 from clear_lib.predictor import load, warn_of_other_model
 from clear_lib.reasoner import name_of
-from clear_lib.serving import EngineStepper, serve
+from clear_lib.serving import EngineStepper, Outcome, serve
+from clear_lib.serving.journal import Journal
 from clear_lib.serving.reasons import reasons
+from clear_lib.serving.steppers import Piece
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["Answer", "Answers", "Budgeter", "Forecaster", "usable"]
+
+log = logging.getLogger(__name__)
 
 #: What no wrapper knows before a query has run.
 HINDSIGHT = ("lengths", "correct")
@@ -36,98 +46,6 @@ class Forecaster(Protocol):
     def predict(self, texts: Sequence[str]) -> Forecasts:
         """Forecasts of questions, in their order."""
         ...
-
-
-class Answer(NamedTuple):
-    """What became of one query.
-
-    Attributes
-    ----------
-    question, text : str
-        ``text`` is the completion: data, as the model wrote it. Empty if the query was abandoned.
-    finish_reason : str
-        ``"stop"``: ended by itself; ``"length"``: stopped by its cap or the budget; ``"abandoned"``: never begun.
-    granted, used : int
-        Tokens of the completion, the end token included.
-    reason : str or None
-        Why it was abandoned or stopped.
-    """
-
-    question: str
-    text: str
-    finish_reason: str
-    granted: int
-    used: int
-    reason: str | None
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Answers(Sequence[Answer]):
-    """A batch that was answered: a sequence of :class:`Answer`, in the order of the questions.
-
-    Attributes
-    ----------
-    answers : tuple of Answer
-    policy, accounting : str
-    budget : int
-        Tokens.
-    price : float or None
-        See :class:`clear_lib.serving.Outcome`.
-    rounds : int
-        Steps that it took: 1 unless queries were paused and continued.
-    """
-
-    answers: tuple[Answer, ...]
-    policy: str
-    accounting: str
-    budget: int
-    price: float | None
-    rounds: int
-
-    def __len__(self) -> int:
-        return len(self.answers)
-
-    def __getitem__(self, position: Any) -> Any:
-        return self.answers[position]
-
-    @property
-    def granted(self) -> NDArray[np.int64]:
-        """Tokens that each query was granted."""
-        return np.array([answer.granted for answer in self.answers], dtype=np.int64)
-
-    @property
-    def used(self) -> NDArray[np.int64]:
-        """Tokens that each query used."""
-        return np.array([answer.used for answer in self.answers], dtype=np.int64)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row a query, with the fields of :class:`Answer` as columns."""
-        import pandas as pd
-
-        return pd.DataFrame(self.answers, columns=Answer._fields)
-
-    def __repr__(self) -> str:
-        kinds = [answer.finish_reason for answer in self.answers]
-        used, rounds = f"{self.used.sum():,} used", "" if self.rounds == 1 else f", in {self.rounds} rounds"
-        if self.accounting == "caps":
-            used = f"{self.granted.sum():,} granted, {used}"
-        lines = [
-            f"{POLICIES[self.policy].label}, {self.accounting}: {len(self):,} queries, a budget of {self.budget:,} "
-            f"completion tokens",
-            f"  {kinds.count('stop'):,} finished, {kinds.count('length'):,} stopped, "
-            f"{kinds.count('abandoned'):,} abandoned",
-            f"  tokens: {used}{rounds}",
-        ]
-        if self.price is not None:
-            lines.append(f"  price {self.price:.3g} per token")
-        left_out = [answer for answer in self.answers if answer.finish_reason == "abandoned"]
-        lines += [f"  abandoned: {_short(answer.question)}: {answer.reason}" for answer in left_out[:3]]
-        return "\n".join(lines + ([f"  … and {len(left_out) - 3:,} more"] if len(left_out) > 3 else []))
-
-
-def _short(text: str, most: int = 40) -> str:
-    """The beginning of a text, on one line, in characters that are safe to print."""
-    return repr(text if len(text) <= most else text[:most] + "…")
 
 
 class Budgeter:
@@ -162,8 +80,8 @@ class Budgeter:
     Raises
     ------
     ValueError
-        For an unknown policy or setting, a policy that cannot work here, a template without ``{question}``, or a
-        folder that holds no forecaster.
+        For an unknown policy or setting, a policy that cannot work here, refunds with an engine that cannot pause, a
+        template without ``{question}``, a cap below 1, or a folder that holds no forecaster.
 
     Warns
     -----
@@ -195,12 +113,29 @@ class Budgeter:
             warn_of_other_model(forecaster.trained_on, [model or name_of(engine.model)])
         self.engine, self.forecaster, self.policy = engine, forecaster, policy
         self.accounting = accounting or ("refunds" if entry.kind == "sequential" else "caps")
-        self.template, self.cap, self.settings = template, cap, entry.checked(settings)
+        if self.accounting == "refunds" and not getattr(engine, "pauses", True):
+            raise ValueError(
+                "refunds pause a query and let it go on, and this engine cannot: a server can if it returns token ids, "
+                "as vLLM's does without chat. Take accounting='caps' and a policy that has caps"
+            )
+        self.template, self.settings = template, entry.checked(settings)
+        self.cap = None if cap is None else number("cap", cap, low=1, whole=True)
+        self.model = model or name_of(engine.model)
 
     def run(
-        self, questions: Sequence[str], budget: int, *, estimates: ArrayLike | None = None, progress: str | None = None
+        self,
+        questions: Sequence[str],
+        budget: int,
+        *,
+        estimates: ArrayLike | None = None,
+        progress: str | None = None,
+        out: str | Path | None = None,
+        resume: bool = False,
+        fields: Sequence[Mapping[str, Any]] | None = None,
     ) -> Answers:
         """Answer a batch.
+
+        A request that the server refuses, or that fails, ends with its reason; the others go on.
 
         Parameters
         ----------
@@ -211,42 +146,98 @@ class Budgeter:
         estimates : array of shape (n,), optional
             Of a teacher, tokens; ``tale-ep`` needs them.
         progress : str, optional
-            Label of a progress line.
+            Label of a progress bar, which counts the budget's tokens.
+        out : path, optional
+            JSON lines (:meth:`Answers.to_jsonl`). While the batch runs, every answer is appended to ``<out>.part`` as
+            it comes, so that nothing is lost if the run breaks off; the file itself appears at the end.
+        resume : bool
+            Go on with the part file of a run that broke off, within the same budget.
+        fields : sequence of mapping, length n, optional
+            More fields of each line of ``out``.
 
         Returns
         -------
         Answers
+            An empty batch answers empty.
 
         Raises
         ------
         ValueError
             As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts; a prompt that
-            leaves nothing of the context; forecasts that lack what the policy needs.
+            leaves nothing of the context; forecasts that lack what the policy needs; a part file of another run, or
+            one that is there without ``resume``.
+        ModelError
+            The engine cannot go on. What it had answered is in the part file.
         """
-        given, questions = questions, list(questions)
-        if isinstance(given, str) or not all(isinstance(question, str) for question in questions):
-            raise ValueError(f"questions must be a list of texts, got {given!r:.80}")
+        given = dict(estimates=estimates, progress=progress, out=out, resume=resume, fields=fields)
+        return self._run(threading.Event(), questions, budget, **given)
+
+    async def arun(self, questions: Sequence[str], budget: int, **given: Any) -> Answers:
+        """As :meth:`run`, in a thread of its own. If it is cancelled, the next answer to come is the last one kept."""
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self._run, stop, questions, budget, **given)
+        finally:
+            stop.set()
+
+    def _run(
+        self,
+        stop: threading.Event,
+        given: Sequence[str],
+        budget: int,
+        *,
+        estimates: ArrayLike | None = None,
+        progress: str | None = None,
+        out: str | Path | None = None,
+        resume: bool = False,
+        fields: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Answers:
+        """:meth:`run`, until ``stop`` is set."""
+        questions = _texts(given)
+        if out is None and resume:
+            raise ValueError("resume=True goes on with a part file: give out=, the file that was being written")
         if not questions:
-            raise ValueError("questions is empty: give at least one")
+            budget = number("budget", budget, whole=True)
+            answers = Answers((), self.policy, self.accounting, budget, None, 0, self.model)
+            if out is not None:
+                answers.to_jsonl(out)
+            return answers
         forecasts = self._forecasts(questions, estimates)
         prompts = [self.template.replace("{question}", question) for question in questions]
         cap = _room(self.engine, prompts) if self.cap is None else self.cap
-        stepper = EngineStepper(self.engine, prompts, progress)
         problem = Problem(forecasts, budget, cap)
-        outcome = serve(problem, stepper, self.policy, accounting=self.accounting, **self.settings)
-        kinds = np.where(outcome.finished, "stop", np.where(outcome.granted > 0, "length", "abandoned"))
-        rows = zip(
-            questions,
-            stepper.texts,
-            kinds.tolist(),
-            outcome.granted.tolist(),
-            outcome.used.tolist(),
-            reasons(outcome),
-            strict=True,
-        )
-        return Answers(
-            tuple(map(Answer._make, rows)), self.policy, self.accounting, outcome.budget, outcome.price, outcome.rounds
-        )
+        opened = nullcontext() if out is None else Journal(out, self._described(questions, problem), forecasts, resume)
+        with opened as journal:
+            problem = problem if journal is None else replace(problem, forecasts=journal.forecasts)
+            recorded = {} if journal is None else journal.recorded
+            with _bar(progress, problem.budget, recorded) as bar:
+                stepper = EngineStepper(self.engine, prompts, recorded, _listener(journal, bar, stop))
+                outcome = serve(problem, stepper, self.policy, accounting=self.accounting, **self.settings)
+            answers = self._answers(questions, stepper, outcome)
+            if out is not None:
+                answers.to_jsonl(out, fields)
+        return answers
+
+    def _answers(self, questions: list[str], stepper: EngineStepper, outcome: Outcome) -> Answers:
+        kinds = np.where(outcome.finished, "stop", np.where(outcome.granted > 0, "length", "abandoned")).tolist()
+        kinds = ["failed" if error else kind for error, kind in zip(stepper.errors, kinds, strict=True)]
+        why = [error or reason for error, reason in zip(stepper.errors, reasons(outcome), strict=True)]
+        columns = questions, stepper.texts, kinds, outcome.granted.tolist(), outcome.used.tolist(), why
+        rows = tuple(map(Answer._make, zip(*columns, strict=True)))
+        return Answers(rows, self.policy, self.accounting, outcome.budget, outcome.price, outcome.rounds, self.model)
+
+    def _described(self, questions: list[str], problem: Problem) -> dict[str, Any]:
+        """What a part file says that its run is of."""
+        return {
+            "questions": hashlib.sha256(json.dumps(questions).encode()).hexdigest(),
+            "policy": self.policy,
+            "settings": self.settings,
+            "accounting": self.accounting,
+            "budget": problem.budget,
+            "cap": problem.cap,
+            "model": self.model,
+            "template": self.template,
+        }
 
     def _forecasts(self, questions: list[str], estimates: ArrayLike | None) -> Forecasts:
         """What the forecaster says of the questions, with the teacher's estimates."""
@@ -260,7 +251,10 @@ class Budgeter:
                     f"policy {self.policy!r} needs the {need} of the forecasts, and this forecaster gives none; "
                     f"one that `python -m clear_lib fit` makes does"
                 )
-        return forecasts if estimates is None else replace(forecasts, estimate=estimates)
+        forecasts = forecasts if estimates is None else replace(forecasts, estimate=estimates)
+        if "estimate" in POLICIES[self.policy].needs and forecasts.estimate is None:
+            raise ValueError(f"policy {self.policy!r} needs estimates=, the tokens that a teacher expects (`estimate`)")
+        return forecasts
 
 
 def usable(policy: str) -> Policy:
@@ -273,6 +267,37 @@ def usable(policy: str) -> Policy:
             why = f"nobody knows the {needs} of queries that have not run, so this policy cannot be used:"
         raise ValueError(f"{why} {policy!r}; these work: {', '.join(able)}")
     return POLICIES[policy]
+
+
+def _texts(given: Sequence[str]) -> list[str]:
+    """The questions as a list; ``ValueError`` if they are no texts."""
+    questions = list(given)
+    if isinstance(given, str) or not all(isinstance(question, str) for question in questions):
+        raise ValueError(f"questions must be a list of texts, got {given!r:.80}")
+    return questions
+
+
+def _bar(progress: str | None, budget: int, recorded: Mapping[Any, Piece]) -> Any:
+    """A progress bar over the budget, or none without a label."""
+    from tqdm import tqdm
+
+    had = sum(piece.completion.length for piece in recorded.values())
+    return tqdm(total=budget, initial=had, desc=progress, unit=" tokens", disable=progress is None, mininterval=1.0)
+
+
+def _listener(journal: Journal | None, bar: Any, stop: threading.Event) -> Callable[[Piece], None]:
+    """What is done with each answer as it comes: keep it, count it, and stop if that was asked for."""
+
+    def heard(piece: Piece) -> None:
+        if journal is not None:
+            journal.append(piece)
+        bar.update(piece.completion.length)
+        if piece.completion.error:
+            log.warning("question %d failed: %s", piece.query, piece.completion.error)
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+    return heard
 
 
 def _room(engine: Engine, prompts: list[str]) -> int:

@@ -15,13 +15,14 @@ CORE = [
     ["__main__"],
     ["cli"],
     ["budgeter"],
+    ["answers"],
     ["serving"],
     ["engines"],
     ["predictor"],
     ["rollouts"],
     ["hub", "reasoner", "allocation"],
 ]
-STUDY = [["__main__"], ["cli"], ["pages"], ["evidence"], ["experiments"], ["recordings"], ["setup"]]
+STUDY = [["__main__"], ["cli"], ["pages"], ["evidence"], ["experiments"], ["code"], ["recordings"], ["setup"]]
 HEIGHT = {name: -line for line, names in enumerate(CORE) for name in names} | {
     f"study.{name}": -line for line, names in enumerate(STUDY) for name in names
 }

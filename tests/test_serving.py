@@ -236,12 +236,10 @@ def test_allocate_points_to_serve():
 class Counting:
     """An engine that counts up from the tokens begun, and ends at the number in the prompt."""
 
-    def generate(self, prompts, max_tokens, progress=None, begun=None):
-        made = []
-        for prompt, cap, tokens in zip(prompts, max_tokens, begun or [()] * len(prompts), strict=True):
+    def stream(self, prompts, max_tokens, begun=None, keep_going=False):
+        for number, (prompt, cap, tokens) in enumerate(zip(prompts, max_tokens, begun or [()] * len(prompts), strict=True)):
             row = tuple(range(len(tokens) + 1, min(int(prompt), len(tokens) + cap) + 1))
-            made.append(Completion("", row, "stop" if row[-1] == int(prompt) else "length"))
-        return made
+            yield number, Completion("", row, "stop" if row[-1] == int(prompt) else "length")
 
 
 @pytest.mark.parametrize("policy", ["clear-sequential", "predictor"])

@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 from clear_lib.allocation.forecasts import Array, Forecasts, vector
 
 
+#: Budgets and caps are below it: tokens are counted in 64 bits.
+MOST_TOKENS = 2**63
+
+
 def number(name: str, value: Any, *, low: float = 0, above: bool = False, whole: bool = False) -> Any:
     """Return ``value`` if it is a finite number of at least ``low`` (or above it), and whole if asked."""
-    fine = isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and math.isfinite(value)
+    try:
+        fine = isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and math.isfinite(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large a number") from None
     fine = fine and (value > low if above else value >= low) and (not whole or value == int(value))
     if not fine:
         what = f"a {'whole ' if whole else ''}number {'above' if above else 'of at least'} {low:g}"
@@ -64,7 +71,7 @@ class Problem:
     Raises
     ------
     ValueError
-        If budget or cap is not a whole number (of at least 0 and 1), or forecasts and truth differ in length.
+        If budget or cap is not a whole number (of at least 0 and 1, below 2**63), or forecasts and truth differ in length.
 
     Examples
     --------
@@ -85,6 +92,9 @@ class Problem:
             object.__setattr__(self, "cap", math.inf)
         else:
             object.__setattr__(self, "cap", number("cap", self.cap, low=1, whole=True))
+        for name in ("budget", "cap"):
+            if MOST_TOKENS <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be below 2**63 tokens, got {getattr(self, name)}")
         if self.truth is not None and self.truth.lengths.size != self.n:
             raise ValueError(f"lengths has {self.truth.lengths.size} values for {self.n} queries")
 

@@ -11,11 +11,22 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clear_lib.allocation.policies import POLICIES
+import numpy as np
+from numpy.typing import NDArray
+
+from clear_lib.allocation.forecasts import Forecasts
+from clear_lib.allocation.policies import POLICIES, Allocation, Policy
 from clear_lib.allocation.policies import allocate as allocate_tokens
-from clear_lib.cli.files import column, forecasts_of, questions_of, read_lines, read_rollouts, settings_of, write_lines
+from clear_lib.allocation.problem import number
+from clear_lib.answers import write_lines
+from clear_lib.cli import batch
+from clear_lib.cli.files import Line, column, forecasts_of, questions_of, read_lines, read_rollouts, settings_of
+from clear_lib.cli.money import amount, budget_of
+
+if TYPE_CHECKING:
+    from clear_lib.budgeter import Budgeter
 
 EXIT_CODES = "exit codes: 0 done; 1 wrong input, with a message that names the line; 2 wrong usage"
 
@@ -27,15 +38,26 @@ same object with "tokens", "active", and the "reason" if it is abandoned.
   python -m clear_lib allocate questions.jsonl --budget 128000 --policy clear --out caps.jsonl
   echo '{{"question": "1+1?", "threshold": 90}}' | python -m clear_lib allocate --budget 400 --set epsilon=64
 
+With --format openai-batch the lines are requests (custom_id, method, url, body), and come back, in their order, with
+body.max_completion_tokens; those that are abandoned go to a file of their own. A "threshold" beside the body is read
+and not passed on.
+
+  python -m clear_lib allocate batch.jsonl --format openai-batch --forecaster forecaster \
+      --dollars 2.50 --price-out 0.60 --out capped.jsonl --abandoned abandoned.jsonl
+
 {EXIT_CODES}"""
 
 RUN = f"""\
 The input is that of `allocate`, with a "question" in each line. Each line of the output is the same object with
-"tokens" (granted), "active", "reason", "completion", "n_tokens" (used), "finished" and "model". The budget counts
-completion tokens; prompts are not charged.
+"tokens" (granted), "active", "reason", "completion", "n_tokens" (used), "finished", "finish_reason" and "model". The
+budget counts completion tokens; prompts are not charged. Every answer is kept in answers.jsonl.part as it comes: if the
+run breaks off, the same command with --resume goes on within the same budget. Without --out nothing is kept on the way.
 
   python -m clear_lib run questions.jsonl --budget 128000 --model Qwen/Qwen2.5-Math-7B-Instruct \\
       --engine-option dtype=bfloat16 --template prompt.txt --forecaster forecaster --out answers.jsonl
+
+options of the engines: dtype, batch_size, device (transformers); dtype, batch_size and all of vllm.LLM (vllm);
+base_url, chat, concurrency, timeout, retries, context, api_key_env (openai)
 
 {EXIT_CODES}"""
 
@@ -53,30 +75,60 @@ def allocate(arguments: argparse.Namespace) -> None:
     lines, policy = read_lines(arguments.questions), usable(arguments.policy)
     if policy.kind != "cap":
         raise ValueError(f"policy {policy.name!r} decides as it runs, so it has no caps to write; use `run`")
-    if arguments.forecaster:
-        from clear_lib import predictor
-
-        forecaster = predictor.load(arguments.forecaster)
-        if arguments.model:
-            predictor.warn_of_other_model(forecaster.trained_on, [arguments.model])
-        forecasts = forecaster.predict(questions_of(lines))
-        if estimates := column(lines, "estimate"):
-            forecasts = replace(forecasts, estimate=estimates)
+    requests = arguments.format == "openai-batch"
+    if arguments.abandoned and not requests:
+        raise ValueError(
+            "--abandoned goes with --format openai-batch; other lines say themselves if they are abandoned"
+        )
+    lines = batch.requests_of(lines) if requests else lines
+    budget, cost = budget_of(arguments, lines)
+    if not lines:
+        write_lines(arguments.out, [])
+        return print("no lines: nothing to allocate", file=sys.stderr)
+    forecasts = _forecasts(arguments, lines, policy)
+    allocation = allocate_tokens(forecasts, budget, policy.name, cap=arguments.cap, **settings_of(arguments.set))
+    if requests:
+        granted = _write_requests(arguments, lines, allocation)
     else:
-        forecasts = forecasts_of(lines, policy)
-    settings = settings_of(arguments.set)
-    allocation = allocate_tokens(forecasts, arguments.budget, policy.name, cap=arguments.cap, **settings)
-    rows = zip(lines, allocation.tokens.tolist(), allocation.reasons(), strict=True)
-    write_lines(
-        arguments.out,
-        (line | {"tokens": tokens, "active": tokens > 0, "reason": reason} for (_, line), tokens, reason in rows),
-    )
+        granted = allocation.tokens
+        rows = zip(lines, granted.tolist(), allocation.reasons(), strict=True)
+        write_lines(
+            arguments.out,
+            (line | {"tokens": tokens, "active": tokens > 0, "reason": reason} for (_, line), tokens, reason in rows),
+        )
     price = "" if allocation.price is None else f", price {allocation.price:.3g} per token"
     print(
         f"{policy.label}: {allocation.active.sum():,} of {len(lines):,} questions are granted "
-        f"{allocation.tokens.sum():,} of {allocation.budget:,} tokens{price}",
+        f"{granted.sum():,} of {allocation.budget:,} tokens{price}{cost and '; ' + cost}",
         file=sys.stderr,
     )
+
+
+def _forecasts(arguments: argparse.Namespace, lines: list[Line], policy: Policy) -> Forecasts:
+    """What the questions cost, by a forecaster or by their lines."""
+    if not arguments.forecaster:
+        return forecasts_of(lines, policy)
+    from clear_lib import predictor
+
+    forecaster = predictor.load(arguments.forecaster)
+    if arguments.model:
+        predictor.warn_of_other_model(forecaster.trained_on, [arguments.model])
+    forecasts, estimates = forecaster.predict(questions_of(lines)), column(lines, "estimate")
+    return replace(forecasts, estimate=estimates) if estimates else forecasts
+
+
+def _write_requests(arguments: argparse.Namespace, lines: list[Line], allocation: Allocation) -> NDArray[np.int64]:
+    """Write requests with their caps, and the abandoned ones into a file of their own; the caps."""
+    caps = batch.limits_of(lines, allocation.tokens)
+    kept, left = batch.split(lines, caps, allocation)
+    if arguments.abandoned:
+        write_lines(arguments.abandoned, left)
+    elif left:
+        print(f"{len(left):,} abandoned requests are written nowhere: name a file with --abandoned", file=sys.stderr)
+    if lower := int((caps < allocation.tokens).sum()):
+        print(f"{lower:,} requests keep a limit of their own, which is lower", file=sys.stderr)
+    write_lines(arguments.out, kept)
+    return caps
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -87,8 +139,13 @@ def run(arguments: argparse.Namespace) -> None:
     lines, policy = read_lines(arguments.questions), usable(arguments.policy)
     questions, forecaster = questions_of(lines), arguments.forecaster
     if not forecaster:
-        known = forecasts_of(lines, policy)
+        known = forecasts_of(lines, policy) if lines else None
         forecaster = SimpleNamespace(predict=lambda texts: known)
+    out = None if arguments.out == "-" else arguments.out
+    if arguments.resume and out is None:
+        raise ValueError("--resume goes on with the part file of --out FILE: name it")
+    if arguments.cap is not None:
+        number("cap", arguments.cap, low=1)  # before the engine is loaded
     template = arguments.template or (reasoner.PROMPT if arguments.model == reasoner.NAME else "{question}")
     if "{question}" not in template and Path(template).is_file():
         template = Path(template).read_text(encoding="utf-8")
@@ -102,25 +159,25 @@ def run(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         **settings_of(arguments.set),
     )
+    if arguments.price_in and budgeter.accounting != "caps":
+        raise ValueError("a paused query has its prompt read again, at a price: --price-in needs --accounting caps")
+    budget, cost = budget_of(arguments, lines, _counter(budgeter, questions))
     estimates = column(lines, "estimate") if arguments.forecaster else None
-    answers = budgeter.run(questions, arguments.budget, estimates=estimates, progress="answers")
-    write_lines(
-        arguments.out,
-        (
-            line
-            | {
-                "tokens": answer.granted,
-                "active": (begun := answer.finish_reason != "abandoned"),
-                "reason": answer.reason,
-                "completion": answer.text if begun else None,
-                "n_tokens": answer.used if begun else None,
-                "finished": answer.finish_reason == "stop",
-                "model": arguments.model,
-            }
-            for (_, line), answer in zip(lines, answers, strict=True)
-        ),
-    )
-    print(answers, file=sys.stderr)
+    given = dict(estimates=estimates, out=out, resume=arguments.resume, fields=[line for _, line in lines])
+    try:
+        answers = budgeter.run(questions, budget, progress="answers", **given)
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(str(stopped) if out else "without --out FILE nothing is kept") from None
+    if out is None:
+        answers.to_jsonl("-", given["fields"])
+    print(answers, *filter(None, [f"  {cost}" if cost else ""]), sep="\n", file=sys.stderr)
+
+
+def _counter(budgeter: Budgeter, questions: list[str]) -> Callable[[int], int] | None:
+    """Counts the tokens of a prompt, if the engine can."""
+    if not hasattr(budgeter.engine, "tokenizer"):
+        return None
+    return lambda at: len(budgeter.engine.tokenizer(budgeter.template.replace("{question}", questions[at])).input_ids)
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -160,7 +217,12 @@ def _budget_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     add = options.add_argument
     add("questions", nargs="?", default="-", metavar="FILE", help="JSON lines (default: -, the standard input)")
-    add("--budget", type=int, required=True, metavar="TOKENS", help="completion tokens for the batch")
+    either = options.add_mutually_exclusive_group(required=True)
+    either.add_argument("--budget", type=int, metavar="TOKENS", help="completion tokens for the batch")
+    either.add_argument("--dollars", type=amount, help="what completions (and prompts, with --price-in) may cost")
+    add("--price-out", type=amount, metavar="DOLLARS", help="for a million completion tokens")
+    of_prompts = "for a million prompt tokens, which the line's prompt_tokens or the engine's tokenizer counts"
+    add("--price-in", type=amount, metavar="DOLLARS", help=of_prompts)
     policies = f"one of {', '.join(POLICIES)} (default: clear); the oracles need what only hindsight knows"
     add("--policy", default="clear", help=policies)
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the policy: epsilon=64")
@@ -178,6 +240,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command(allocate, "split a token budget over questions", budget, ALLOCATE)
     add("--model", help="whose completions the budget is for: warns if the forecaster learned from another")
+    add("--format", choices=("lines", "openai-batch"), default="lines", help="of input and output (default: lines)")
+    add("--abandoned", metavar="FILE", help="where abandoned requests go, with the reason (openai-batch)")
 
     add = command(run, "answer questions within a token budget", budget, RUN)
     add("--model", required=True, help="a model, a folder, or `embedded`, the small one of this project")
@@ -190,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         "whether tokens granted or used are within the budget (default: caps; refunds if the policy decides as it runs)"
     )
     add("--accounting", choices=("caps", "refunds"), help=accounting)
+    add("--resume", action="store_true", help="go on with the part file of a run that broke off")
 
     add = command(fit, "fit a forecaster to rollouts and save it", rollouts, FIT)
     add("--out", required=True, metavar="FOLDER", help="where to save it")
@@ -242,8 +307,8 @@ def execute(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = N
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"stopped; {str(stopped) or 'what was finished is kept'}", file=sys.stderr)
         return 130
     return 0
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,9 @@ from clear_lib.allocation.policies import Policy
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Fields of a line that say what its question costs.
+FORECASTS = ("threshold", "spread", "solvable", "estimate")
 
 #: One JSON object of the input, after the number of its line.
 Line = tuple[int, dict[str, Any]]
@@ -34,8 +36,6 @@ def read_lines(source: str) -> list[Line]:
     for number, found in lines:
         if isinstance(found, ValueError):
             raise ValueError(f"{name}, line {number}: {found}")
-    if not lines:
-        raise ValueError(f"{name}: empty")
     return lines
 
 
@@ -74,26 +74,6 @@ def forecasts_of(lines: Sequence[Line], policy: Policy) -> Forecasts:
         solvable=column(lines, "solvable", 1.0),
         estimate=column(lines, "estimate"),
     )
-
-
-def write_lines(target: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """JSON lines into a file, which appears whole or not at all, or to the standard output (``-``)."""
-    # A lone surrogate has no UTF-8 and stays the escape that it was.
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    data = text.encode(errors="backslashreplace")
-    if target == "-":
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    aside = Path(f"{target}.{os.getpid()}.writing")
-    try:
-        aside.write_bytes(data)
-        aside.replace(target)
-    except OSError as error:
-        raise ValueError(f"{target}: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def settings_of(pairs: Sequence[str]) -> dict[str, Any]:

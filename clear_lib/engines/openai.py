@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from clear_lib.engines import Completion, Engine, Request
+from clear_lib.engines.redaction import shown, without
 from clear_lib.hub import ModelError, needs
 
 with needs("openai"):
@@ -21,22 +25,48 @@ RETRY_STATUSES = {408, 409, 425, 429}
 #: Seconds between attempts: doubling from 1 to 60, and up to one more so that clients do not come back in step.
 BACK_OFF = tenacity.wait_exponential_jitter(initial=1, max=60)
 
-#: Most seconds that are waited because a server asks for it (``Retry-After``).
-LONGEST_WAIT = 600.0
+#: Most seconds that are waited because a server asks for it (``Retry-After``), and from which on nothing is repeated.
+LONGEST_WAIT, LONGEST_RETRYING = 600.0, 1800.0
+
+#: Statuses that hold for every request: no money, no valid key, no such model or address.
+HOPELESS = {401, 402, 403, 404, 405}
+
+#: Most bytes of an answer.
+BODY_LIMIT = 16 * 2**20
+
+#: How often the same unusable answer is paid for.
+SAME = 3
 
 
 class TransientError(Exception):
-    """A failed attempt that is worth repeating, after ``wait`` seconds if the server said so."""
+    """A failed attempt that is worth repeating.
 
-    wait = 0.0
+    ``wait`` seconds later, if the server said so. ``answered``: the server did its work, so tokens may be charged.
+    """
+
+    def __init__(self, what: str, wait: float = 0.0, answered: bool = False):
+        super().__init__(what)
+        self.wait, self.answered = wait, answered
+
+
+class RequestError(ModelError):
+    """A request that failed for good, while others may succeed; ``counted`` tokens of ``text`` may be charged.
+
+    None stands for all that it was granted.
+    """
+
+    def __init__(self, what: str, counted: int | None = 0, text: str = ""):
+        super().__init__(what)
+        self.counted, self.text = counted, text
 
 
 class OpenAIEngine(Engine):
     """Ask a server for completions, many at a time.
 
-    A failed attempt is repeated with exponential back-off. A completion counts once, with the tokens of the answer
-    that arrived; tokens that the server spent on lost answers are not counted. Completions are yielded as they arrive,
-    so those recorded remain if the server does not come back.
+    A failed attempt is repeated with exponential back-off, but an answer that is unusable in the same way three times
+    is not asked for again. A completion counts once, with the tokens of the answer that arrived; tokens that the server
+    spent on lost answers are not counted. A request that fails for good while the server works ends alone; if the
+    server is gone, those under way are waited for, and then the stream ends.
 
     vLLM's server returns token ids. For any other, a completion has its text and the server's count of tokens
     (``usage.completion_tokens``), and cannot be continued; nor can a chat. ``ModelError`` if the server cannot be
@@ -54,9 +84,9 @@ class OpenAIEngine(Engine):
     concurrency : int
         Most requests at the same time.
     timeout : float
-        Seconds to wait for an answer.
+        Seconds for an attempt: of silence, and until the answer is whole.
     retries : int
-        Attempts after the first; twelve take about seven minutes of a dead server.
+        Attempts after the first; twelve take about seven minutes of a dead server, and half an hour is the most.
     context : int, optional
         Maximum tokens of a prompt and its completion, for a server that does not say.
     api_key_env : str
@@ -76,9 +106,19 @@ class OpenAIEngine(Engine):
         context: int | None = None,
         api_key_env: str = "OPENAI_API_KEY",
     ):
-        self.model, self.chat, self.concurrency, self.retries = model, chat, concurrency, retries
-        self.api_key_env = api_key_env
-        url, key = httpx2.URL(base_url.rstrip("/") + "/"), self._key()
+        for option, value, least in (
+            ("concurrency", concurrency, 1),
+            ("retries", retries, 0),
+            ("timeout", timeout, 1e-3),
+        ):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e9:
+                raise ModelError(f"{option} must be a number of at least {least:g}, got {value!r:.60}")
+        self.model, self.chat, self.concurrency, self.retries = model, chat, int(concurrency), retries
+        self.api_key_env, self.timeout, self.answered = api_key_env, timeout, False
+        try:
+            url, key = httpx2.URL(str(base_url).rstrip("/") + "/"), self._key()
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise ModelError(f"base_url is no address: {error}") from None
         if url.userinfo:
             raise ModelError("base_url must not hold a user or a password; a key comes from the environment")
         if not (key.isascii() and key.isprintable()):
@@ -86,22 +126,33 @@ class OpenAIEngine(Engine):
         self.client = httpx2.Client(
             base_url=url,
             timeout=httpx2.Timeout(timeout, connect=10.0, pool=None),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+            limits=httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
         )
         try:
-            cards = {card["id"]: card for card in self._ask("GET", "models")["data"]}
-            if model not in cards:
-                raise ModelError(f"{url} does not serve the model {model!r}; it has: {', '.join(sorted(cards)[:20])}")
-            self.returns_tokens = cards[model].get("owned_by") == "vllm"
-            vllm = self.returns_tokens and self._ask("GET", url.join("/version"))
+            self._introduce(context)
         except TransientError as error:
             raise ModelError(f"{url}: {error}") from None
-        self.version = f"vllm {vllm['version']}" if vllm else "unknown"
-        self.context = context or cards[model].get("max_model_len")
-        if self.context is None:
-            raise ModelError(f"{url} does not say the context of {model!r}; give the engine option context=…")
+        self.pauses = self.returns_tokens and not chat
         self.encoded: dict[str, list[int]] = {}
+
+    def _introduce(self, context: int | None) -> None:
+        """Ask the server what it is and whether it has the model."""
+        url, answer = self.client.base_url, self._ask("GET", "models")
+        try:
+            cards = {card["id"]: card for card in answer["data"]}
+            names = ", ".join(sorted(map(str, cards))[:20])
+        except (KeyError, TypeError):
+            raise ModelError(f"{url} has no list of models: {self._shown(json.dumps(answer))}") from None
+        if self.model not in cards:
+            raise ModelError(f"{url} does not serve the model {self.model!r}; it has: {self._shown(names)}")
+        self.returns_tokens = cards[self.model].get("owned_by") == "vllm"
+        vllm = self._ask("GET", url.join("/version")) if self.returns_tokens else {}
+        version = vllm.get("version") if isinstance(vllm, dict) else None
+        self.version = f"vllm {self._shown(str(version))[:40]}" if self.returns_tokens else "unknown"
+        self.context = context or cards[self.model].get("max_model_len")
+        if isinstance(self.context, bool) or not isinstance(self.context, int):
+            raise ModelError(f"{url} does not say the context of {self.model!r}; give the engine option context=…")
 
     def _key(self) -> str:
         return os.environ.get(self.api_key_env, "").strip()
@@ -121,56 +172,127 @@ class OpenAIEngine(Engine):
         return [[*self.encoded[prompt], *tokens] for prompt, tokens in zip(prompts, begun, strict=True)]
 
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
-        cancelled = threading.Event()
-        pool = ThreadPoolExecutor(self.concurrency)
-        ask = lambda request: self._retrying(lambda: self._attempt(request, temperature), cancelled)
+        cancelled, waiting, done = threading.Event(), SimpleQueue(), SimpleQueue()
+        for request in requests:
+            waiting.put(request)
+        threads, fatal = min(self.concurrency, len(requests)), None
+        for _ in range(threads):  # daemons: whoever interrupts the program does not wait for them
+            work = self._work, (waiting, done, cancelled, temperature)
+            threading.Thread(target=work[0], args=work[1], daemon=True).start()
         try:
-            futures = {pool.submit(ask, request): request.position for request in requests}
-            for done in as_completed(futures):
-                yield futures[done], done.result()
-        finally:  # if the stream is closed early: requests under way end, and none is sent any more
+            while threads:
+                position, outcome = done.get()
+                if position is None:
+                    threads -= 1
+                elif isinstance(outcome, Completion):
+                    yield position, outcome
+                else:  # the others under way are paid for as well, so they are waited for
+                    fatal = fatal or outcome
+                    cancelled.set()
+        finally:  # if the stream is closed early, no request is sent any more
             cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+        if fatal:
+            raise fatal
+
+    def _work(self, waiting: SimpleQueue, done: SimpleQueue, cancelled: threading.Event, temperature: float) -> None:
+        """Answer requests one after the other; puts ``(position, completion or exception)``, and None at the end."""
+        while not cancelled.is_set():
+            try:
+                request = waiting.get_nowait()
+            except Empty:
+                break
+            attempt = lambda request=request: self._attempt(request, temperature)
+            try:
+                outcome = self._retrying(attempt, cancelled)
+            except RequestError as error:
+                counted = request.cap if error.counted is None else error.counted
+                outcome = Completion(error.text, None, "failed", counted, f"prompt {request.position}: {error}")
+            except Exception as error:
+                outcome = error
+            done.put((request.position, outcome))
+        done.put((None, None))
 
     def _retrying(self, attempt: Callable[[], Any], cancelled: threading.Event | None = None) -> Any:
         """The result of an attempt, repeated with back-off after a :class:`TransientError`."""
+        faults: list[TransientError] = []
+
+        def noted() -> Any:
+            try:
+                return attempt()
+            except TransientError as error:
+                faults.append(error)
+                raise
+
+        def repeats(state: tenacity.RetryCallState) -> bool:
+            last = faults[-SAME:]
+            return len(last) == SAME and all(each.answered for each in last) and len(set(map(str, last))) == 1
+
         cancelled = cancelled or threading.Event()
+        limits = tenacity.stop_after_attempt(self.retries + 1), tenacity.stop_when_event_set(cancelled)
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             reraise=True,
             sleep=tenacity.sleep_using_event(cancelled),
-            stop=tenacity.stop_after_attempt(self.retries + 1) | tenacity.stop_when_event_set(cancelled),
+            stop=tenacity.stop_any(*limits, tenacity.stop_after_delay(LONGEST_RETRYING), repeats),
             wait=lambda state: max(BACK_OFF(state), state.outcome.exception().wait),
         )
         try:
-            return attempts(attempt)
-        except TransientError as error:
-            last = str(error)
-        raise ModelError(f"{self.client.base_url}: no answer in {self.retries + 1} attempts, the last: {last}")
+            return attempts(noted)
+        except TransientError:
+            pass
+        last = faults[-1]
+        what = f"{self.client.base_url}: no answer in {len(faults)} attempts, the last: {last}"
+        # A request is at fault only if the server works: it has answered one, or at least says what it is.
+        if not cancelled.is_set() and (self.answered if last.answered else self._alive()):
+            raise RequestError(what, None if last.answered else 0)
+        raise ModelError(what)
+
+    def _alive(self) -> bool:
+        try:
+            return bool(self._ask("GET", "models"))
+        except (TransientError, ModelError):
+            return False
 
     def _ask(self, method: str, url: str | httpx2.URL, body: dict[str, Any] | None = None) -> Any:
         """The server's answer to one attempt, as parsed JSON."""
+        status = None
         try:
-            response = self.client.request(method, url, json=body)
-            answer = response.json() if response.status_code == 200 else response.text
-        except (httpx2.HTTPError, ValueError) as error:  # no connection, a timeout, a truncated answer, no JSON
-            failed = TransientError(f"{type(error).__name__}: {self._redacted(str(error))}")
-        else:
-            status, wait = response.status_code, response.headers.get("Retry-After", "")
+            status, wait, data = self._received(method, url, body)
             if status == 200:
-                return answer
-            what = f"status {status}: {self._redacted(answer)}"
-            if status not in RETRY_STATUSES and status < 500:
+                return json.loads(data)
+        except ModelError:
+            raise
+        except httpx2.TimeoutException as error:
+            late = isinstance(error, httpx2.ReadTimeout)
+            failed = TransientError(f"{type(error).__name__}: no answer in {self.timeout:g} s", answered=late)
+        except (httpx2.HTTPError, ValueError, RecursionError) as error:  # no connection, a truncated answer, no JSON
+            what = f"{type(error).__name__}: {self._shown(str(error))}"
+            failed = TransientError(what, answered=status == 200)
+        else:
+            what = f"status {status}: {self._shown(data.decode(errors='replace'))}"
+            if status in HOPELESS:
                 what += f" (the key is read from {self.api_key_env})" if status in (401, 403) else ""
                 raise ModelError(f"{self.client.base_url} refused: {what}")
-            failed = TransientError(what)
-            failed.wait = min(float(wait), LONGEST_WAIT) if wait.isdecimal() else 0.0
+            if status not in RETRY_STATUSES and status < 500:
+                raise RequestError(f"{self.client.base_url} refused: {what}")
+            failed = TransientError(what, min(float(wait), LONGEST_WAIT) if wait.isdecimal() else 0.0)
         raise failed  # outside of the handler: the exception of the client would show the key
 
-    def _redacted(self, text: str) -> str:
-        """A message of the server or a library, truncated, without the API key."""
-        key = self._key()
-        return (text.replace(key, "[key]") if key else text)[:500]
+    def _received(self, method: str, url: str | httpx2.URL, body: dict[str, Any] | None) -> tuple[int, str, bytes]:
+        """Status, ``Retry-After`` and bytes of an answer, within the deadline and the limit of its size."""
+        data, deadline = bytearray(), time.monotonic() + self.timeout
+        with self.client.stream(method, url, json=body) as response:
+            for part in response.iter_bytes():
+                data += part
+                if len(data) > BODY_LIMIT:
+                    raise RequestError(f"{self.client.base_url}: an answer of more than {BODY_LIMIT:,} bytes", None)
+                if time.monotonic() > deadline:
+                    raise TransientError(f"the answer was not whole after {self.timeout:g} s", answered=True)
+            return response.status_code, response.headers.get("Retry-After", ""), bytes(data)
+
+    def _shown(self, text: str) -> str:
+        """A message of the server or a library, safe to show; see :func:`~clear_lib.engines.redaction.shown`."""
+        return shown(text, self._key())
 
     def _attempt(self, request: Request, temperature: float) -> Completion:
         """One attempt at a completion."""
@@ -183,23 +305,31 @@ class OpenAIEngine(Engine):
             body |= {"prompt": request.prompt, "max_tokens": request.cap}
         if self.returns_tokens:  # vLLM would otherwise take some of these from the model's generation_config.json
             body |= {"return_token_ids": True, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-        answer = self._ask("POST", "chat/completions" if self.chat else "completions", body)
+        return self._completion(request, self._ask("POST", "chat/completions" if self.chat else "completions", body))
+
+    def _completion(self, request: Request, answer: Any) -> Completion:
+        """The completion in an answer; an error if it has none, or more than its cap."""
         try:
             choice = answer["choices"][0]
             text = choice["message"]["content"] or "" if self.chat else choice["text"]
             reason, counted = choice["finish_reason"], answer["usage"]["completion_tokens"]
             tokens = tuple(choice["token_ids"]) if self.returns_tokens else None
+            if not isinstance(text, str) or any(type(token) is not int for token in (counted, *(tokens or ()))):
+                raise TypeError("of another type")
         except (KeyError, IndexError, TypeError) as error:
-            what = f"an answer without text, tokens or their count: {error!r} in {self._redacted(str(answer))}"
-            raise TransientError(what) from None
+            what = f"an answer without text, tokens or their count: {error!r} in {self._shown(str(answer))}"
+            raise TransientError(what, answered=True) from None
         if reason in (None, "abort", "error"):  # of a server that is being stopped
             raise TransientError(f"the server gave up, with finish_reason {reason!r}")
-        if reason not in ("stop", "length"):
-            raise ModelError(f"prompt {request.position}: ended by the server, with finish_reason {reason!r}")
-        completion = Completion(text, tokens, reason, None if self.returns_tokens else counted)
-        if not 0 <= completion.length <= request.cap or counted != completion.length:
-            raise ModelError(
-                f"prompt {request.position}: {completion.length} tokens ({counted} by the server's count) under a cap "
-                f"of {request.cap}; this server does not keep caps"
+        length, text = counted if tokens is None else len(tokens), without(text, self._key())
+        if not 0 <= length <= request.cap or counted != length:
+            raise RequestError(
+                f"{length} tokens ({counted} by the server's count) under a cap of {request.cap}; this server does not "
+                "keep caps",
+                max(length, counted, 0),
+                text,
             )
-        return completion
+        if reason not in ("stop", "length"):
+            raise RequestError(f"ended by the server, with finish_reason {self._shown(repr(reason))}", counted, text)
+        self.answered = True
+        return Completion(text, tokens, reason, None if self.returns_tokens else counted)

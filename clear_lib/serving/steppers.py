@@ -22,13 +22,11 @@ class Step(NamedTuple):
     """What one step of ``m`` queries brought.
 
     ``used``, int64 of shape ``(m,)``, are the tokens that each used, between 0 and what it was granted;
-    ``finished``, bool, says which have ended by themselves. Who has not ended has used its whole grant, unless it is
-    one of the ``failed`` (bool, none by default): these end too, and may have been charged more than their grant.
+    ``finished``, bool, says which have ended by themselves. Who has not ended has used its whole grant.
     """
 
     used: NDArray[np.int64]
     finished: NDArray[np.bool_]
-    failed: NDArray[np.bool_] | None = None
 
 
 class Piece(NamedTuple):
@@ -47,6 +45,9 @@ class Stepper(Protocol):
     ----------
     n : int
         Number of queries.
+    failed : bool array of shape (n,), optional
+        Those that ended without finishing, because their requests failed. They may have used less than their grant,
+        or have been charged for more.
     """
 
     n: int
@@ -122,7 +123,7 @@ class EngineStepper:
         self.tokens: list[tuple[int, ...] | None] = [() for _ in prompts]
         self.texts = [""] * self.n
         self.errors: list[str | None] = [None] * self.n
-        self.finished = np.zeros(self.n, dtype=bool)
+        self.finished, self.failed = np.zeros(self.n, dtype=bool), np.zeros(self.n, dtype=bool)
         self.starts = np.zeros(self.n, dtype=np.int64)
         self.reread = 0
 
@@ -147,21 +148,20 @@ class EngineStepper:
             self.tokens[query] = None if completion.tokens is None else (*before, *completion.tokens)
             self.texts[query] = self._text(query, completion.text)
             self.finished[query] = completion.finish_reason == "stop"
-            self.errors[query] = completion.error
+            self.errors[query], self.failed[query] = completion.error, completion.error is not None
         used = np.array([made[query].length for query in queries], dtype=np.int64)
-        failed = np.array([made[query].error is not None for query in queries])
-        return Step(used, self.finished[queries], failed)
+        return Step(used, self.finished[queries])
 
     def _made(self, grants: dict[int, int]) -> dict[int, Completion]:
         """The completions of a round by query: recorded, or else made now."""
         self.rounds += 1
         made = {}
-        for query, granted in grants.items():
-            if piece := self.recorded.get((self.rounds, query)):
-                if piece.granted != granted:
+        for (number, query), piece in self.recorded.items():
+            if number == self.rounds:
+                if piece.granted != (granted := grants.get(query, 0)):
                     raise ValueError(
-                        f"question {query} was granted {piece.granted} tokens in round {self.rounds} of the run that "
-                        f"broke off, and would be granted {granted} now: this is another plan, and cannot go on there"
+                        f"question {query} was granted {piece.granted} tokens in round {number} of the run that broke "
+                        f"off, and would be granted {granted} now: this is another plan, and cannot go on there"
                     )
                 made[query] = piece.completion
         if rest := [query for query in grants if query not in made]:
@@ -224,23 +224,24 @@ class Ledger:
         ValueError
             If the stepper's answer cannot be true; names the query.
         """
-        step = Step(*self.stepper.step(queries.copy(), granted.copy()))
-        used, finished = np.asarray(step.used), np.asarray(step.finished)
-        failed = np.zeros(queries.shape, dtype=bool) if step.failed is None else np.asarray(step.failed)
-        truth = "True or False"
-        parts = ("used", used, "whole numbers"), ("finished", finished, truth), ("failed", failed, truth)
-        for name, part, kind in parts:
+        # Copies: a stepper may not change what it was granted.
+        used, finished = (np.asarray(part) for part in self.stepper.step(queries.copy(), granted.copy()))
+        for name, part, kind in (("used", used, "whole numbers"), ("finished", finished, "True or False")):
             if part.shape != queries.shape or part.dtype.kind not in ("iu" if name == "used" else "b"):
                 raise ValueError(
                     f"a step of {queries.size} queries must say {name} as so many {kind}, not as "
                     f"{part.dtype} of shape {part.shape}"
                 )
+        failed = np.asarray(getattr(self.stepper, "failed", np.zeros_like(self.finished)))[queries]
         for wrong, what in (
             (used < 0, "went back: it used {used} tokens"),
             ((used > granted) & ~failed, "used {used} tokens of the {granted} that it was granted"),
             (finished & (used == 0), "finished without using a token: it must have finished before"),
             (finished & failed, "finished and failed"),
-            (~(finished | failed) & (used < granted), "stopped after {used} of {granted} tokens without having finished"),
+            (
+                ~(finished | failed) & (used < granted),
+                "stopped after {used} of {granted} tokens without having finished",
+            ),
         ):
             position = int(np.argmax(wrong))
             _refuse(wrong, queries, what.format(used=used[position], granted=granted[position]))

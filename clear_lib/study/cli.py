@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from clear_lib.cli import execute, parser_of, rollout_options
@@ -16,21 +17,31 @@ from clear_lib.cli.files import read_rollouts, split_pairs
 def record(arguments: argparse.Namespace) -> None:
     """Record what a profile asks for; shipped rollouts count as recorded."""
     from clear_lib.rollouts import shipped
+    from clear_lib.study.code import recording as code
     from clear_lib.study.recordings import packing, recording, runs
     from clear_lib.study.setup import models, profiles
 
     profile, artifacts = profiles.load(arguments.profile), arguments.artifacts
-    if known := shipped.kinds(profile.name):
-        print(f"{packing.restore(profile, artifacts)} rollouts taken over from {shipped.FOLDER}", flush=True)
     asked = [each.partition(":") for each in arguments.only or recording.kinds_of(profile)]
     kinds = [(kind, float(share or 1)) for kind, _, share in asked]
+    programs = any(kind in code.KINDS for kind, _ in kinds)
+    solutions = any(kind not in code.KINDS for kind, _ in kinds)
+    known = shipped.kinds(profile.name)
+    if known and solutions:
+        print(f"{packing.restore(profile, artifacts)} rollouts taken over from {shipped.FOLDER}", flush=True)
     for kind, share in kinds:
-        print(f"{kind}, {share:.0%} of {len(recording.requests(profile, kind))}: {recording.KINDS[kind]}", flush=True)
-    with runs.logged(profile, artifacts):
-        made = recording.record(profile, kinds, artifacts, lambda: models.start(profile, arguments.weights))
+        room, about = (code, code.KINDS[kind].about) if kind in code.KINDS else (recording, recording.KINDS.get(kind))
+        print(f"{kind}, {share:.0%} of {len(room.requests(profile, kind))}: {about}", flush=True)
+    engine, made = cache(lambda: models.start(profile, arguments.weights)), 0
+    with runs.logged(profile, artifacts, [kind for kind, _ in kinds]):
+        for room in (recording, code):
+            if own := [each for each in kinds if (each[0] in code.KINDS) == (room is code)]:
+                made += room.record(profile, own, artifacts, engine)
     print(f"{made} rollouts recorded now")
-    if known or profile.weights:
+    if solutions and (known or profile.weights):
         print(f"to ship them: python -m clear_lib.study pack --profile {profile.name} --artifacts {artifacts}")
+    if programs:
+        print(f"to grade programs: python -m clear_lib.study grade --profile {profile.name} --artifacts {artifacts}")
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -42,6 +53,21 @@ def pack(arguments: argparse.Namespace) -> None:
     profile = profiles.load(arguments.profile)
     for kind, (there, wanted) in packing.pack(profile, arguments.artifacts).items():
         print(f"{FOLDER / profile.name}: {there} of {wanted} {kind} rollouts")
+
+
+def grade(arguments: argparse.Namespace) -> None:
+    """Run recorded programs in the sandbox, and ship their verdicts if asked."""
+    from clear_lib.study.code import recording, shipping
+    from clear_lib.study.setup import profiles
+
+    profile = profiles.load(arguments.profile)
+    for kind in arguments.only or recording.recorded(profile, arguments.artifacts):
+        grades = recording.grade(profile, kind, arguments.artifacts)
+        parts = {part: grades[part].eq("correct").mean() for part in ("base", "plus") if grades[part].ne("none").any()}
+        shares = ", ".join(f"{part} {share:.3f}" for part, share in parts.items())
+        print(f"{kind}: {len(grades)} programs; passed: {shares}", flush=True)
+        if arguments.ship:
+            print(f"shipped in {shipping.pack(profile, kind, arguments.artifacts)}")
 
 
 def unpack(arguments: argparse.Namespace) -> None:
@@ -139,13 +165,22 @@ def _parser() -> argparse.ArgumentParser:
     add = command(record, "record the rollouts of a profile; goes on where it was stopped")
     add("--profile", default="tiny", help=name)
     add("--artifacts", **artifacts)
-    kinds = "which of evaluation, rungs, sampled, predictor and easy, in this order, and which share of each"
+    kinds = (
+        "which of evaluation, rungs, sampled, predictor and easy (and of code: humaneval, mbpp, humaneval-samples, "
+        "mbpp-samples), in this order, and which share of each"
+    )
     add("--only", nargs="+", metavar="KIND[:SHARE]", help=kinds)
     add("--weights", **weights)
 
     add = command(pack, "ship what is recorded of a profile, without the questions")
     add("--profile", required=True, help="name of a profile")
     add("--artifacts", required=True, help="folder in which it was recorded")
+
+    add = command(grade, "run recorded programs against their tests, in the sandbox")
+    add("--profile", required=True, help="name of a profile")
+    add("--artifacts", **artifacts)
+    add("--only", nargs="+", metavar="KIND", help="kinds of rollouts (default: those of code that are recorded)")
+    add("--ship", action="store_true", help="write lengths and verdicts to the recordings, without any text")
 
     add = command(unpack, "make the profile of shipped recordings that the chapters run on")
     add("--profile", required=True, help="name of a profile")

@@ -18,6 +18,8 @@ from ray.cluster_utils import Cluster
 from clear_lib import engines
 from clear_lib.reasoner import PROMPT, tasks
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [
     PROMPT.format(question=question)
     for tier in tasks.TIERS

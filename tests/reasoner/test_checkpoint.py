@@ -10,6 +10,8 @@ from clear_lib.predictor.linear import Ridge
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
 from clear_lib.rollouts.grading import extract_answer
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS, SAMPLED, SAMPLES, CAP = 500, 50, 8, 768
 
 

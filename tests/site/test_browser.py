@@ -6,6 +6,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+pytestmark = pytest.mark.slow
+
 # What a reader sees of a page, code aside: the visible text without <pre> and <code>.
 PROSE = """
 const text = [];

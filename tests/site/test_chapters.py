@@ -1,6 +1,9 @@
 """Every code cell of the executed chapters ran, without error."""
 
 import nbformat
+import pytest
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_code_cell_ran_without_error(project):

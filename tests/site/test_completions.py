@@ -10,6 +10,8 @@ import papermill
 import pytest
 from bs4 import BeautifulSoup
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<script>alert(1)</script><img src=x onerror=q>"  # short: pandas cuts cells at 50 characters
 

@@ -3,7 +3,10 @@
 import re
 from urllib.parse import unquote, urldefrag, urlparse
 
+import pytest
 import yaml
+
+pytestmark = pytest.mark.slow
 
 REMOTE = re.compile(r"^(https?:)?//")
 

@@ -9,6 +9,8 @@ from clear_lib.allocation.policies import POLICIES
 from clear_lib.study.setup import paper
 from clear_lib.study.setup.streams import STREAMS
 
+pytestmark = pytest.mark.slow
+
 PAGE = "book/chapters/08_table_1.html"
 
 

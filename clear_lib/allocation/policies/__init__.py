@@ -124,7 +124,7 @@ def divide(problem: Problem, policy: str = "clear", **settings: Any) -> Allocati
     entry = named(policy, "cap")
     checked = entry.checked(settings)
     grant = entry(problem, **checked)
-    tokens = whole_tokens(grant.tokens, problem.budget)
+    tokens = whole_tokens(grant.tokens, problem.budget, problem.cap)
     tokens.setflags(write=False)
 
     def reason(query: int) -> str | None:

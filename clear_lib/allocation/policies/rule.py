@@ -16,6 +16,9 @@ from clear_lib.allocation.market import ROUNDING
 from clear_lib.allocation.problem import Problem, number
 from clear_lib.allocation.stages import Stages
 
+#: Up to here floats count tokens one by one; and the largest float that 64 bits hold.
+EXACT, LARGEST = 2**53, float(2**63 - 1024)
+
 #: Why a query that the policy serves gets no token.
 TOO_SMALL = "its share of the budget is less than a token"
 
@@ -156,14 +159,24 @@ def share(
     return tokens
 
 
-def whole_tokens(tokens: Array, budget: int) -> NDArray[np.int64]:
-    """Round shares to whole tokens by largest remainder, ties by position; the sum is kept, rounded down."""
-    floors = np.floor(tokens)
+def whole_tokens(tokens: Array, budget: int, cap: float = math.inf) -> NDArray[np.int64]:
+    """Round shares to whole tokens by largest remainder, ties by position; the sum is kept, rounded down.
+
+    None gets more than the cap, and the sum is at most the budget, exactly: shares are floats, whose own rounding is
+    of many tokens where budgets are astronomical.
+    """
+    floors = np.floor(np.minimum(tokens, min(cap, LARGEST)))
     total = min(float(tokens.sum()) + 1e-6 + ROUNDING * budget, budget)
     spare = int(math.floor(total) - floors.sum())
     rounded = floors.astype(np.int64)
     if spare > 0:
-        rounded[np.argsort(floors - tokens, kind="stable")[:spare]] += 1
+        first = np.argsort(floors - tokens, kind="stable")[:spare]
+        rounded[first] += (tokens[first] > 0) & (rounded[first] < cap)
+    if budget > EXACT and (over := sum(rounded.tolist()) - budget) > 0:
+        for query in np.argsort(-rounded, kind="stable"):
+            less = min(over, int(rounded[query]))
+            rounded[query] -= less
+            over -= less
     return rounded
 
 

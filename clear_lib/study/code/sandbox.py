@@ -62,8 +62,8 @@ class Limits:
     """Limits of a candidate; the judge has the same and as many seconds again."""
 
     memory: int = 2_000_000_000  #: bytes of address space
-    seconds: int = 10  #: of the processor
-    wall: float = 40.0  #: seconds until both are killed
+    seconds: int = 20  #: of the processor
+    wall: float = 100.0  #: seconds until both are killed
     file: int = 16 << 20  #: bytes of a file, and of all files together
 
 

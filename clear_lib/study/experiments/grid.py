@@ -150,17 +150,19 @@ def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame
 
 
 def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear", **settings: Any) -> pd.DataFrame:
-    """One batch at many budgets (tokens per query) of a policy with a price; ``granted`` is per active query."""
+    """One batch at many budgets (tokens per query) of a policy with a price; ``granted`` and ``surge`` per active query."""
     rows = []
     for amount in per_query:
         allocation = allocate(thresholds, round(amount * len(thresholds)), policy, **settings)
         active, budget = allocation.active, allocation.budget
+        past = allocation.tokens - thresholds
         rows.append(
             {
                 "budget_per_query": budget / active.size,
                 "price": allocation.price,
                 "abandoned": 1 - active.mean(),
                 "granted": allocation.tokens[active].mean() if active.any() else np.nan,
+                "surge": past[active].mean() if active.any() else np.nan,
                 "unspent": allocation.unspent / budget if budget else 0.0,
             }
         )

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,16 +19,17 @@ from clear_lib.study.setup.profiles import Profile
 
 
 @contextmanager
-def logged(profile: Profile, artifacts: str | Path) -> Iterator[None]:
-    """Log a recording in ``runs.jsonl`` if it kept any tokens, however it ends."""
-    began, before = datetime.now(UTC), _tokens(profile, artifacts)
+def logged(profile: Profile, artifacts: str | Path, kinds: Iterable[str] | None = None) -> Iterator[None]:
+    """Log a recording (of all kinds, or of some) in ``runs.jsonl`` if it kept any tokens, however it ends."""
+    kinds = recording.kinds_of(profile) if kinds is None else kinds
+    began, before = datetime.now(UTC), _tokens(profile, artifacts, kinds)
     try:
         yield
     finally:
         run = {
             "began": began.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - began).total_seconds()),
-            "tokens": _tokens(profile, artifacts) - before,
+            "tokens": _tokens(profile, artifacts, kinds) - before,
             "machine": machine(),
         }
         if run["tokens"]:
@@ -46,8 +47,8 @@ def _log(profile: Profile, artifacts: str | Path) -> Path:
     return profile.artifacts(artifacts) / "runs.jsonl"
 
 
-def _tokens(profile: Profile, artifacts: str | Path) -> int:
-    stores = (recording.store(profile, kind, artifacts) for kind in recording.kinds_of(profile))
+def _tokens(profile: Profile, artifacts: str | Path, kinds: Iterable[str]) -> int:
+    stores = (recording.store(profile, kind, artifacts) for kind in kinds)
     return sum(int(store.read(["length"])["length"].sum()) for store in stores)
 
 

@@ -1,0 +1,161 @@
+"""The part file of a run: every answer as it came, so that a run that breaks off loses and repeats nothing.
+
+Its first line says what the run is of; every other is a :class:`~clear_lib.serving.steppers.Piece`. Serving is
+deterministic, so a run goes on by being served again with the recorded pieces in place of the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from clear_lib.allocation.forecasts import Forecasts
+from clear_lib.engines import Completion
+from clear_lib.serving.steppers import Piece
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once are not noticed there
+    fcntl = None
+
+
+class Journal:
+    """A part file, ``<target>.part``, beside the file that a run will write.
+
+    Parameters
+    ----------
+    target : path
+    description : mapping
+        What the run is of, JSON values by name.
+    forecasts : Forecasts
+    resume : bool
+        Go on with the part file, if there is one.
+
+    Attributes
+    ----------
+    recorded : dict of (round, query) to Piece
+        What a former run has brought.
+    forecasts : Forecasts
+        Those that it was planned with, if there was one.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be written, is in use, is damaged, belongs to another run, or holds answers and ``resume``
+        is false.
+    """
+
+    def __init__(self, target: str | Path, description: Mapping[str, Any], forecasts: Forecasts, resume: bool):
+        self.path, self.count = Path(f"{target}.part"), 0
+        self.recorded: dict[tuple[int, int], Piece] = {}
+        self.forecasts = forecasts
+        if resume and not self.path.exists() and Path(target).exists():
+            raise ValueError(f"{target} is there and whole: nothing is left to go on with; to answer anew, delete it")
+        try:
+            self.file = self.path.open("a+b")
+        except OSError as error:
+            raise ValueError(f"{self.path}: {error.strerror}") from None
+        try:
+            self._begin(json.loads(json.dumps(dict(description), default=float)), resume)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _begin(self, description: dict[str, Any], resume: bool) -> None:
+        """Read what is there, and write the first line if nothing is."""
+        if fcntl:
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"{self.path} is in use: another run writes into it") from None
+        self.file.seek(0)
+        data = self.file.read()
+        lines = data[: data.rfind(b"\n") + 1].splitlines()  # a line without its end was being written
+        if len(lines) > 1 and not resume:
+            raise ValueError(
+                f"{self.path} holds {len(lines) - 1:,} answers of a run that broke off: go on with them (--resume, in "
+                f"Python resume=True), or delete it"
+            )
+        if len(lines) < 2:
+            self.file.truncate(0)
+            known = {field.name: getattr(self.forecasts, field.name) for field in fields(Forecasts)}
+            arrays = {name: values.tolist() for name, values in known.items() if values is not None}
+            self._write(description | {"forecasts": arrays})
+            return
+        self.file.truncate(sum(map(len, lines)) + len(lines))
+        rows = [self._parsed(number, line) for number, line in enumerate(lines, 1)]
+        self._check(description, rows[0])
+        for number, row in enumerate(rows[1:], 2):
+            self._recall(number, row)
+
+    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            return dict(json.loads(line))
+        except (ValueError, TypeError):
+            raise ValueError(f"{self.path}, line {number}: damaged") from None
+
+    def _check(self, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+        """``ValueError`` if the part file is of another run; takes over its forecasts."""
+        arrays = theirs.pop("forecasts", None)
+        for name in ours.keys() | theirs.keys():
+            if ours.get(name) != theirs.get(name):
+                what = f": {theirs.get(name)!r:.60} there, {ours.get(name)!r:.60} now" if name != "questions" else ""
+                raise ValueError(f"{self.path} is of a run with another {name}{what}; it cannot go on")
+        planned = Forecasts(**arrays)
+        for field in fields(Forecasts):
+            one, other = getattr(planned, field.name), getattr(self.forecasts, field.name)
+            if (one is None) != (other is None) or (one is not None and not np.allclose(one, other, rtol=1e-3)):
+                raise ValueError(f"{self.path} is of a run with other forecasts ({field.name}); it cannot go on")
+        self.forecasts = planned
+
+    def _recall(self, number: int, row: dict[str, Any]) -> None:
+        try:
+            tokens = row.pop("tokens")
+            place = (int(row.pop("round")), int(row.pop("query")))
+            granted, completion = int(row.pop("granted")), Completion(tokens=tokens and tuple(tokens), **row)
+            twice = place in self.recorded
+        except (KeyError, TypeError, ValueError):
+            twice = True
+        if twice:
+            raise ValueError(f"{self.path}, line {number}: damaged")
+        self.recorded[place] = Piece(*place, granted, completion)
+        self.count += 1
+
+    def append(self, piece: Piece) -> None:
+        """Write a piece to the disk; ``ValueError`` if that is full."""
+        row = piece._asdict()
+        self._write(row | vars(row.pop("completion")))
+        self.count += 1
+
+    def _write(self, row: dict[str, Any]) -> None:
+        try:
+            self.file.write(json.dumps(row, default=int).encode() + b"\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise ValueError(f"{self.path}: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is None or not self.count:
+            self.path.unlink(missing_ok=True)
+        else:
+            self.file.seek(0)
+            lines = self.file.read().count(b"\n") - 1  # an interrupt may have come between an answer and its count
+            kept = f"{lines:,} answers are kept in {self.path}: go on with --resume, in Python resume=True"
+            if isinstance(error, (KeyboardInterrupt, ValueError)):
+                error.args = ("; ".join(filter(None, (str(error), kept))),)
+            else:
+                error.add_note(kept)
+        try:
+            self.file.close()
+        except OSError:  # what could not be written to a full disk before cannot be written now
+            pass
