@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,11 +159,13 @@ def test_wrong_input_is_exit_code_1(options, message, known, capsys):
     assert caught.out == "" and caught.err.startswith("error: ") and message in caught.err
 
 
-def test_missing_and_empty_files_are_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
-    for source, message in [("nowhere.jsonl", "nowhere.jsonl: No such file"), ("-", "standard input: empty")]:
-        assert main(["allocate", source, "--budget", "5"]) == 1
-        assert message in capsys.readouterr().err
+def test_a_missing_file_is_named_and_an_empty_one_is_an_empty_batch(tmp_path, capsys, monkeypatch):
+    assert main(["allocate", "nowhere.jsonl", "--budget", "5"]) == 1
+    assert "nowhere.jsonl: No such file" in capsys.readouterr().err
+    for command in (["allocate"], ["run", "--model", "embedded"]):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+        assert main([*command, "-", "--budget", "5"]) == 0  # an empty batch is answered empty
+        assert capsys.readouterr().out == ""
     no_cost = write(tmp_path / "in.jsonl", [{"question": "1+1?"}])
     assert main(["allocate", no_cost, "--budget", "5"]) == 1
     assert "give the lines a 'threshold', or name the folder of a --forecaster" in capsys.readouterr().err
@@ -198,6 +201,122 @@ def test_help_loads_nothing_heavy(module):
     code = f"import sys; from {module} import _parser; _parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"pandas", "scipy.optimize", "torch", "matplotlib"} & set(done.stdout.split())
+
+
+# ---- OpenAI's batch format, and dollars ---------------------------------------------------------------------------
+
+
+def request(number, threshold=50, url="/v1/chat/completions", **body):
+    said = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"q{number}"}]}
+    said = {"prompt": f"q{number}"} if url == "/v1/completions" else said
+    return {
+        "custom_id": f"id-{number}",
+        "method": "POST",
+        "url": url,
+        "body": {"model": "a-model", "temperature": 0.6} | said | body,
+        "threshold": threshold,
+        "prompt_tokens": 10,
+    }
+
+
+def allocated(tmp_path, lines, *options, budget=("--budget", "400")):
+    """What the command writes for requests: those with a cap, and those abandoned."""
+    source, names = write(tmp_path / "in.jsonl", lines), [str(tmp_path / "out"), str(tmp_path / "left")]
+    given = ["allocate", source, "--format", "openai-batch", *budget, "--out", names[0], "--abandoned", names[1]]
+    code = main([*given, *options])
+    return (code, *(rows(Path(name).read_text()) if Path(name).exists() else None for name in names))
+
+
+def test_requests_come_back_in_order_with_their_caps_and_those_abandoned_apart(tmp_path, capsys):
+    old = request(2, url="/v1/completions", max_tokens=5000)
+    lines = [request(0, 90), request(1, 4000), old, request(3, 60, max_tokens=30, n=1), request(4, 9000)]
+    code, kept, left = allocated(tmp_path, lines)
+    expected = clear_lib.allocate([90, 4000, 50, 60, 9000], 400)
+    assert code == 0 and [row["custom_id"] for row in kept] == ["id-0", "id-2", "id-3"]
+    caps = [row["body"].get("max_completion_tokens", row["body"].get("max_tokens")) for row in kept]
+    assert caps == [expected.tokens[0], expected.tokens[2], 30]
+    for row, line in zip(kept, [lines[0], lines[2], lines[3]], strict=True):
+        field = "max_tokens" if line is old else "max_completion_tokens"
+        body = {name: value for name, value in line["body"].items() if name != "max_tokens"}
+        assert row == {name: line[name] for name in ("custom_id", "method", "url")} | {
+            "body": body | {field: caps.pop(0)}
+        }
+    assert [row["custom_id"] for row in left] == ["id-1", "id-4"] and left[0]["body"] == lines[1]["body"]
+    assert all("above the abandonment line" in row["reason"] and "threshold" not in row for row in left)
+    assert "1 requests keep a limit of their own, which is lower" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (request(0), "line 2: 'custom_id' must be a text that no other line has, and is \"id-0\""),
+        (request(1) | {"custom_id": 7}, "line 2: 'custom_id' must be a text"),
+        (request(1) | {"url": "/v1/embeddings"}, "line 2: must be a POST to /v1/chat/completions or /v1/completions"),
+        (request(1) | {"body": None}, "line 2: must be a POST"),
+        (request(1, n=2), "line 2: body.n is 2, and a cap counts for one completion"),
+        (request(1, max_tokens="many"), "line 2: body.max_tokens must be a whole number above 0"),
+        (request(1, messages=[]), "line 2: the body has no text to answer"),
+        (request(1) | {"threshold": None}, "line 2: 'threshold' must be a number"),
+    ],
+)
+def test_a_line_that_is_no_request_is_named_and_nothing_is_written(line, message, tmp_path, capsys):
+    assert allocated(tmp_path, [request(0), line]) == (1, None, None)
+    assert message in capsys.readouterr().err
+
+
+def test_a_forecaster_reads_what_the_messages_say():
+    from clear_lib.cli import batch
+
+    parts = [{"type": "text", "text": "one"}, {"type": "image_url", "image_url": {}}]
+    line = request(0, messages=[{"role": "user", "content": parts}, {"role": "assistant", "content": "two"}])
+    assert batch.requests_of([(1, line)])[0][1]["question"] == "one\ntwo"
+
+
+def test_dollars_pay_the_prompts_first_and_the_bill_is_within_them(tmp_path, capsys):
+    lines = [request(number, 50) for number in range(4)]
+    prices = "--price-out", "600", "--price-in", "150"
+    code, kept, _ = allocated(tmp_path, lines, *prices, budget=("--dollars", "0.1260005"))
+    assert code == 0 and sum(row["body"]["max_completion_tokens"] for row in kept) == 200
+    assert "200 completion tokens and 40 of prompts cost at most $0.126" in capsys.readouterr().err
+    code, kept, _ = allocated(tmp_path, lines, "--price-out", "600", budget=("--dollars", "0.126"))
+    assert sum(row["body"]["max_completion_tokens"] for row in kept) == 210
+    assert "prompts have no price" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "budget, options, message",
+    [
+        (("--dollars", "1"), [], "--dollars needs --price-out"),
+        (("--dollars", "1"), ["--price-out", "0"], "--dollars needs --price-out"),
+        (("--budget", "9"), ["--price-in", "1"], "--price-out and --price-in go with --dollars"),
+        (
+            ("--dollars", "0.001"),
+            ["--price-out", "1", "--price-in", "150"],
+            "the prompts alone, 20 tokens, cost $0.003",
+        ),
+    ],
+)
+def test_money_that_makes_no_sense_is_refused(budget, options, message, tmp_path, capsys):
+    assert allocated(tmp_path, [request(0), request(1)], *options, budget=budget) == (1, None, None)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tokens", [None, -1, True, "10"])
+def test_prompt_tokens_are_never_guessed(tokens, tmp_path, capsys):
+    lines = [request(0), request(1) | {"prompt_tokens": tokens}]
+    prices = "--price-out", "6", "--price-in", "1"
+    assert allocated(tmp_path, lines, *prices, budget=("--dollars", "1"))[0] == 1
+    assert "line 2: with --price-in, 'prompt_tokens' must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--budget", "5", "--dollars", "1"], [], ["--dollars", "-1"], ["--dollars", "much"], ["--dollars", "NaN"]],
+)
+def test_a_budget_is_tokens_or_dollars(options, known, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["allocate", known, *options])
+    assert stopped.value.code == 2
 
 
 # ---- with the embedded model ----------------------------------------------------------------------------------
@@ -240,8 +359,13 @@ def test_run_answers_every_line(rollouts):
 def test_fit_says_whose_rollouts_and_how_well(forecaster, rollouts, capsys):
     folder, asked = rollouts
     assert main(["fit", str(folder / "r"), "--out", str(folder / "again")]) == 0
-    said = capsys.readouterr().out
+    again = capsys.readouterr()
+    said = again.out
     assert f"fitted to {len(asked)} rollouts of embedded" in said and "rank correlation" in said
+    assert re.search(
+        r"the tokens of its forecast .level., and \d+% of them are within the central 80% .*coverage", said
+    )
+    assert "WARNING: too few rollouts: " in again.err and "give " in again.err
     assert json.loads((folder / "again" / "predictor.json").read_text())["trained_on"] == ["embedded"]
 
 
@@ -297,7 +421,39 @@ def test_run_names_mistakes(rollouts, tmp_path, capsys):
         (["--model", "embedded", "--engine-option", "dtype=complex"], "dtype must be one of"),
         (["--model", "embedded", "--template", "Q: "], "the template must contain {question}"),
         (["--model", "embedded", "--policy", "oracle"], "nobody knows"),
+        (["--model", "embedded", "--cap", "0"], "cap must be a number of at least 1, got 0"),
+        (["--model", "embedded", "--resume"], "--resume goes on with the part file of --out FILE"),
+        (["--model", "embedded", "--out", "no/such/folder.jsonl"], "no/such/folder.jsonl.part: No such file"),
         (["--model", str(tmp_path)], "holds no model in the Hugging Face format"),
     ]:
         assert main(["run", source, "--budget", "5", *options]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_run_spends_dollars_and_counts_prompts_with_the_engines_tokenizer(tmp_path, capsys):
+    from clear_lib.engines.transformers import TransformersEngine
+    from clear_lib.reasoner import CHECKPOINT, PROMPT
+
+    questions = ["Ann has 4 eggs, loses 2. How many eggs does Ann have?", "1+1?"]
+    source = write(tmp_path / "in.jsonl", [{"question": question, "threshold": 9} for question in questions])
+    given = [
+        "run",
+        source,
+        "--model",
+        "embedded",
+        "--out",
+        str(tmp_path / "out"),
+        "--price-in",
+        "1000",
+        "--dollars",
+        "1",
+    ]
+    assert main([*given, "--price-out", "10000"]) == 0
+    tokenizer = TransformersEngine(str(CHECKPOINT)).tokenizer
+    prompts = sum(len(tokenizer(PROMPT.replace("{question}", question)).input_ids) for question in questions)
+    budget = (1_000_000 - 1000 * prompts) // 10_000
+    said = capsys.readouterr().err
+    assert f"a budget of {budget} completion tokens" in said
+    assert f"{budget} completion tokens and {prompts} of prompts cost at most $" in said
+    assert main([*given, "--price-out", "10000", "--accounting", "refunds"]) == 1
+    assert "a paused query has its prompt read again, at a price" in capsys.readouterr().err

@@ -50,3 +50,28 @@ def test_the_readme_names_the_policies_of_the_paper():
     assert re.findall(r"`([\w-]+)`", named) == [
         name for name in clear_lib.allocation.policies.OF_THE_PAPER if name != "oracle-paper"
     ]
+
+
+def linked(page):
+    """The files that a page of the book links to; chapters are made from the notebooks of the same names."""
+    links = re.findall(r"\]\((?!https:)([^)#]+)", (ROOT / "book" / page).read_text())
+    return {ROOT / (link.replace("chapters", "notebooks") if "chapters/" in link else f"book/{link}") for link in links}
+
+
+def test_every_figure_and_table_of_the_paper_has_one_row():
+    rows = re.findall(
+        r"^\| ((?:Figure|Table) \d+) \|", (ROOT / "book/figures_and_tables.md").read_text(), flags=re.MULTILINE
+    )
+    assert rows == [f"Figure {n}" for n in range(1, 12)] + [f"Table {n}" for n in range(1, 8)]
+
+
+@pytest.mark.parametrize("page", ["figures_and_tables.md", "related_work.md", "errata.md"])
+def test_links_lead_to_pages_and_chapters(page):
+    assert linked(page) and [str(path) for path in linked(page) if not path.is_file()] == []
+
+
+def test_every_work_cited_is_in_the_bibliography():
+    known = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "book/references.bib").read_text(), flags=re.MULTILINE))
+    pages = "".join(path.read_text() for folder in ("book", "notebooks") for path in (ROOT / folder).glob("*.[mi]*"))
+    cited = {key.strip() for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", pages) for key in keys.split(",")}
+    assert cited and cited <= known

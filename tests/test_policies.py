@@ -426,6 +426,34 @@ def test_rounding_ties_go_to_the_first():
     assert whole_tokens(np.array([1.5, 1.5, 1.5, 1.5]), 6).tolist() == [2, 2, 1, 1]
 
 
+@pytest.mark.parametrize("budget", [10**12 - 1, 2**53 + 1, 10**18, 2**63 - 1])
+@pytest.mark.parametrize("cap", [1, 2048, 2**62, None])
+def test_caps_and_sums_hold_at_any_budget_that_64_bits_can_count(budget, cap):
+    thresholds = np.random.default_rng(0).lognormal(6, 1, 37)
+    forecasts = Forecasts(thresholds, np.full(37, 0.5), np.full(37, 0.7), estimate=thresholds)
+    for name, policy in POLICIES.items():
+        if policy.kind == "cap" and not set(policy.needs) & {"lengths", "correct"}:
+            allocation = allocate(forecasts, budget, name, cap=cap)
+            tokens = allocation.tokens.tolist()
+            assert allocation.unspent == budget - sum(tokens) >= 0 and 0 <= min(tokens)
+            assert max(tokens) <= (cap or budget)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (([5], 2**63), r"budget must be below 2\*\*63 tokens, got 9223372036854775808"),
+        (([5], 10**400), "budget is too large a number"),
+        (([10**400], 5), "thresholds holds a whole number that is too large"),
+    ],
+)
+def test_numbers_beyond_64_bits_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        allocate(*given)
+    with pytest.raises(ValueError, match=r"cap must be below 2\*\*63 tokens"):
+        allocate([5], 5, cap=2**63)
+
+
 BAD_VALUES = [
     pytest.param([1.0, float("nan")], r"\[1\] is NaN", id="nan"),
     pytest.param([float("inf"), 1.0], r"\[0\] is infinite", id="infinite"),

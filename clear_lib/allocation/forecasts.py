@@ -48,7 +48,10 @@ def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf
         for position, item in enumerate(items):
             if not isinstance(item, Real):
                 raise ValueError(f"{name}[{position}] is not a number: {item!r}")
-    array = array.astype(np.float64)  # a copy: later changes of the caller's array do not reach us
+    try:
+        array = array.astype(np.float64)  # a copy: later changes of the caller's array do not reach us
+    except OverflowError:
+        raise ValueError(f"{name} holds a whole number that is too large for a float") from None
     bad = {
         "is NaN": np.isnan(array),
         "is infinite": np.isinf(array),

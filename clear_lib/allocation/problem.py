@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from clear_lib.allocation.forecasts import Array, Forecasts, vector
 
-
 #: Budgets and caps are below it: tokens are counted in 64 bits.
 MOST_TOKENS = 2**63
 

@@ -183,16 +183,15 @@ def _counter(budgeter: Budgeter, questions: list[str]) -> Callable[[int], int] |
 def fit(arguments: argparse.Namespace) -> None:
     """Fit a calibrated forecaster to rollouts and save it."""
     from clear_lib.predictor import fit_to_rollouts
+    from clear_lib.predictor.quality import quality
 
     rollouts, _ = read_rollouts(arguments.files, arguments.model, arguments)
-    fitted, texts = fit_to_rollouts(rollouts, arguments.kind), list(rollouts["question"])
+    fitted = fit_to_rollouts(rollouts, arguments.kind)
     fitted.save(arguments.out)
-    forecasts = rollouts.assign(threshold=fitted.predict(texts).threshold)[fitted.held_out(texts)]
-    print(
-        f"{arguments.out}: fitted to {len(rollouts):,} rollouts of {', '.join(sorted(set(rollouts['model'])))}; on the "
-        f"{len(forecasts):,} of them that were held out the rank correlation of forecast and length is "
-        f"{forecasts['threshold'].rank().corr(forecasts['length'].rank()):.2f}"
-    )
+    measured, models = quality(fitted, rollouts), ", ".join(sorted(set(rollouts["model"])))
+    print(f"{arguments.out}: fitted to {len(rollouts):,} rollouts of {models}; {measured}")
+    if measured.doubt:
+        print(f"WARNING: {measured.doubt}", file=sys.stderr)
 
 
 def rollout_options() -> argparse.ArgumentParser:

@@ -6,9 +6,9 @@ Tokenizer and chat template are those that the file itself carries.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clear_lib.hub import ModelError, explanation, first_line, quiet, require
+
+log = logging.getLogger(__name__)
 
 KEPT = "the model cannot be kept in {}: {}; name a folder with room for it in the environment variable CLEAR_CACHE"
 READ = "{} cannot be read: {}"
@@ -70,7 +72,7 @@ def local(weights: Weights, path: str | Path | None = None, folder: str | Path |
         root.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(root / f".{made.name}.lock"):
             if not made.is_dir():
-                print(f"turning {weights.file} into safetensors, once, in {made} …", file=sys.stderr, flush=True)
+                log.warning("turning %s into safetensors, once, in %s …", weights.file, made)
                 _convert_whole(file, made)
     return made
 

@@ -95,13 +95,15 @@ def read(name: str, kind: str, folder: Path = FOLDER, *, model: str, revision: s
     return table.sort_values("place", ignore_index=True)
 
 
-def questions(folder: Path = FOLDER) -> pd.DataFrame:
+def questions(folder: Path = FOLDER, name: str = "questions.parquet") -> pd.DataFrame:
     """The questions that are recorded: ``question_id, dataset, part, row, sha256, tokens, embedding``.
+
+    Programming tasks are in a file of their own, ``code/questions.parquet``.
 
     ``row`` counts from 0 within the part of the published set; ``tokens`` is the length of the text for the
     sentence encoder; ``embedding`` has shape ``(384,)``, float16.
     """
-    table = _read("questions.parquet", folder)
+    table = _read(name, folder)
     vectors = table["embedding"].combine_chunks()
     flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float16)
     found = table.drop_columns("embedding").to_pandas()
@@ -111,7 +113,8 @@ def questions(folder: Path = FOLDER) -> pd.DataFrame:
 @cache
 def _embeddings(folder: Path) -> Mapping[str, tuple[int, np.ndarray]]:
     """Token count and embedding of every shipped question, by ``sha256:…``."""
-    known = questions(folder)
+    names = [name for name in manifest(folder)["files"] if Path(name).name == "questions.parquet"]
+    known = pd.concat([questions(folder, name) for name in names], ignore_index=True)
     return dict(zip(STANDS_FOR + known["sha256"], zip(known["tokens"], known["embedding"], strict=True), strict=True))
 
 

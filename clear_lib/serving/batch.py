@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.policies import POLICIES, Allocation, divide, stages_of
+from clear_lib.allocation.policies.rule import EXACT, LARGEST
 from clear_lib.allocation.problem import Problem
 from clear_lib.allocation.stages import Stages
 from clear_lib.serving.steppers import Ledger, ReplayStepper, Stepper
@@ -221,11 +222,17 @@ def _by_scale(ledger: Ledger, caps: NDArray[np.int64], limit: float) -> None:
         own, used = caps[alive].astype(float), ledger.used[alive]
 
         def more(scale: float, own: Array = own, used: NDArray[np.int64] = used) -> NDArray[np.int64]:
-            return np.maximum(np.minimum(np.floor(own * scale), limit) - used, 0).astype(np.int64)
+            return np.clip(np.minimum(np.floor(own * scale), limit) - used, 0, min(ledger.left, LARGEST)).astype(
+                np.int64
+            )
+
+        def affordable(tokens: NDArray[np.int64]) -> bool:
+            total = sum(tokens.tolist()) if ledger.left > EXACT else tokens.sum(dtype=float)
+            return total <= ledger.left
 
         low, high = 0.0, (ledger.left + used.sum() + 1.0) / own.min()
         while (middle := (low + high) / 2) not in (low, high):
-            low, high = (middle, high) if more(middle).sum() <= ledger.left else (low, middle)
+            low, high = (middle, high) if affordable(more(middle)) else (low, middle)
         tokens = more(low)
         if not tokens.any():  # fewer tokens are left than queries are next: one each, the first in position
             tokens[np.argsort((used + 1) / own, kind="stable")[: ledger.left]] = 1

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from clear_lib.engines import Completion
-from clear_lib.rollouts.shipped import manifest
+from clear_lib.rollouts.shipped import manifest, questions
 from clear_lib.study.cli import main
-from clear_lib.study.code import recording, sandbox, shipping, tasks
+from clear_lib.study.code import protocol, recording, sandbox, shipping, tasks
 from clear_lib.study.recordings import recording as recordings
 from clear_lib.study.setup import models, profiles
 
@@ -110,16 +110,35 @@ def test_shipped_are_lengths_and_verdicts_and_no_text(profile, artifacts, tmp_pa
         shipping.pack(profile, "humaneval", artifacts, folder)
     recording.grade(profile, "humaneval", artifacts)
     path = shipping.pack(profile, "humaneval", artifacts, folder)
-    shipped = shipping.read(profile.name, "humaneval", folder)
-    assert shipped.columns.tolist() == shipping.COLUMNS and len(shipped) == 4 and np.all(shipped.length >= 50)
-    assert manifest(folder)["files"].keys() == {"a", "code/qwen-1.5b/humaneval.parquet"}
+    shipped = shipping.read(profile.name, ["humaneval"], folder)
+    assert shipped.columns.tolist() == [*shipping.COLUMNS, "question"] and len(shipped) == 4
+    assert np.all(shipped.length >= 50) and shipped.question.str.fullmatch("sha256:[0-9a-f]{64}").all()
+    assert manifest(folder)["files"].keys() == {"a", "code/qwen-1.5b/humaneval.parquet", "code/questions.parquet"}
     assert manifest(folder)["profiles"] == {"c": {}}
-    assert all(len(str(value)) < 70 for value in shipped.to_numpy().flat)
+    assert all(len(str(value)) < 80 for value in shipped.to_numpy().flat)
+    before = questions(folder, shipping.QUESTIONS)
+    recording.record(profile, [("humaneval", 2 * SHARE)], artifacts, Scripted)
+    recording.grade(profile, "humaneval", artifacts)
+    shipping.pack(profile, "humaneval", artifacts, folder)
+    after = questions(folder, shipping.QUESTIONS)
+    assert len(before) == 4 and len(after) == 8 and after.row.is_monotonic_increasing
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="not the file that was shipped"):
-        shipping.read(profile.name, "humaneval", folder)
+        shipping.read(profile.name, ["humaneval"], folder)
     with pytest.raises(ValueError, match="mbpp.parquet is not shipped"):
-        shipping.read(profile.name, "mbpp", folder)
+        shipping.read(profile.name, ["mbpp"], folder)
+
+
+def test_lengths_are_predicted_from_what_is_shipped(profile, tmp_path, monkeypatch):
+    """The texts of the tasks are not needed: their embeddings are shipped."""
+    recording.record(profile, [("humaneval", 40 / 164)], tmp_path, Scripted)
+    recording.grade(profile, "humaneval", tmp_path)
+    folder = tmp_path / "recordings"
+    shipping.pack(profile, "humaneval", tmp_path, folder)
+    monkeypatch.setattr("clear_lib.rollouts.shipped.FOLDER", folder)
+    shipped = shipping.read(profile.name, ["humaneval"], folder)
+    table = protocol.cross_forecasts(shipped, profile.predictor, profile.model_parameters)
+    assert len(table) == 40 and table.threshold.between(20, 200).all() and table.solvable.between(0, 1).all()
 
 
 def test_the_commands_record_and_grade(profile, tmp_path, capsys, monkeypatch):

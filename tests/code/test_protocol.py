@@ -27,7 +27,12 @@ def pool_of(seed=0, dataset="MBPP+"):
 
 
 POOL, PROFILE = pool_of(), profiles.load("qwen-1.5b")
-CASES = [(r, p) for r in protocol.READINGS for p in protocol.CODE_POLICIES] + [("samples", protocol.BUY)]
+CASES = [
+    (reading, policy)
+    for reading, left_out in protocol.LEFT_OUT.items()
+    for policy in protocol.LABELS
+    if policy not in left_out
+]
 
 
 def caps(reading, policy, mean_cap, pool=POOL):
@@ -53,9 +58,11 @@ def test_uniform_gives_every_sample_or_every_query_the_same():
     assert (used == np.minimum(800, POOL.lengths.sum(axis=1))).all()
 
 
-def test_with_equal_budgets_for_every_query_clear_gives_up_samples_and_not_queries():
-    given = caps("trajectories", "clear", 60)
-    assert (given > 0).any(axis=1).all() and (given == 0).any()
+def test_with_equal_budgets_for_every_query_equal_samples_are_abandoned_together_unless_the_optimum_is_exact():
+    given, exact = caps("trajectories", "clear", 60), caps("trajectories", "clear-exact", 60)
+    some = exact[POOL.forecasts.threshold < 200]
+    assert ((given > 0).sum(axis=1) % K == 0).all()
+    assert (some > 0).any(axis=1).all() and (some == 0).any(axis=1).any()
 
 
 @pytest.mark.parametrize("reading", protocol.READINGS)
@@ -89,7 +96,7 @@ def test_chosen_by_the_base_tests_the_first_that_passes_is_judged():
 def test_unknown_readings_and_misplaced_policies_are_named():
     with pytest.raises(ValueError, match="unknown reading 'x'; known: trajectories, queries, samples"):
         caps("x", "clear", 10)
-    with pytest.raises(ValueError, match="buy-samples buys samples: it has no part in the reading 'queries'"):
+    with pytest.raises(ValueError, match="policy 'buy-samples' has no part in the reading 'queries'"):
         caps("queries", protocol.BUY, 10)
 
 
@@ -118,16 +125,24 @@ def test_the_mean_of_a_capped_length_is_the_one_of_a_simulation():
 
 
 def test_one_price_clears_the_market_of_samples():
-    """Greedy by chance per token is the best plan: checked against every plan of a small market."""
+    """Every beginning of the order is the best plan: checked against every plan of a small market."""
     forecasts = Forecasts([100, 100, 100], spread=[0, 0, 0], solvable=[0.9, 0.5, 0.2])
     gain = protocol.first_right(forecasts.solvable, 3).cumsum(axis=1)
-    for samples in range(1, 9):
-        grants = protocol.buy_samples(forecasts, 100 * samples, 1000, 3)
-        bought = np.round(grants / 100).astype(int)
-        value = sum(gain[i, m - 1] for i, m in enumerate(bought) if m)
-        plans = [p for p in np.ndindex(4, 4, 4) if sum(p) <= samples]
-        best = max(sum(gain[i, m - 1] for i, m in enumerate(plan) if m) for plan in plans)
-        assert value == pytest.approx(best) and bought.sum() == samples
+    order = protocol.order_of_samples(forecasts, 1000, 3)
+    for samples in range(1, 10):
+        plan = np.bincount(order[:samples] // 3, minlength=3)
+        value, best = (
+            max(sum(gain[i, m - 1] for i, m in enumerate(each) if m) for each in plans)
+            for plans in ([plan], [p for p in np.ndindex(4, 4, 4) if sum(p) == samples])
+        )
+        assert value == pytest.approx(best)
+
+
+def test_samples_are_bought_until_the_tokens_are_used():
+    given = protocol.bought(POOL, 5000)
+    assert np.minimum(POOL.lengths, given).sum() == 5000
+    drawn = given > 0
+    assert (drawn[:, :-1] >= drawn[:, 1:]).all()
 
 
 # ---- forecasts, pools and tables ------------------------------------------------------------------------------------

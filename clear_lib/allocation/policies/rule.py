@@ -165,7 +165,8 @@ def whole_tokens(tokens: Array, budget: int, cap: float = math.inf) -> NDArray[n
     None gets more than the cap, and the sum is at most the budget, exactly: shares are floats, whose own rounding is
     of many tokens where budgets are astronomical.
     """
-    floors = np.floor(np.minimum(tokens, min(cap, LARGEST)))
+    tokens = np.minimum(tokens, min(cap, LARGEST))
+    floors = np.floor(tokens)
     total = min(float(tokens.sum()) + 1e-6 + ROUNDING * budget, budget)
     spare = int(math.floor(total) - floors.sum())
     rounded = floors.astype(np.int64)

@@ -1,17 +1,24 @@
-"""Shipped rollouts of code: lengths and verdicts, without the tasks and without the programs, which repeat their text."""
+"""Shipped rollouts of code: lengths and verdicts, without the tasks and without the programs, which repeat their text.
+
+``sha256:…`` stands for the text of a task, and its embedding is shipped: lengths can be predicted without the text.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clear_lib.rollouts.shipped import FOLDER, digest, manifest
+from clear_lib.rollouts.shipped import FOLDER, STANDS_FOR, digest, manifest, questions
 from clear_lib.study.code import recording
-from clear_lib.study.recordings.packing import write_manifest
+from clear_lib.study.recordings import packing
 from clear_lib.study.setup.profiles import Profile
+
+QUESTIONS = "code/questions.parquet"
 
 #: Columns that are shipped: ``program`` is a hash of the program and its tests.
 COLUMNS = [
@@ -21,24 +28,42 @@ COLUMNS = [
 
 
 def pack(profile: Profile, kind: str, artifacts: str | Path, folder: Path = FOLDER) -> Path:
-    """Ship the graded rollouts of a kind as ``code/PROFILE/KIND.parquet``, with its hash in the manifest."""
-    rows = recording.load(profile, kind, artifacts)[COLUMNS].sort_values(["question_id", "sample"], ignore_index=True)
+    """Ship the graded rollouts of a kind as ``code/PROFILE/KIND.parquet``, with the embeddings of its tasks."""
+    rows = recording.load(profile, kind, artifacts)
+    texts = rows.drop_duplicates("question_id")[["question_id", "dataset", "question"]]
+    rows = rows[COLUMNS].sort_values(["question_id", "sample"], ignore_index=True)
     name = f"code/{profile.name}/{kind}.parquet"
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pandas(rows, preserve_index=False)
-    pq.write_table(table, path, compression="zstd", compression_level=19)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    files = {name: packing.write(folder / name, pa.Table.from_pandas(rows, preserve_index=False))}
+    files[QUESTIONS] = packing.write(folder / QUESTIONS, _questions(texts, folder))
     listed = manifest(folder)
-    write_manifest(listed | {"files": dict(sorted((listed["files"] | {name: digest(path)}).items()))}, folder)
-    return path
+    packing.write_manifest(listed | {"files": dict(sorted((listed["files"] | files).items()))}, folder)
+    return folder / name
 
 
-def read(profile: str, kind: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """The shipped rollouts of a kind; ``ValueError`` if they are missing or not the bytes of the manifest."""
-    name = f"code/{profile}/{kind}.parquet"
-    known = manifest(folder)["files"].get(name)
-    if known is None:
-        raise ValueError(f"{folder / name} is not shipped; see `python -m clear_lib.study grade --ship`")
-    if not (folder / name).is_file() or digest(folder / name) != known:
-        raise ValueError(f"{folder / name} is missing, or not the file that was shipped: expected SHA-256 {known}")
-    return pq.read_table(folder / name).to_pandas()
+def _questions(texts: pd.DataFrame, folder: Path) -> pa.Table:
+    """The tasks that are shipped already and new ones, with their embeddings; ``row`` is the number of a task."""
+    known = questions(folder, QUESTIONS) if QUESTIONS in manifest(folder)["files"] else None
+    tables = [] if known is None else [known]
+    new = texts if known is None else texts[~texts["question_id"].isin(known["question_id"])]
+    if len(new):
+        rows = new["question_id"].str.rpartition("/")[2].astype(np.int64)
+        tables.append(packing.embedded(new.assign(part="test", row=rows)))
+    return packing.in_arrow(pd.concat(tables).sort_values(["dataset", "row"], ignore_index=True))
+
+
+def read(profile: str, kinds: Sequence[str], folder: Path = FOLDER) -> pd.DataFrame:
+    """The shipped rollouts of some kinds, with a stand-in for ``question``; ``ValueError`` if any is missing or changed."""
+    listed, tables = manifest(folder)["files"], []
+    for name in (f"code/{profile}/{kind}.parquet" for kind in kinds):
+        if name not in listed:
+            raise ValueError(f"{folder / name} is not shipped; see `python -m clear_lib.study grade --ship`")
+        if not (folder / name).is_file() or digest(folder / name) != listed[name]:
+            raise ValueError(
+                f"{folder / name} is missing, or not the file that was shipped: expected SHA-256 {listed[name]}"
+            )
+        tables.append(pq.read_table(folder / name).to_pandas())
+    hashes = questions(folder, QUESTIONS).set_index("question_id")["sha256"]
+    return pd.concat(tables, ignore_index=True).assign(
+        question=lambda rows: STANDS_FOR + rows["question_id"].map(hashes)
+    )

@@ -53,9 +53,9 @@ def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> dict
     listed, files = manifest(folder), {}
     for kind, rows in tables.items():
         table = pa.Table.from_pandas(rows[list(SHIPPED)], preserve_index=False)
-        files[f"{profile.name}/{kind}.parquet"] = _write(folder / profile.name / f"{kind}.parquet", table)
+        files[f"{profile.name}/{kind}.parquet"] = write(folder / profile.name / f"{kind}.parquet", table)
     ids = {each for rows in tables.values() for each in rows["question_id"]}
-    files["questions.parquet"] = _write(folder / "questions.parquet", _question_table(ids, profile, folder))
+    files["questions.parquet"] = write(folder / "questions.parquet", _question_table(ids, profile, folder))
     others = {name: sha for name, sha in listed["files"].items() if not name.startswith(f"{profile.name}/")}
     about = listed["profiles"].get(profile.name, {})
     logged = about.get("runs", [])
@@ -87,29 +87,35 @@ def up_to_first_gap(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _question_table(ids: set[str], profile: Profile, folder: Path) -> pa.Table:
     """The questions that are shipped already and those with these ``question_id``, with their embeddings."""
-    from clear_lib.predictor.sentence import Sentence
-
     tables = [questions(folder)] if "questions.parquet" in manifest(folder)["files"] else []
     if new := ids - {each for table in tables for each in table["question_id"]}:
         sets = [(name, part) for name, known in benchmarks.SETS.items() for part in known.rows]
         read = [benchmarks.load(name, part, recording.questions_folder(profile)) for name, part in sets]
         table = pd.concat([each.assign(row=np.arange(len(each))) for each in read], ignore_index=True)
-        table = table[table["question_id"].isin(new)].rename(columns={"split": "part"})
-        vectors, tokens = Sentence().encode(list(table["question"]))
-        hashes = [hashlib.sha256(text.encode()).hexdigest() for text in same_text(table["question"])]
-        tables.append(
-            table[["question_id", "dataset", "part", "row"]].assign(
-                sha256=hashes, tokens=tokens, embedding=list(vectors.astype(np.float16))
-            )
-        )
-    whole = pd.concat(tables, ignore_index=True).sort_values(["dataset", "part", "row"], ignore_index=True)
+        tables.append(embedded(table[table["question_id"].isin(new)].rename(columns={"split": "part"})))
+    return in_arrow(pd.concat(tables, ignore_index=True).sort_values(["dataset", "part", "row"], ignore_index=True))
+
+
+def embedded(questions: pd.DataFrame) -> pd.DataFrame:
+    """Questions (``question_id, dataset, part, row, question``) with hash and embedding in place of their texts."""
+    from clear_lib.predictor.sentence import Sentence
+
+    vectors, tokens = Sentence().encode(list(questions["question"]))
+    hashes = [hashlib.sha256(text.encode()).hexdigest() for text in same_text(questions["question"])]
+    return questions[["question_id", "dataset", "part", "row"]].assign(
+        sha256=hashes, tokens=tokens, embedding=list(vectors.astype(np.float16))
+    )
+
+
+def in_arrow(whole: pd.DataFrame) -> pa.Table:
+    """Embedded questions as they are shipped."""
     flat = pa.array(np.concatenate(list(whole["embedding"])).astype(np.float16), pa.float16())
     vectors = pa.FixedSizeListArray.from_arrays(flat, len(flat) // len(whole))
     table = pa.Table.from_pandas(whole.drop(columns="embedding"), preserve_index=False)
     return table.append_column("embedding", vectors)
 
 
-def _write(path: Path, table: pa.Table) -> str:
+def write(path: Path, table: pa.Table) -> str:
     """Write a table and return the SHA-256 of its file."""
     pq.write_table(table, path, compression="zstd", compression_level=19)
     return digest(path)
