@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.resume and out is None:
         raise ValueError("--resume goes on with the part file of --out FILE: name it")
     if arguments.cap is not None:
-        number("cap", arguments.cap, low=1)  # before the engine is loaded
+        number("cap", arguments.cap, low=1, whole=True)  # before the engine is loaded
     template = arguments.template or (reasoner.PROMPT if arguments.model == reasoner.NAME else "{question}")
     if "{question}" not in template and Path(template).is_file():
         template = Path(template).read_text(encoding="utf-8")

@@ -188,7 +188,6 @@ class OpenAIEngine(Engine):
                     yield position, outcome
                 else:  # the others under way are paid for as well, so they are waited for
                     fatal = fatal or outcome
-                    cancelled.set()
         finally:  # if the stream is closed early, no request is sent any more
             cancelled.set()
         if fatal:
@@ -207,8 +206,9 @@ class OpenAIEngine(Engine):
             except RequestError as error:
                 counted = request.cap if error.counted is None else error.counted
                 outcome = Completion(error.text, None, "failed", counted, f"prompt {request.position}: {error}")
-            except Exception as error:
+            except Exception as error:  # of the server, not of one request: nothing more is sent
                 outcome = error
+                cancelled.set()
             done.put((request.position, outcome))
         done.put((None, None))
 
@@ -329,7 +329,7 @@ class OpenAIEngine(Engine):
                 max(length, counted, 0),
                 text,
             )
+        self.answered = True
         if reason not in ("stop", "length"):
             raise RequestError(f"ended by the server, with finish_reason {self._shown(repr(reason))}", counted, text)
-        self.answered = True
         return Completion(text, tokens, reason, None if self.returns_tokens else counted)

@@ -36,7 +36,7 @@ class CandidateError(BaseException):
 
 
 class TaskError(BaseException):
-    """The published solution failed at a published input: a fault of the task."""
+    """Nothing is known of the candidate: its sandbox did not start, or the published solution failed at an input."""
 
 
 class Opaque:
@@ -127,6 +127,7 @@ def _limit(memory, seconds, file):
 def candidate():
     """Run the model's code, then answer calls of its function until there are no more."""
     channel = Channel(_keep(0), _keep(1))
+    channel.send("started")
     job, namespace = channel.receive(), {"__name__": "candidate"}
     try:
         exec(compile(job["code"], "<candidate>", "exec"), namespace)
@@ -155,6 +156,10 @@ class Remote:
 
     def __init__(self, channel, code, entry_point):
         self._channel, self.failure = channel, None
+        try:
+            channel.receive()
+        except EOFError:
+            raise TaskError("the candidate's sandbox did not start") from None
         self._call({"code": code, "entry_point": entry_point})
 
     def __call__(self, *arguments, **keywords):

@@ -106,12 +106,14 @@ def cross_forecasts(greedy: pd.DataFrame, forecaster: PredictorSpec, model_param
 def make_pools(samples: pd.DataFrame, forecasts: pd.DataFrame) -> list[Pool]:
     """One pool a data set, of the tasks that have all their samples, a forecast and both verdicts.
 
-    Where a set has no plus tests at hand (HumanEval without HumanEval+), its base tests stand for them.
+    HumanEval is HumanEval+ where the plus tests are at hand; where they are not, the base tests stand for them.
     """
     pools = []
     for dataset, rows in samples.groupby("dataset"):
         if (rows["plus"] == "none").all():
             rows = rows.assign(plus=rows["base"])
+        elif dataset == "HumanEval":
+            dataset = "HumanEval+"
         rows = rows[rows["plus"].ne("none") & rows["question_id"].isin(forecasts["question_id"])]
         table = rows.pivot(index="question_id", columns="sample", values=["length", "base", "plus"]).dropna()
         if table.empty:
@@ -302,8 +304,9 @@ def table_2(results: pd.DataFrame, reading: str, scarcity: float, choice: str = 
     ours = chosen.groupby(["dataset", "policy"])["solved"].mean().mul(100)
     rows: list[dict[str, Any]] = []
     for row in gains(chosen).to_dict("records"):
-        name = {"HumanEval": "HumanEval+"}.get(row["dataset"], row["dataset"])
-        theirs = {policy: paper.TABLE_2[policy].get(name, np.nan) for policy in ("uniform", "clear")}
+        name = row["dataset"]
+        printed = f"{name.removesuffix('+')}+"  # HumanEval alone, its base tests, stands beside HumanEval+
+        theirs = {policy: paper.TABLE_2[policy].get(printed, np.nan) for policy in ("uniform", "clear")}
         for policy, label in (("uniform", "Uniform"), ("clear", "CLEAR (Lambert)")):
             value = ours[row["dataset"], policy]
             rows.append({"dataset": name, "row": label, "paper": theirs[policy], "ours": value, "n": row["n"]})

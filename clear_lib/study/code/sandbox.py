@@ -92,7 +92,7 @@ def seccomp(machine: str | None = None) -> bytes:
 
 
 def _command(limits: Limits, filter_file: int) -> list[str]:
-    """bubblewrap, and Python in it, up to the name of the role."""
+    """bubblewrap, and Python in it, up to the name of the role; of installed packages, NumPy alone is there."""
     base = str(Path(sys.base_prefix).resolve())
     shown = [path for path in ("/usr", "/lib", "/lib64", base) if os.path.exists(path)]
     paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
@@ -100,7 +100,8 @@ def _command(limits: Limits, filter_file: int) -> list[str]:
     paths |= {
         str(path) for pattern in ("lib", "local/lib") for path in Path("/usr").glob(f"{pattern}/python3*/*-packages")
     }
-    hidden = sorted(path for path in paths if os.path.isdir(path) and any(Path(path).is_relative_to(s) for s in shown))
+    paths = sorted({Path(path).resolve() for path in paths if os.path.isdir(path)})
+    hidden = [str(path) for path in paths if any(path.is_relative_to(each) for each in shown)]
     options = "--unshare-all --unshare-user --die-with-parent --new-session --clearenv --cap-drop ALL".split()
     for path in shown:
         options += ["--ro-bind", path, path]

@@ -30,10 +30,6 @@ SOURCES = {f"replica-{size}": study for size, study in paper.STUDIES.items()}
 #: Whose stream shares a replica takes if it has too few cells to fit them: the streams of Table 4 have the same names.
 BORROWED = {"replica-30b": "replica-7b"}
 
-#: Nodes and weights for means over a standard normal variable.
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(48)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-
 #: A tier's median is at most this many e-folds above the one before it.
 _MOST_APART = 4.0
 
@@ -84,16 +80,14 @@ def uniform_row(lengths: LengthModel, budgets: Sequence[float]) -> Array:
 
 def predictor_row(lengths: LengthModel, forecasts: ForecastModel, budgets: Sequence[float]) -> Array:
     """Accuracy of sharing in proportion to ``τ̂``, shape (streams, budgets), per cent; large N, floor and cap aside."""
-    log_median = np.log(lengths.medians)[:, None]
+    log_median = np.log(lengths.medians)
     center = forecasts.log_forecast(log_median)
-    deviation = max(math.hypot(forecasts.slope * lengths.spread, forecasts.noise), 1e-9)
-    forecast = center + deviation * _NODES  # (K, nodes)
-    # Given its forecast, the log length is normal again.
-    expected = log_median + forecasts.slope * lengths.spread**2 / deviation * _NODES
-    left = max(lengths.spread * forecasts.noise / deviation, 1e-6)
-    mean = lengths.mix @ np.exp(center[:, 0] + deviation**2 / 2)
-    granted = np.log(np.asarray(budgets, dtype=float) / mean[:, None])[:, :, None, None] + forecast
-    solved = ndtr((granted - expected) / left) @ _WEIGHTS  # (streams, budgets, K)
+    variance = (forecasts.slope * lengths.spread) ** 2 + forecasts.noise**2
+    mean = lengths.mix @ np.exp(center + variance / 2)
+    # A grant covers the solution if log(B̄ / mean τ̂) + log τ̂ - log ℓ > 0; the last two are jointly normal.
+    deviation = max(math.hypot((forecasts.slope - 1) * lengths.spread, forecasts.noise), 1e-9)
+    granted = np.log(np.asarray(budgets, dtype=float) / mean[:, None])[:, :, None]
+    solved = ndtr((granted + center - log_median) / deviation)  # (streams, budgets, K)
     return 100 * np.einsum("sk,sbk->sb", lengths.mix * lengths.rates, solved)
 
 
