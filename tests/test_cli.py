@@ -242,7 +242,8 @@ def test_requests_come_back_in_order_with_their_caps_and_those_abandoned_apart(t
             "body": body | {field: caps.pop(0)}
         }
     assert [row["custom_id"] for row in left] == ["id-1", "id-4"] and left[0]["body"] == lines[1]["body"]
-    assert all("above the abandonment line" in row["reason"] and "threshold" not in row for row in left)
+    assert [row["reason"] for row in left] == [expected.reason(1), expected.reason(4)]
+    assert not {"threshold", "prompt_tokens", "question"} & {name for row in kept + left for name in row}
     assert "1 requests keep a limit of their own, which is lower" in capsys.readouterr().err
 
 
@@ -274,11 +275,11 @@ def test_a_forecaster_reads_what_the_messages_say():
 
 def test_dollars_pay_the_prompts_first_and_the_bill_is_within_them(tmp_path, capsys):
     lines = [request(number, 50) for number in range(4)]
-    prices = "--price-out", "600", "--price-in", "150"
+    prices = "--policy", "uniform", "--price-out", "600", "--price-in", "150"
     code, kept, _ = allocated(tmp_path, lines, *prices, budget=("--dollars", "0.1260005"))
     assert code == 0 and sum(row["body"]["max_completion_tokens"] for row in kept) == 200
     assert "200 completion tokens and 40 of prompts cost at most $0.126" in capsys.readouterr().err
-    code, kept, _ = allocated(tmp_path, lines, "--price-out", "600", budget=("--dollars", "0.126"))
+    code, kept, _ = allocated(tmp_path, lines, *prices[:4], budget=("--dollars", "0.126"))
     assert sum(row["body"]["max_completion_tokens"] for row in kept) == 210
     assert "prompts have no price" in capsys.readouterr().err
 
@@ -421,7 +422,7 @@ def test_run_names_mistakes(rollouts, tmp_path, capsys):
         (["--model", "embedded", "--engine-option", "dtype=complex"], "dtype must be one of"),
         (["--model", "embedded", "--template", "Q: "], "the template must contain {question}"),
         (["--model", "embedded", "--policy", "oracle"], "nobody knows"),
-        (["--model", "embedded", "--cap", "0"], "cap must be a number of at least 1, got 0"),
+        (["--model", "embedded", "--cap", "0"], "cap must be a whole number of at least 1, got 0"),
         (["--model", "embedded", "--resume"], "--resume goes on with the part file of --out FILE"),
         (["--model", "embedded", "--out", "no/such/folder.jsonl"], "no/such/folder.jsonl.part: No such file"),
         (["--model", str(tmp_path)], "holds no model in the Hugging Face format"),

@@ -107,6 +107,12 @@ def test_what_an_import_may_lack_is_tagged(notebook):
             )
 
 
+def test_prose_asks_for_numbers_by_the_names_that_they_are_given(notebook):
+    """`say(mean_gain=…)` and `say(**{"mean-gain": …})` both give `mean-gain`."""
+    source = nbformat.writes(notebook)
+    assert re.findall(r"glue:text\}`([\w-]*_[\w-]*)", source) == []
+
+
 def test_no_path_of_one_machine(notebook):
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", nbformat.writes(notebook))
 

@@ -62,6 +62,13 @@ def test_what_it_writes_is_within_the_budget_and_keeps_the_input(folder):
         assert (answer["completion"] is None) == (not answer["active"]) and answer["model"] == "embedded"
 
 
+def test_what_is_kept_and_what_is_sent_to_a_service(folder):
+    kept, (request,) = rows(folder / "kept.jsonl"), rows(folder / "capped.jsonl")
+    assert len(kept) == len(rows(folder / "questions.jsonl")) and not list(folder.glob("*.part"))
+    assert 0 < sum(row["tokens"] for row in kept) <= 500 and (folder / "abandoned.jsonl").read_text() == ""
+    assert 0 < request["body"]["max_completion_tokens"] * 0.60 + 12 * 0.15 <= 300
+
+
 @pytest.mark.parametrize("kind, code", LEFT_OUT)
 def test_what_cannot_run_here_can_be_read(kind, code):
     if kind == "python":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from clear_lib.engines import Completion
+from clear_lib.predictor.sentence import Sentence
 from clear_lib.rollouts.shipped import manifest, questions
 from clear_lib.study.cli import main
 from clear_lib.study.code import protocol, recording, sandbox, shipping, tasks
@@ -102,7 +103,8 @@ def test_programs_are_graded_once_and_again_if_the_tests_change(profile, artifac
     assert len(ran) == len(recording.load(profile, "humaneval", artifacts)) == 4
 
 
-def test_shipped_are_lengths_and_verdicts_and_no_text(profile, artifacts, tmp_path):
+def test_shipped_are_lengths_and_verdicts_and_no_text(profile, artifacts, tmp_path, monkeypatch):
+    monkeypatch.setattr(Sentence, "encode", lambda self, texts: (np.zeros((len(texts), 384)), np.ones(len(texts), int)))
     folder = tmp_path / "recordings"
     (folder / "code").mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"files": {"a": "b"}, "profiles": {"c": {}}}))
@@ -129,6 +131,7 @@ def test_shipped_are_lengths_and_verdicts_and_no_text(profile, artifacts, tmp_pa
         shipping.read(profile.name, ["mbpp"], folder)
 
 
+@pytest.mark.slow
 def test_lengths_are_predicted_from_what_is_shipped(profile, tmp_path, monkeypatch):
     """The texts of the tasks are not needed: their embeddings are shipped."""
     recording.record(profile, [("humaneval", 40 / 164)], tmp_path, Scripted)

