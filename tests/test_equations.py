@@ -11,9 +11,6 @@ ROOT = Path(__file__).resolve().parents[1]
 NUMBERS = range(1, 28)
 LABEL = re.compile(r"\*(stated|derived|inferred|open)\*")
 
-#: Still to be mended, and nothing else may be: numbers that are not displayed just once, and numbers whose cell of a
-#: notebook, or section of a page, does not say how sure we are of them. Whoever mends one takes it off the list.
-
 
 def passages():
     """Markdown cells of the notebooks and sections of the pages, with the name of the file."""
