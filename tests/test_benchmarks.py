@@ -312,6 +312,7 @@ def test_the_real_sets_make_both_splits(split, sizes, held_out, shared):
     assert overlap.sum() == shared
 
 
+@pytest.mark.slow
 @real
 def test_real_golds_verify_as_themselves_and_not_as_others():
     """All different answers of the evaluation sets, and a fixed draw from the rest."""

@@ -49,6 +49,7 @@ def training(forecaster, folder, name):
     )
 
 
+@pytest.mark.slow
 @both
 def test_training_goes_on_after_a_kill_to_the_same_weights(forecaster, tmp_path):
     whole, killed = (training(forecaster, tmp_path, name) for name in ("whole", "killed"))
