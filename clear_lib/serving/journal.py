@@ -103,7 +103,7 @@ class Journal:
     def _check(self, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         """``ValueError`` if the part file is of another run; takes over its forecasts."""
         arrays = theirs.pop("forecasts", None)
-        for name in ours.keys() | theirs.keys():
+        for name in dict.fromkeys([*ours, *theirs]):
             if ours.get(name) != theirs.get(name):
                 what = f": {theirs.get(name)!r:.60} there, {ours.get(name)!r:.60} now" if name != "questions" else ""
                 raise ValueError(f"{self.path} is of a run with another {name}{what}; it cannot go on")
