@@ -63,7 +63,9 @@ def test_no_question_is_in_the_fit_that_forecasts_it(made, monkeypatch):
             return Forecasts(ones, spread=ones, solvable=ones, log_median=ones)
 
     train_on(monkeypatch, training)
-    monkeypatch.setattr(every_tier, "fit_to_rollouts", lambda rollouts, *_: fits.append(set(rollouts.question)) or Predictor())
+    monkeypatch.setattr(
+        every_tier, "fit_to_rollouts", lambda rollouts, *_: fits.append(set(rollouts.question)) or Predictor()
+    )
     every_tier.forecast(imported.profile, imported.pool, folder)
     assert not any(fit & texts for fit, texts in zip(fits, asked, strict=True))
     assert len(asked) == every_tier.FOLDS and len(set.union(*asked)) == len(imported.pool)

@@ -237,7 +237,9 @@ class Counting:
     """An engine that counts up from the tokens begun, and ends at the number in the prompt."""
 
     def stream(self, prompts, max_tokens, begun=None, keep_going=False):
-        for number, (prompt, cap, tokens) in enumerate(zip(prompts, max_tokens, begun or [()] * len(prompts), strict=True)):
+        for number, (prompt, cap, tokens) in enumerate(
+            zip(prompts, max_tokens, begun or [()] * len(prompts), strict=True)
+        ):
             row = tuple(range(len(tokens) + 1, min(int(prompt), len(tokens) + cap) + 1))
             yield number, Completion("", row, "stop" if row[-1] == int(prompt) else "length")
 

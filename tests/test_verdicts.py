@@ -88,7 +88,10 @@ def test_table_1():
 
 def tiers_of(*rows):
     columns = ["stream", "policy", "tier", "n", "short", "abandoned"]
-    return pd.DataFrame(rows, columns=columns).assign(scarcity=0.2)
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(
+        scarcity=0.2, threshold=table["tier"].map({"easy": 90, "moderate": 200, "hard": 400, "very hard": 800})
+    )
 
 
 def test_tiers():
@@ -105,6 +108,7 @@ def test_tiers_in_play_are_compared_only_where_both_are():
     tiers = tiers_of(*((stream, "clear", tier, 5, 1.0, gone) for stream, tier, gone in rows))
     assert found("C16", tiers=tiers) == HOLDS
     assert found("C16", tiers=tiers.iloc[[1, 2]]) == UNTESTED
+    assert found("C16", tiers=tiers.assign(threshold=[300, 200, 300])) == FAILS, "costly is not the same as hard"
 
 
 def test_noise_looks_at_the_most():

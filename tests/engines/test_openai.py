@@ -16,6 +16,7 @@ import pytest
 import tenacity
 
 from clear_lib import engines
+from clear_lib.cli import main
 from clear_lib.engines import Completion, ModelError, openai
 from clear_lib.engines.openai import OpenAIEngine
 from clear_lib.study.recordings import recording
@@ -450,3 +451,35 @@ def test_options_that_an_engine_does_not_take_are_named(server):
         engines.start("openai", MODEL, base_url=server.url, chatty=True)
     with pytest.raises(ValueError, match="'dtype'"):  # the server has chosen its precision
         engines.start("openai", MODEL, base_url=server.url, dtype="float16")
+
+
+@pytest.mark.parametrize("fault", [400, '{"choices": [{"text": "", "finish_reason": "content_filter"}]}'])
+def test_one_refusal_of_forty_costs_no_paid_answer(server, tmp_path, capsys, fault):
+    questions, out = tmp_path / "q.jsonl", tmp_path / "answers.jsonl"
+    questions.write_text("".join(json.dumps({"question": prompt}) + "\n" for prompt in PROMPTS))
+    server.faults = {"p20-": [fault] * 99}
+    command = ["run", str(questions), "--policy", "uniform", "--budget", "160", "--cap", "9", "--model", MODEL]
+    command += ["--engine", "openai", "--out", str(out), "--engine-option", f"base_url={server.url}", "context=100"]
+    assert main([*command, "chat=true", "--accounting", "refunds"]) == 1
+    assert "this engine cannot" in capsys.readouterr().err and not server.bodies and not out.exists()
+    assert main(command) == 0
+    made = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["question"] for row in made if row["completion"] is None] == ["p20-"]
+    assert made[20]["finish_reason"] == "failed" and made[20]["reason"] and "1 failed" in capsys.readouterr().err
+    assert sum(row["n_tokens"] or 0 for row in made) <= 160
+
+
+def test_a_server_that_goes_away_leaves_a_part_file_that_the_command_goes_on_with(server, tmp_path, capsys):
+    questions, out = tmp_path / "q.jsonl", tmp_path / "answers.jsonl"
+    questions.write_text("".join(json.dumps({"question": prompt}) + "\n" for prompt in PROMPTS))
+    command = ["run", str(questions), "--policy", "uniform", "--budget", "160", "--cap", "9", "--model", MODEL]
+    command += ["--engine", "openai", "--out", str(out)]
+    options = ["--engine-option", f"base_url={server.url}", "context=100", "concurrency=2"]
+    server.faults = {"p20-": [402]}  # the money has run out
+    assert main([*command, *options]) == 1
+    kept = len((tmp_path / "answers.jsonl.part").read_text().splitlines()) - 1
+    assert "status 402" in (said := capsys.readouterr().err) and f"{kept} answers are kept in {out}.part" in said
+    assert main([*command, *options]) == 1 and "or delete it" in capsys.readouterr().err
+    assert main([*command, *options, "--resume"]) == 0
+    assert 0 < kept < 40 and server.asked.total() == 41 and max(server.asked.values()) == 2 == server.asked["p20-"]
+    assert [json.loads(line)["n_tokens"] for line in out.read_text().splitlines()] == [4] * 40

@@ -138,7 +138,7 @@ def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame
     Shares: ``abandoned`` (granted nothing), ``lost`` (abandoned, though solved uncapped), ``short`` (granted less than
     the length of the rollout), ``solved``.
     """
-    tables, columns = [], ["abandoned", "lost", "short", "solved", "granted", "used"]
+    tables, columns = [], ["abandoned", "lost", "short", "solved", "granted", "used", "threshold"]
     for cell, (_, queries) in served_streams(profile, pool, **choice):
         queries = queries.assign(abandoned=queries["granted"] == 0, short=queries["granted"] < queries["length"])
         queries["lost"] = queries["abandoned"] & queries["correct"]
