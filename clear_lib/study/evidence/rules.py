@@ -19,7 +19,6 @@ from clear_lib.allocation.utility import Surge
 from clear_lib.study import experiments
 from clear_lib.study.evidence import audit
 from clear_lib.study.setup import paper
-from clear_lib.study.setup.streams import TIERS
 
 #: Where a rule finds its evidence. In findings the label of each model stands for ``RECORDED``; ``LABORATORY``, which is
 #: the label of that model, has what needs a live one.
