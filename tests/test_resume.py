@@ -72,43 +72,44 @@ def rows(path):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-KILLED = """
-import os, pathlib, random, signal, sys, time
+CHILD = """
+import pathlib, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_resume import BUDGET, QUESTIONS, Slow, wrapper
 policy, accounting, folder = sys.argv[1:]
-out, bill, draw = pathlib.Path(folder, "out.jsonl"), open(pathlib.Path(folder, "bill"), "ab", buffering=0), random.Random(policy)
+bill = open(pathlib.Path(folder, "bill"), "ab", buffering=0)
 charge = lambda number, tokens: bill.write(f"{{number}} {{len(tokens)}}\\n".encode())
-began = time.monotonic()
-wrapper(policy, accounting, Slow(seconds=0.004)).run(QUESTIONS, BUDGET, out=pathlib.Path(folder, "timed"))
-took = time.monotonic() - began
-for kill in range(1000):
-    child = os.fork()
-    if not child:
-        wrapper(policy, accounting, Slow(charge, 0.004)).run(QUESTIONS, BUDGET, out=out, resume=True)
-        os._exit(0)
-    if kill < {kills}:
-        time.sleep(draw.uniform(0, took / 4))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    part = pathlib.Path(folder, "out.jsonl.part")
-    pathlib.Path(folder, f"seen-{{kill:04}}").write_bytes(part.read_bytes() if part.exists() else b"")
-    if out.exists():
-        break
-    assert os.WIFSIGNALED(status), "it ended without its answers"
-print(kill)
+answering = wrapper(policy, accounting, Slow(charge, 0.004))
+print("ready", flush=True)
+answering.run(QUESTIONS, BUDGET, out=pathlib.Path(folder, "out.jsonl"), resume=True)
 """
 
 
+def run_and_kill(folder, policy, accounting, moments):
+    """Answer the batch in processes that are killed so many seconds after they began; how many there were."""
+    program = CHILD.format(root=str(ROOT), tests=str(ROOT / "tests"))
+    for kill in range(1000):
+        command = [sys.executable, "-c", program, policy, accounting, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout.readline() == "ready\n"
+            if kill < len(moments):
+                time.sleep(moments[kill])
+                child.kill()
+        part = folder / "out.jsonl.part"
+        (folder / f"seen-{kill:04}").write_bytes(part.read_bytes() if part.exists() else b"")
+        if (folder / "out.jsonl").exists():
+            return kill
+        assert child.returncode == -signal.SIGKILL, "it ended without its answers"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy, accounting", POLICIES)
 def test_killed_at_twenty_random_moments_it_loses_and_doubles_nothing(tmp_path, policy, accounting):
+    began = time.monotonic()
+    wrapper(policy, accounting, Slow(seconds=0.004)).run(QUESTIONS, BUDGET, out=tmp_path / "timed.jsonl")
+    moments = np.random.default_rng(len(policy)).uniform(0, (time.monotonic() - began) / 4, 20)
     whole = wrapper(policy, accounting).run(QUESTIONS, BUDGET, out=tmp_path / "whole.jsonl")
-    program = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), kills=20)
-    ran = subprocess.run(
-        [sys.executable, "-c", program, policy, accounting, str(tmp_path)], capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) >= 4 and sorted(tmp_path.glob("*part")) == []
+    assert run_and_kill(tmp_path, policy, accounting, moments) >= 4 and sorted(tmp_path.glob("*part")) == []
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert whole.used.sum() <= BUDGET
 
