@@ -20,7 +20,7 @@ CORE = [
     ["engines"],
     ["predictor"],
     ["rollouts"],
-    ["hub", "reasoner", "allocation"],
+    ["hub", "jsonlines", "reasoner", "allocation"],
 ]
 STUDY = [["__main__"], ["cli"], ["pages"], ["evidence"], ["experiments"], ["code"], ["recordings"], ["setup"]]
 HEIGHT = {name: -line for line, names in enumerate(CORE) for name in names} | {

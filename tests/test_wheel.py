@@ -1,5 +1,6 @@
 """The wheel without extras: NumPy and SciPy, and a budget can be divided; what needs more says which extra."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+#: Without the path by which the tests find the library: it must come from the wheel.
+BARE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 @pytest.fixture(scope="module")
@@ -20,17 +24,17 @@ def python(tmp_path_factory):
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, source], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, source], check=True, env=BARE)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     (wheel,) = folder.glob("*.whl")
     constraints = ["-c", ROOT / "constraints.txt"]
-    subprocess.run([*pip, "--python", python, "install", *constraints, wheel], check=True)
+    subprocess.run([*pip, "--python", python, "install", *constraints, wheel], check=True, env=BARE)
     return python
 
 
 def run(python, folder, *arguments, given=None):
-    return subprocess.run([python, *arguments], cwd=folder, input=given, capture_output=True, text=True)
+    return subprocess.run([python, *arguments], cwd=folder, input=given, capture_output=True, text=True, env=BARE)
 
 
 def test_it_brings_numpy_and_scipy_only(python, tmp_path):

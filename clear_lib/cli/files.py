@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.allocation.policies import Policy
+from clear_lib.jsonlines import json_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,6 @@ Line = tuple[int, dict[str, Any]]
 
 def read_lines(source: str) -> list[Line]:
     """JSON lines of a file, or of the standard input (``-``); ``ValueError`` names the first line that is none."""
-    from clear_lib.rollouts.logs import json_lines
-
     name = "standard input" if source == "-" else source
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

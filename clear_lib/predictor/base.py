@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from clear_lib.allocation.forecasts import Array, Forecasts, vector
+from clear_lib.hub import needs
 
 #: Module and class of each kind of predictor; the module is imported when one of its kinds is built.
 KINDS = {
@@ -97,7 +98,8 @@ def build(
     random = kind in ("encoder", "deberta")
     settings = ({"seed": seed} if random else {}) | dict(options or {})
     try:
-        model = getattr(import_module(f"clear_lib.predictor.{module}"), name)(**settings)
+        with needs("predictor"):
+            model = getattr(import_module(f"clear_lib.predictor.{module}"), name)(**settings)
     except TypeError as error:
         raise ValueError(f"predictor {kind!r}: {error}") from None
     if random:

@@ -7,11 +7,10 @@ a line that cannot be read is listed with its number (:class:`Report`).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clear_lib import reasoner
+from clear_lib.jsonlines import json_lines
 from clear_lib.rollouts.grading import Grader, extract_answer, gold_answer
 from clear_lib.rollouts.layouts import COLUMNS, LAYOUTS, layout_of, rollouts_of
 from clear_lib.rollouts.store import SCHEMA
@@ -108,20 +108,6 @@ def read(
     table = pd.DataFrame(rows, columns=[*COLUMNS, "filter"], dtype=object)
     table["dataset"] = table["dataset"].fillna(_task(path))
     return _one_filter(table, keep_filter, report).drop(columns="filter"), report
-
-
-def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
-    """Objects of JSON lines with the numbers of their lines, from 1; an error stands in for a line that is none.
-
-    Blank lines are passed over, and so is a byte order mark.
-    """
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                yield number, record if isinstance(record, dict) else ValueError("not a JSON object")
-            except (ValueError, RecursionError) as error:
-                yield number, ValueError(f"not JSON: {error}")
 
 
 def _records(path: Path) -> Iterator[tuple[int, Any]]:

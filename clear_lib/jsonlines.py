@@ -1,0 +1,21 @@
+"""JSON lines, as they are read everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+    """Objects of JSON lines with the numbers of their lines, from 1; an error stands in for a line that is none.
+
+    Blank lines are passed over, and so is a byte order mark.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                yield number, record if isinstance(record, dict) else ValueError("not a JSON object")
+            except (ValueError, RecursionError) as error:
+                yield number, ValueError(f"not JSON: {error}")
