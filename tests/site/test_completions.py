@@ -36,7 +36,7 @@ def page(tmp_path_factory):
             "import pandas as pd\nfrom myst_nb import glue\nfrom clear_lib.study.pages import tables\n"
             "from clear_lib.budgeter import Answer, Answers\n"
             f"text = {HOSTILE!r}\n"
-            "answers = Answers((Answer(text, text, 'abandoned', 0, 0, text),), 'clear', 'caps', 5, 0.1, 1)\n"
+            "answers = Answers((Answer(text, text, 'abandoned', 0, 0, text),), 'clear', 'caps', 5, 0.1, 1, 'embedded')\n"
             "glue('said', text, display=False)",
             metadata={"tags": ["remove-cell"]},
         )
