@@ -132,6 +132,7 @@ class Budgeter:
         out: str | Path | None = None,
         resume: bool = False,
         fields: Sequence[Mapping[str, Any]] | None = None,
+        stop: threading.Event | None = None,
     ) -> Answers:
         """Answer a batch.
 
@@ -154,6 +155,8 @@ class Budgeter:
             Go on with the part file of a run that broke off, within the same budget.
         fields : sequence of mapping, length n, optional
             More fields of each line of ``out``.
+        stop : threading.Event, optional
+            Once it is set, by another thread, the next answer to come is the last one kept.
 
         Returns
         -------
@@ -169,31 +172,7 @@ class Budgeter:
         ModelError
             The engine cannot go on. What it had answered is in the part file.
         """
-        given = dict(estimates=estimates, progress=progress, out=out, resume=resume, fields=fields)
-        return self._run(threading.Event(), questions, budget, **given)
-
-    async def arun(self, questions: Sequence[str], budget: int, **given: Any) -> Answers:
-        """As :meth:`run`, in a thread of its own. If it is cancelled, the next answer to come is the last one kept."""
-        stop = threading.Event()
-        try:
-            return await asyncio.to_thread(self._run, stop, questions, budget, **given)
-        finally:
-            stop.set()
-
-    def _run(
-        self,
-        stop: threading.Event,
-        given: Sequence[str],
-        budget: int,
-        *,
-        estimates: ArrayLike | None = None,
-        progress: str | None = None,
-        out: str | Path | None = None,
-        resume: bool = False,
-        fields: Sequence[Mapping[str, Any]] | None = None,
-    ) -> Answers:
-        """:meth:`run`, until ``stop`` is set."""
-        questions = _texts(given)
+        questions = _texts(questions)
         if out is None and resume:
             raise ValueError("resume=True goes on with a part file: give out=, the file that was being written")
         if not questions:
@@ -225,6 +204,14 @@ class Budgeter:
         columns = questions, stepper.texts, kinds, outcome.granted.tolist(), outcome.used.tolist(), why
         rows = tuple(map(Answer._make, zip(*columns, strict=True)))
         return Answers(rows, self.policy, self.accounting, outcome.budget, outcome.price, outcome.rounds, self.model)
+
+    async def arun(self, questions: Sequence[str], budget: int, **given: Any) -> Answers:
+        """As :meth:`run`, in a thread of its own. If it is cancelled, the next answer to come is the last one kept."""
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self.run, questions, budget, stop=stop, **given)
+        finally:
+            stop.set()
 
     def _described(self, questions: list[str], problem: Problem) -> dict[str, Any]:
         """What a part file says that its run is of."""
@@ -285,7 +272,7 @@ def _bar(progress: str | None, budget: int, recorded: Mapping[Any, Piece]) -> An
     return tqdm(total=budget, initial=had, desc=progress, unit=" tokens", disable=progress is None, mininterval=1.0)
 
 
-def _listener(journal: Journal | None, bar: Any, stop: threading.Event) -> Callable[[Piece], None]:
+def _listener(journal: Journal | None, bar: Any, stop: threading.Event | None) -> Callable[[Piece], None]:
     """What is done with each answer as it comes: keep it, count it, and stop if that was asked for."""
 
     def heard(piece: Piece) -> None:
@@ -294,7 +281,7 @@ def _listener(journal: Journal | None, bar: Any, stop: threading.Event) -> Calla
         bar.update(piece.completion.length)
         if piece.completion.error:
             log.warning("question %d failed: %s", piece.query, piece.completion.error)
-        if stop.is_set():
+        if stop and stop.is_set():
             raise KeyboardInterrupt
 
     return heard
