@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.allocation.policies import POLICIES, Policy
+from clear_lib.allocation.policies.rule import HINDSIGHT
 from clear_lib.allocation.problem import Problem, number
 from clear_lib.answers import Answer, Answers
 from clear_lib.engines import Engine
@@ -35,9 +36,6 @@ from clear_lib.serving.steppers import Piece
 __all__ = ["Answer", "Answers", "Budgeter", "Forecaster", "usable"]
 
 log = logging.getLogger(__name__)
-
-#: What no wrapper knows before a query has run.
-HINDSIGHT = ("lengths", "correct")
 
 
 class Forecaster(Protocol):

@@ -173,7 +173,8 @@ class _Queries(NamedTuple):
         if excess(high) > 0:
             return None
         if excess(low) <= 0:
-            return math.exp(low), self.asked(math.exp(low)), self.asked(math.exp(low))
+            tokens = self.asked(math.exp(low))
+            return math.exp(low), tokens, tokens
         from scipy.optimize import brentq  # only here: it takes half of the time that importing the library takes
 
         root = brentq(excess, low, high, xtol=1e-13, rtol=1e-15)

@@ -170,7 +170,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise KeyboardInterrupt(str(stopped) if out else "without --out FILE nothing is kept") from None
     if out is None:
         answers.to_jsonl("-", given["fields"])
-    print(answers, *filter(None, [f"  {cost}" if cost else ""]), sep="\n", file=sys.stderr)
+    print(answers, *([f"  {cost}"] if cost else []), sep="\n", file=sys.stderr)
 
 
 def _counter(budgeter: Budgeter, questions: list[str]) -> Callable[[int], int] | None:

@@ -19,6 +19,9 @@ from clear_lib.allocation.stages import Stages
 #: Up to here floats count tokens one by one; and the largest float that 64 bits hold.
 EXACT, LARGEST = 2**53, float(2**63 - 1024)
 
+#: What no policy can know before a query has run: fields of the truth.
+HINDSIGHT = ("lengths", "correct")
+
 #: Why a query that the policy serves gets no token.
 TOO_SMALL = "its share of the budget is less than a token"
 
@@ -86,7 +89,7 @@ class Policy:
     def __call__(self, problem: Problem, **settings: Any) -> Grant | Stages:
         """Run the policy on a problem, with checked settings; ``ValueError`` if the problem lacks what it needs."""
         for need in self.needs:
-            hindsight = need in ("lengths", "correct")
+            hindsight = need in HINDSIGHT
             if getattr(problem.truth if hindsight else problem.forecasts, need, None) is None:
                 where = "truth=Truth(lengths, correct)" if hindsight else f"Forecasts(threshold, {need}=…)"
                 raise ValueError(f"policy {self.name!r} needs the {need} of the queries: {where}")
