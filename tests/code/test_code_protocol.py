@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.study.code import protocol
+from clear_lib.study.evidence.rules import RULES
 from clear_lib.study.setup import paper, profiles
 
 N, K, CAP = 40, 8, 1024
@@ -218,3 +219,44 @@ def test_table_2_stands_beside_the_papers():
     )
     assert gain["ours"] == pytest.approx(clear - uniform) and gain["low"] <= gain["ours"] <= gain["high"]
     assert gain["paper"] == pytest.approx(paper.TABLE_2["clear"]["MBPP+"] - paper.TABLE_2["uniform"]["MBPP+"])
+
+
+# ---- the rule of C17 ------------------------------------------------------------------------------------------------
+
+JUDGE = next(rule for rule in RULES if rule.claim == "C17" and rule.table == "code")
+
+
+def results_of(leads, n=100, **cell):
+    """Results of a cell in which CLEAR solves `leads` tasks that Uniform does not, or Uniform so many alone."""
+    cell = {"dataset": "MBPP+", "reading": "queries", "choice": "all tests", "scarcity": 0.5, "mean_cap": 50} | cell
+    task = np.arange(n)
+    solved = {"clear": task < leads, "uniform": task < -leads}
+    return pd.concat([pd.DataFrame({**cell, "policy": p, "question_id": task, "solved": solved[p]}) for p in solved])
+
+
+def counted(*cells):
+    return JUDGE.count(protocol.gains(pd.concat(cells)))
+
+
+def test_a_gain_is_paired_and_its_interval_is_the_textbook_one():
+    row = protocol.gains(results_of(20)).iloc[0]
+    width = 1.96 * 100 * np.sqrt(0.2 * 0.8 / 100)
+    assert (row["policy"], row["n"], row["gain"]) == ("clear", 100, 20)
+    assert [row["gain_low"], row["gain_high"]] == pytest.approx([20 - width, 20 + width], abs=1.2)
+
+
+@pytest.mark.parametrize(("leads", "count"), [(20, (1, 0, 0)), (-20, (0, 1, 0)), (1, (0, 0, 1)), (0, (0, 0, 1))])
+def test_an_interval_on_one_side_of_zero_decides_for_or_against_the_claim(leads, count):
+    assert counted(results_of(leads)) == count
+
+
+def test_the_claim_is_judged_where_queries_share_scarce_tokens_and_all_tests_choose():
+    others = [{"reading": "trajectories"}, {"reading": "samples"}, {"choice": "base tests"}, {"scarcity": 2.0}]
+    assert counted(results_of(20, scarcity=1.0), *(results_of(-20, **each) for each in others)) == (1, 0, 0)
+    assert counted(results_of(20, n=29)) == (0, 0, 0), "a handful of tasks says nothing"
+
+
+@given(st.integers(0, 3), st.integers(1, 1500))
+def test_with_the_same_budget_for_every_query_clear_gives_no_sample_more_than_uniform(seed, mean_cap):
+    pool = pool_of(seed)
+    assert (caps("trajectories", "clear", mean_cap, pool) <= caps("trajectories", "uniform", mean_cap, pool)).all()

@@ -256,6 +256,18 @@ def _costly_ones_are_abandoned(tiers):
     return [each.abandoned[each.threshold.idxmax()] > each.abandoned[each.threshold.idxmin()] for each in streams]
 
 
+@_rule("C17", "the paired gain over Uniform is above zero", "data sets and budgets up to the mean length", "code")
+def _programs_above_uniform(gains):
+    """Best of n by all tests, where queries share the tokens.
+
+    Taken at its word the protocol shares them among equal samples of one query, and CLEAR cannot be above Uniform. At
+    twice the mean length most samples end under both, so neither can show much. At a quarter Uniform cuts nearly all,
+    so whoever leaves some out can hardly be below: those cells alone do not make the claim hold.
+    """
+    cells = "policy == 'clear' and reading == 'queries' and choice == 'all tests' and scarcity <= 1 and n >= 30"
+    return _signs(gains.query(cells))
+
+
 @_rule("C18", "the gain over Uniform is above zero at the most noise", _CELLS, "noise")
 def _most_noise(results):
     return _above_uniform(results[results["value"] == results["value"].max()])
