@@ -1,8 +1,8 @@
 """Compare answers as mathematics: the program that each worker process of :mod:`clear_lib.rollouts.grading` runs.
 
-It reads a line of JSON, ``[gold, answer, seconds]``, and prints a line with the verdict; it dies when the seconds are
-over. Most that would take too long to compute is refused before it is computed, so that the verdict depends on the text
-and not on the speed of the machine.
+It reads a line of JSON, ``[gold, answer, seconds]``, and prints a line with the verdict; it dies when it has computed
+for so long. Most that would take too long is refused before it is computed, so that the verdict depends on the text and
+not on the speed of the machine, nor on what else the machine does.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, TextIO
 
 import sympy as sp
 from math_verify import LatexExtractionConfig, parse, verify
@@ -25,6 +27,8 @@ from math_verify.grader import is_equation
 
 #: Bytes of address space that the process may take, where the system has such a bound.
 MAX_MEMORY = 1 << 30
+#: How often the seconds of processor time may pass on the clock, on a busy machine.
+MAX_WAIT = 20
 #: Largest exponent, number of summands and argument of a factorial: above the years that competitions like to take.
 MAX_COUNT = 5000
 #: Most terms of an answer when its powers are expanded and its sums written out.
@@ -131,6 +135,18 @@ def _equal(gold: Any, answer: Any) -> bool:
     return verify(gold, answer, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True)
 
 
+@contextmanager
+def _limited(seconds: float, log: TextIO) -> Iterator[None]:
+    """End the process, whatever it does, after seconds of its own processor time, where the system counts that."""
+    if counted := hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # no handler: the signal ends the process in compiled code, too
+    faulthandler.dump_traceback_later(seconds * MAX_WAIT if counted else seconds, exit=True, file=log)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    if counted:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def main() -> None:
     """Compare pairs until the standard input ends."""
     logging.disable()
@@ -143,9 +159,8 @@ def main() -> None:
     with open(os.devnull, "w") as nowhere:
         for line in sys.stdin:
             gold, answer, seconds = json.loads(line)
-            faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)  # ends the process, whatever it does
-            verdict = compare(gold, answer)
-            faulthandler.cancel_dump_traceback_later()
+            with _limited(seconds, nowhere):
+                verdict = compare(gold, answer)
             print(verdict, flush=True)
 
 

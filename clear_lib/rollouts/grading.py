@@ -74,7 +74,7 @@ class Grader:
     Parameters
     ----------
     timeout : float
-        Seconds for one answer. One that takes longer is ``"unknown"``.
+        Seconds of processor time for one answer (on Windows: of time). One that takes longer is ``"unknown"``.
     workers : int, optional
         Processes, by default one per core and at most 8. They start with the first answer that needs one.
     shortcut : bool

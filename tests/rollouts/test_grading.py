@@ -1,7 +1,11 @@
 r"""Extraction and grading on completions as models really write them."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -326,6 +330,18 @@ def test_a_timeout_is_unknown_and_the_rest_goes_on():
     assert grade(
         [f"{slow}+x", "\\frac12", "3", "\\frac14"], [f"x+2{slow}", "0.5", "4", "0.3"], timeout=4, workers=1
     ) == ["unknown", "correct", "wrong", "wrong"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stops another process")
+def test_time_in_which_the_process_does_not_run_does_not_count():
+    with Grader(timeout=0.5, workers=1) as grader, ThreadPoolExecutor(1) as aside:
+        grader.grade(["\\frac{1}{2}"], ["0.5"])
+        pid = grader._workers[0].process.pid
+        os.kill(pid, signal.SIGSTOP)
+        verdict = aside.submit(grader.grade, ["\\frac{1}{3}"], ["\\frac{2}{6}"])
+        time.sleep(1.5)
+        os.kill(pid, signal.SIGCONT)
+        assert verdict.result() == ["correct"] and grader._workers[0].process.pid == pid
 
 
 @pytest.mark.parametrize(
