@@ -11,10 +11,9 @@ from clear_lib import Forecasts, allocate
 from clear_lib.allocation import forecasts, optimum, policies
 from clear_lib.allocation import problem as allocation_problem
 from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, divide, share
-from clear_lib.allocation.policies.pricing import SHAPES
 from clear_lib.allocation.policies.rule import whole_tokens
 from clear_lib.allocation.problem import Problem, Truth
-from clear_lib.allocation.utility import LogNormal, Surge
+from clear_lib.allocation.utility import SHAPES, LogNormal, Surge
 from clear_lib.serving import batch as serving_batch
 
 NAMES = ["uniform", "predictor", "tale-ep", "clear-heuristic", "clear-auction", "clear", "oracle", "oracle-paper"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
@@ -23,7 +25,7 @@ from clear_lib.allocation.forecasts import Array
 LEAST_SPREAD = 1e-6
 
 
-class Utility:
+class Utility(ABC):
     """What the market needs to know of a utility; :class:`Surge` and the others say it.
 
     Attributes
@@ -47,28 +49,28 @@ class Utility:
             if not (np.isfinite(array := np.asarray(value, dtype=float)) & (array > 0)).all():
                 raise ValueError(f"{field.name} must be positive and finite, got {value!r}")
 
+    @abstractmethod
     def value(self, surge: float | Array) -> Array:
         """Utility of ``surge`` tokens past the threshold; 0 before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def marginal(self, surge: float | Array) -> Array:
         """Utility per token of one more token at ``surge``; 0 before the threshold."""
-        raise NotImplementedError
 
+    @abstractmethod
     def best_response(self, price: float | Array) -> Array:
         """Surge with the most value after paying ``price`` (utility per token) for each token of it.
 
         ``ValueError`` if a price is negative or NaN.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def least_surge(self, threshold: float | Array) -> Array:
         """Surge with the most value per token, the ``threshold`` tokens before it included.
 
         A line through zero tokens with the slope of a price just touches the curve there: at a higher price the
         query is abandoned, at a lower one it has a larger surge.
         """
-        raise NotImplementedError
 
     @property
     def shared(self) -> bool:
@@ -252,6 +254,14 @@ class Quadratic(Utility):
         """``√(τ(τ+S)) - τ``, where the line through zero tokens touches the parabola (derived)."""
         with np.errstate(divide="ignore"):
             return self.support / (1.0 + np.sqrt(1.0 + self.support / np.asarray(threshold, dtype=float)))
+
+
+#: Utilities with the peak of a surge, by name.
+SHAPES: dict[str, Callable[[Surge], Utility]] = {
+    "surge": lambda surge: surge,
+    "triangular": Triangular.like,
+    "quadratic": Quadratic.like,
+}
 
 
 @dataclass(frozen=True, eq=False)

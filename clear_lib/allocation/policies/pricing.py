@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -14,14 +13,7 @@ from clear_lib.allocation.policies.rule import Grant, distinct
 from clear_lib.allocation.policies.selection import ample
 from clear_lib.allocation.problem import Problem
 from clear_lib.allocation.stages import Stages, stages
-from clear_lib.allocation.utility import LogNormal, Quadratic, Surge, Triangular, Utility
-
-#: Utilities with the peak of a surge, by name.
-SHAPES: dict[str, Callable[[Surge], Utility]] = {
-    "surge": lambda surge: surge,
-    "triangular": Triangular.like,
-    "quadratic": Quadratic.like,
-}
+from clear_lib.allocation.utility import SHAPES, LogNormal, Surge
 
 
 def _utility(problem: Problem, velocity: float, decay: float | None, epsilon: float, shape: str, stretch: float = 1.0):

@@ -15,6 +15,7 @@ from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.market import ROUNDING
 from clear_lib.allocation.problem import Problem, number
 from clear_lib.allocation.stages import Stages
+from clear_lib.allocation.utility import SHAPES
 
 #: Up to here floats count tokens one by one; and the largest float that 64 bits hold.
 EXACT, LARGEST = 2**53, float(2**63 - 1024)
@@ -97,7 +98,7 @@ class Policy:
 
 
 #: Settings that are one of several values, and numbers that must be above 0 or whole; others must be at least 0.
-CHOICES = {"affine": ("sum", "shift"), "utility": ("surge", "triangular", "quadratic")}
+CHOICES = {"affine": ("sum", "shift"), "utility": tuple(SHAPES)}
 ABOVE_0 = ("velocity", "decay", "epsilon", "stretch", "detour")
 WHOLE = ("iterations",)
 

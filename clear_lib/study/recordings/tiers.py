@@ -45,7 +45,7 @@ def tiers_of(
         if missing := sorted(set(sets) - set(given)):
             raise ValueError(f"no tier is given for: {', '.join(missing)}")
         return sets.map(dict(given)), "as given"
-    quarter = np.minimum(pd.Series(threshold).rank(method="first", pct=True).to_numpy() * 4, 3.999).astype(int)
+    quarter = np.ceil(4 * pd.Series(threshold).rank(method="first", pct=True).to_numpy()).astype(int) - 1
     rules = {
         "as recorded": rollouts["tier"].where(rollouts["tier"].isin(TIERS)),
         "by question set (Table 6)": sets.map(
