@@ -113,6 +113,13 @@ def test_rows_that_coincide():
     assert table.loc[("predictor", "clear")].tolist() == [0, 0, 2, 4]
 
 
+def test_the_share_trained_on_is_that_of_sets_whose_test_split_is_in_the_training_rows():
+    totals = {row.name: row.total for row in paper.TABLE_6 if row.use == "evaluation"}
+    assert audit.share_trained_on(paper.TABLE_6) == totals["MATH 500"] / sum(totals.values())
+    apart = [row._replace(total=7500) if row.name == "MATH" else row for row in paper.TABLE_6]
+    assert audit.share_trained_on(apart) == 0
+
+
 def test_the_data_sets():
     rows = audit.pass_rates((*paper.TABLE_6, *paper.TABLE_7))
     assert rows.loc[~rows["agrees"], "name"].tolist() == ["GSM8K"]

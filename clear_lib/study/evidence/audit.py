@@ -143,6 +143,16 @@ def split_sizes(rows: Sequence[paper.DataSet]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["set", "printed as train", "published train", "published test", "equals"])
 
 
+def share_trained_on(rows: Sequence[paper.DataSet]) -> float:
+    """Share of the evaluation questions that are trained on, if MATH, of whose test split MATH 500 is a part, is whole.
+
+    That it is whole is inferred from its printed size.
+    """
+    sizes = split_sizes(rows).set_index("set")["equals"]
+    asked = {row.name: row.total for row in rows if row.use == "evaluation"}
+    return asked["MATH 500"] / sum(asked.values()) if "test" in sizes["MATH"] else 0.0
+
+
 def most_solved_within(rows: Sequence[paper.DataSet], longest: float, budget: float) -> pd.DataFrame:
     """Most of each evaluation set that ``budget`` tokens can solve, if no response is longer than ``longest``.
 

@@ -13,21 +13,26 @@ import yaml
 _HEAD = """\
 # The claims
 
-What the paper says, in its own words, and what would show it. A word in square brackets stands for a symbol or
-is ours. The list is settled at the end: the verdicts, with the evidence for and against, are in
-[](chapters/16_verdict.ipynb).
+What the paper says, in its own words and to the end of the sentence, and how it is judged: the effect that is
+measured, what would count against the claim, whether it *can* fail and *can* hold where we look, and the sentence that
+turns the effect and its 95% interval into a word. What cannot fail, or cannot hold, counts for nothing. A word in square
+brackets stands for a symbol or is ours. The rules are code (`clear_lib/study/evidence/rules.py`); when they were written,
+and what was changed since, is under [](errata.md). The verdicts are in [](chapters/16_verdict.ipynb).
 """
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim: the paper's words, the section they stand in, and the test of them in a chapter of the book."""
+    """A claim: the paper's words and where they stand, how it is judged, and the chapter of the book that measures it."""
 
     id: str
     title: str
     quote: str
     where: str
-    test: str
+    effect: str
+    against: str
+    possible: str
+    word: str
     chapter: str
 
 
@@ -50,8 +55,11 @@ CLAIMS = load(Path(__file__).with_name("claims.yaml"))
 def markdown() -> str:
     """The page of the book that lists the claims (MyST Markdown)."""
     sections = (
-        f"({claim.id})=\n## {claim.id}\n\n> {claim.quote}\n>\n> — {claim.where}\n\n"
-        f"How it is tested: {claim.test[0].lower() + claim.test[1:]} ([](chapters/{claim.chapter}.ipynb))\n"
+        f"({claim.id})=\n## {claim.id}: {claim.title}\n\n> {claim.quote}\n>\n> — {claim.where}\n\n"
+        f"- **Measured:** {claim.effect} ([](chapters/{claim.chapter}.ipynb)).\n"
+        f"- **Against it:** {claim.against}.\n"
+        f"- **Can it fail, can it hold?** {claim.possible}\n"
+        f"- **The word:** {claim.word}\n"
         for claim in CLAIMS
     )
     return "\n".join([_HEAD, *sections])

@@ -1,68 +1,150 @@
 """The rules by which the claims are judged: each a function of one table of results, registered under its claim.
 
-A rule belongs to one claim and one setting. For each cell of its table it answers +1 or True where the claim is true, -1
-or False where it is false, and 0 where chance could turn it either way. Mathematics comes first, then the paper's own
+A rule belongs to one claim (or a part of it) and one setting. It reduces its table to one effect with a 95% interval, and
+says in which region of effects the claim is true; :mod:`clear_lib.study.evidence.verdicts` makes a word of that. What
+would count against a claim, and whether it can fail, is in ``claims.yaml``. Mathematics comes first, then the paper's own
 tables, then the tables of results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from clear_lib.allocation import market, optimum
 from clear_lib.allocation.utility import Surge
-from clear_lib.study import experiments
 from clear_lib.study.evidence import audit
+from clear_lib.study.evidence.rule import (
+    AGREES,
+    ALL,
+    BY_CONSTRUCTION,
+    CONFOUNDED,
+    LABORATORY,
+    MATHEMATICS,
+    NONE,
+    OURS,
+    PERCENT,
+    PRINTED,
+    REPLICA,
+    RULES,
+    SIMULATED,
+    TIMES,
+    TOKENS,
+    Effect,
+    Rule,
+    exact,
+    mean_of,
+    rule,
+)
+from clear_lib.study.experiments import effects
 from clear_lib.study.setup import paper
 
-#: Where a rule finds its evidence. In findings the label of each model stands for ``RECORDED``; ``LABORATORY``, which is
-#: the label of that model, has what needs a live one.
-MATHEMATICS, PRINTED, RECORDED = "mathematics", "the paper's tables", "recorded model"
-LABORATORY, REPLICA = "laboratory model", "replica of the 7B model"
-
-_CELLS, _VIEWS = "cells of stream and budget", "views by length (pooled, within questions)"
-_WRAPPED = "policies around the live model"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a claim is judged in a setting: what is true in a cell that speaks for it (``words``), and what a cell is.
-
-    ``table`` names the table of results that ``answers`` takes, if any. A ``universal`` claim says *always*: one cell
-    against it is enough.
-    """
-
-    claim: str
-    setting: str
-    words: str
-    cells: str
-    answers: Callable[..., Iterable[float]]
-    table: str | None = None
-    universal: bool = False
-
-    def count(self, *table: pd.DataFrame) -> tuple[int, int, int]:
-        """Cells in which the claim is true, false and unclear, given the table that the rule needs, if any."""
-        answers = np.asarray(list(self.answers(*table)))
-        signs = np.where(answers, 1, -1) if answers.dtype == bool else np.sign(answers)
-        return int((signs > 0).sum()), int((signs < 0).sum()), int((signs == 0).sum())
+#: Rivals, distortions of forecasts and views by length, by the name of the part of a claim.
+RIVALS = {"over Heuristic": "clear-heuristic", "over Auction": "clear-auction", "over TALE-EP": "tale-ep"}
+DISTORTIONS = {
+    "all halved": ("factor", 0.5),
+    "all doubled": ("factor", 2.0),
+    "square roots": ("power", 0.5),
+    "squares": ("power", 2.0),
+}
+VIEWS = {"within questions": "within", "over all questions": "pooled"}
 
 
-RULES: list[Rule] = []
+def _batches(n: int) -> Iterator[tuple[np.ndarray, int, Surge]]:
+    """Twenty batches of log-normal thresholds under a scarce budget."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        yield rng.lognormal(np.log(665), 0.8, n), 128 * n, Surge(1.0, 1 / 64)
 
 
-def _rule(claim: str, words: str, cells: str, table: str | None = None, setting: str = RECORDED, universal=False):
-    """Register a function as the rule of a claim in a setting."""
+@rule("C4", setting=MATHEMATICS, unit=PERCENT, region=ALL, aside=BY_CONSTRUCTION)
+def _closed_form():
+    curve, grid, prices = Surge(1.0, 0.01), np.linspace(0, 400, 400_001), np.linspace(0.01, 0.95, 12)
+    best = [grid[np.argmax(curve.value(grid) - price * grid)] for price in prices]
+    return exact(np.isclose(best, [float(curve.best_response(price)) for price in prices], atol=0.01).mean())
 
-    def register(answers: Callable[..., Iterable[float]]) -> Callable[..., Iterable[float]]:
-        RULES.append(Rule(claim, setting, words, cells, answers, table, universal))
-        return answers
 
-    return register
+@rule("C5", setting=MATHEMATICS, unit=PERCENT, region=ALL)
+def _price_clears():
+    """Demand just below or just above the price of Algorithm 1 is within a token in ten thousand of the budget."""
+    clears = []
+    for thresholds, budget, curve in _batches(paper.STREAM_SIZE):
+        price = market.clear_market(thresholds, budget, curve).price
+        sides = [market.demand(price * (1 + step), thresholds, curve).sum() for step in (-1e-9, 1e-9)]
+        clears.append(min(abs(side - budget) for side in sides) <= 1e-4 * budget)
+    return exact(np.mean(clears))
+
+
+@rule(
+    "C6",
+    setting=MATHEMATICS,
+    parts={"": paper.STREAM_SIZE, "in batches of 20": 20},
+    aside={"in batches of 20": OURS},
+    unit=PERCENT,
+    region=(0.99, math.inf),
+)
+def _price_governs(part):
+    """The interval is that of the mean over twenty batches."""
+    attained = []
+    for thresholds, budget, curve in _batches(part):
+        tokens = market.clear_market(thresholds, budget, curve).tokens
+        best = optimum.solve_shared(thresholds, budget, curve).value
+        attained.append(curve.value(tokens - thresholds).sum() / best)
+    return mean_of(attained)
+
+
+@rule("C7", setting=MATHEMATICS, unit=PERCENT, region=ALL)
+def _abandoned_above_velocity():
+    """By a search over tokens, not by the rule of the market."""
+    rng = np.random.default_rng(0)
+    thresholds, velocities, decays = rng.lognormal((6, 0, -4), 0.8, (200, 3)).T
+    tokens = np.linspace(0, 20_000, 20_001)[1:, None]
+    utility = Surge(velocities, decays).value(tokens - thresholds)
+    prices = velocities * rng.uniform(1, 2, 200)
+    return exact(((utility - prices * tokens).max(axis=0) <= 0).mean())
+
+
+@rule("C7", setting=MATHEMATICS, parts={"and only then": 1.0}, aside=OURS, unit=PERCENT, region=ALL)
+def _abandoned_only_above_velocity(part):
+    """The share of thresholds of which the query stays until the price is the velocity that all share."""
+    curve = Surge(part, 0.01)
+    return exact((market.exit_price(np.geomspace(10, 1000, 100), curve) >= curve.velocity).mean())
+
+
+def _printed() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
+    """Claim, part, effect, and more of the rule."""
+    cells, larger = (audit.by_policy(table) / 100 for table in (paper.TABLE_1, paper.TABLE_4))
+    gain = cells["clear"] - cells["uniform"]
+    for name, other in (("over Uniform", "uniform"), ("over Predictor", "predictor")):
+        yield "C10", name, (cells["clear"] - cells[other]).mean(), {}
+    ratio = (cells["clear"] / cells["uniform"]).xs(min(paper.BUDGETS), level="budget").max()
+    yield "C11", "", ratio, {"unit": TIMES, "region": (3.0, math.inf)}
+    by_budget = gain.groupby("budget").mean()
+    yield "C12", "largest", by_budget.iloc[0] - by_budget.iloc[1:].max(), {}
+    yield "C12", "shrinking", -by_budget.diff().max(), {}
+    for name, other in RIVALS.items():
+        yield "C13", name, (cells["clear"] - cells[other]).mean(), {}
+    # A row that is not below a lower bound of a true oracle may still be too low, so zero is unclear.
+    yield "C14", "", -audit.oracle_bounds(paper.TABLE_1, paper.STREAM_SIZE)["short"].max() / 100, {"aside": ""}
+    code = pd.DataFrame(paper.TABLE_2) / 100
+    yield "C17", "", (code["clear"] - code["uniform"]).mean(), {}
+    shapes = pd.DataFrame(paper.TABLE_3).mean() / 100
+    for shape in ("triangular", "quadratic"):
+        yield "C21", shape, shapes[shape] - shapes["uniform"] - (shapes["clear"] - shapes["uniform"]) / 2, {}
+    yield "C22", "", (larger["clear"] - larger["uniform"]).mean(), {}
+    yield "C23", "", audit.share_trained_on(paper.TABLE_6), {"aside": "", "unit": PERCENT, "region": NONE}
+
+
+RULES += [
+    Rule(claim, PRINTED, partial(exact, float(effect)), part=part, **{"aside": AGREES} | options)
+    for claim, part, effect, options in _printed()
+]
 
 
 def _policy(results: pd.DataFrame, name: str = "clear") -> pd.DataFrame:
@@ -73,234 +155,203 @@ def _scarcest(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["scarcity"] == results["scarcity"].min()]
 
 
-def _gain(rows: pd.DataFrame, baseline: pd.DataFrame, by: Sequence[str] = ("stream", "scarcity")) -> pd.DataFrame:
-    """Mean paired gain in accuracy over a baseline, and its 95% interval."""
-    return experiments.interval(experiments.gains(rows, baseline=baseline), ["gain"], by)
+def _by_draw(results: pd.DataFrame) -> pd.DataFrame:
+    """Results that name the draw of questions; those without have one stream a draw."""
+    return results if "draw" in results else results.assign(draw=results["stream_seed"])
 
 
-def _signs(gain: pd.DataFrame, level: float = 0.0) -> np.ndarray:
-    """+1 or -1 where the whole interval of a gain is above or below a level, else 0."""
-    return np.select([gain["gain_low"] > level, gain["gain_high"] < level], [1, -1], 0)
+def _gain(rows: pd.DataFrame, baseline: pd.DataFrame) -> Effect:
+    """Mean paired gain in accuracy over a baseline on the same streams and budgets."""
+    return Effect(*effects.mean_effect(rows, rows, baseline)[:4]) if len(rows) and len(baseline) else exact(math.nan)
 
 
-def _batches() -> Iterator[tuple[np.ndarray, int, Surge]]:
-    """Batches of log-normal thresholds, 20 queries and 500 in turn, under a scarce budget."""
-    rng = np.random.default_rng(0)
-    for n in (20, 500) * 20:
-        yield rng.lognormal(np.log(665), 0.8, n), 128 * n, Surge(1.0, 1 / 64)
+def _least(found: Iterable[Effect]) -> Effect:
+    """The smallest of several effects, all of which a claim needs: no correction for their number is due."""
+    return min(found, key=lambda effect: effect.low)
 
 
-@_rule("C4", "the closed form is the best of a fine grid", "prices", setting=MATHEMATICS, universal=True)
-def _closed_form():
-    curve, grid, prices = Surge(1.0, 0.01), np.linspace(0, 400, 400_001), np.linspace(0.01, 0.95, 12)
-    best = [grid[np.argmax(curve.value(grid) - price * grid)] for price in prices]
-    return np.isclose(best, [float(curve.best_response(price)) for price in prices], atol=0.01)
+def _halves(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The even draws, on which something is chosen, and the odd ones, on which it is judged."""
+    even = _by_draw(results)["draw"] % 2 == 0
+    return results[even], results[~even]
 
 
-@_rule("C5", "demand meets the budget at the price of Algorithm 1", "batches", setting=MATHEMATICS, universal=True)
-def _price_clears():
-    """Demand just below or just above the price is within a token in ten thousand of the budget."""
-    for thresholds, budget, curve in _batches():
-        price = market.clear_market(thresholds, budget, curve).price
-        sides = [market.demand(price * (1 + step), thresholds, curve).sum() for step in (-1e-9, 1e-9)]
-        yield min(abs(side - budget) for side in sides) <= 1e-4 * budget
+@rule("C10", "table1", parts={"over Uniform": "uniform", "over Predictor": "predictor"})
+def _above_baseline(results, part):
+    return _gain(_policy(results), _policy(results, part))
 
 
-@_rule("C6", "Algorithm 1 attains 99% of the optimum", "batches", setting=MATHEMATICS)
-def _price_governs():
-    for thresholds, budget, curve in _batches():
-        tokens = market.clear_market(thresholds, budget, curve).tokens
-        best = optimum.solve_shared(thresholds, budget, curve)
-        yield curve.value(tokens - thresholds).sum() >= 0.99 * best.value
+@rule("C10", "table1", parts={"over Uniform, by tokens used": "uniform"})
+def _above_at_same_use(results, part):
+    """Uniform's accuracy between two budgets is that of a mixture of them; what is beyond its largest use is left out."""
+    draw, pairs = ["stream", "stream_seed"], []
+    for key, curve in _policy(results, part).sort_values("used").groupby(draw):
+        rows = _policy(results).set_index(draw).sort_index().loc[[key]].reset_index()
+        pairs.append(rows.assign(same=np.interp(rows["used"], curve["used"], curve["accuracy"], right=np.nan)))
+    own = pd.concat(pairs).dropna(subset="same")
+    return _gain(own, own.assign(accuracy=own["same"]))
 
 
-@_rule("C7", "queries leave at a price of at least v0", "thresholds", setting=MATHEMATICS)
-def _abandoned_above_velocity():
-    curve = Surge(1.0, 0.01)
-    return market.exit_price(np.array([10.0, 100.0, 1000.0]), curve) >= curve.velocity
-
-
-def _printed() -> Iterator[tuple[str, str, str, Iterable[float]]]:
-    """Claim, what is true in a cell that speaks for it, what a cell is, and the answers."""
-    cells, larger = audit.by_policy(paper.TABLE_1), audit.by_policy(paper.TABLE_4)
-    gain, ratio = cells["clear"] - cells["uniform"], cells["clear"] / cells["uniform"]
-    yield "C10", "CLEAR is above Uniform", "cells of Table 1", gain
-    yield "C11", "CLEAR solves at least 3 times as many somewhere", "best ratio of Table 1", [ratio.max() >= 3]
-    best_budget = gain.unstack("stream").idxmax()
-    yield "C12", "the gain is largest at the scarcest budget", "streams of Table 1", best_budget == min(paper.BUDGETS)
-    best = cells[list(audit.PRACTICAL)].max(axis=1)
-    yield "C13", "no other practical row is above CLEAR", "cells of Table 1", cells["clear"] >= best
-    # A row that reaches the lower bound of a true oracle is no evidence that it is one, and so unclear.
-    short = audit.oracle_bounds(paper.TABLE_1, paper.STREAM_SIZE)["short"]
-    yield "C14", "the reported row is not below the bound by Uniform", "cells of Table 1", -short
-    code = pd.DataFrame(paper.TABLE_2)
-    yield "C17", "CLEAR is above Uniform", "benchmarks of Table 2", code["clear"] > code["uniform"]
-    shapes = pd.DataFrame(paper.TABLE_3)
-    enough = shapes[["triangular", "quadratic"]].sub(shapes["uniform"], axis=0).stack() >= 5
-    yield "C21", "both shapes are at least 5 points above Uniform", "cells of Table 3, five points or more", enough
-    yield "C22", "CLEAR is above Uniform", "cells of Table 4", larger["clear"] > larger["uniform"]
-    # MATH 500 is a part of MATH's test split, which must not be in the training rows.
-    splits = pd.concat([audit.split_sizes(table) for table in (paper.TABLE_6, paper.TABLE_7)])
-    leak = (splits["set"] == "MATH") & splits["equals"].str.contains("test")
-    yield "C23", "no training set has the size of what is evaluated on", "training sets of Tables 6 and 7", ~leak
-
-
-RULES += [
-    Rule(claim, PRINTED, words, cells, partial(tuple, answers), universal=claim == "C14")
-    for claim, words, cells, answers in _printed()
-]
-
-
-@_rule("C10", "the paired gain over Uniform is above zero", _CELLS, "table1")
-def _above_uniform(results):
-    return _signs(_gain(_policy(results), _policy(results, "uniform")))
-
-
-@_rule("C11", "CLEAR solves at least 3 times as many somewhere", "best ratio at the scarcest budget", "table1")
+@rule("C11", "table1", unit=TIMES, region=(3.0, math.inf))
 def _best_ratio(results):
     """Streams of which Uniform solves less than half a per cent do not count: such a ratio says nothing."""
-    accuracy = _scarcest(results).pivot_table("accuracy", "stream", "policy")
-    accuracy = accuracy[accuracy["uniform"] >= 0.005]
-    return [0] if accuracy.empty else [(accuracy["clear"] / accuracy["uniform"]).max() >= 3]
+    first, second = _halves(_scarcest(results))
+    means = first.pivot_table("accuracy", "stream", "policy").query("uniform >= 0.005")
+    if means.empty:
+        return exact(math.nan)
+    rows = second[second["stream"] == (means["clear"] / means["uniform"]).idxmax()]
+    wide = _by_draw(rows).pivot_table("accuracy", "draw", "policy")
+    return Effect(*effects.of_draws(wide["clear"] / wide["uniform"]))
 
 
-@_rule("C12", "the gain is largest at the scarcest budget", "streams", "table1")
-def _largest_gain_where_scarcest(results):
-    gain = experiments.gains(_policy(results), baseline=_policy(results, "uniform"))
-    gain = gain.pivot_table("gain", "stream", "scarcity")
-    return gain.idxmax(axis=1) == gain.columns.min()
+@rule("C12", "table1", parts={"largest": False, "shrinking": True})
+def _gain_falls(results, part):
+    """The least of the leads of the scarcest budget, or (``part``) of the falls from each budget to the next."""
+    gains = effects.paired(results, "clear", "uniform").pivot_table("effect", "draw", "scarcity")
+    budgets = list(gains)
+    pairs = zip(budgets, budgets[1:], strict=False) if part else ((budgets[0], other) for other in budgets[1:])
+    return _least(Effect(*effects.of_draws(gains[one] - gains[other])) for one, other in pairs)
 
 
-@_rule("C13", "CLEAR is above its variants and TALE-EP", "cells and rivals", "table1")
-def _above_rivals(results):
-    rivals = [_policy(results, name) for name in ("clear-heuristic", "clear-auction", "tale-ep")]
-    return [sign for rival in rivals if len(rival) for sign in _signs(_gain(_policy(results), rival))]
+@rule("C13", "table1", parts=RIVALS, aside={"over TALE-EP": OURS})
+def _above_rival(results, part):
+    return _gain(_policy(results), _policy(results, part))
 
 
-@_rule("C14", "the oracle of the numbered steps reaches the true one", _CELLS, "table1", universal=True)
-def _paper_oracle_reaches_oracle(results):
-    accuracy = results.pivot_table("accuracy", ["stream", "scarcity"], "policy")
-    return accuracy["oracle-paper"] >= accuracy["oracle"] - 1e-12
+@rule("C14", "table1", aside=BY_CONSTRUCTION)
+def _steps_reach_the_true_oracle(results):
+    return _gain(_policy(results, "oracle-paper"), _policy(results, "oracle"))
 
 
-# A replica that is off by two points must not judge claims about less (C13, C22).
 RULES += [
-    replace(rule, setting=REPLICA, table="replica-7b")
+    replace(rule, setting=REPLICA, table="replica-7b", aside=rule.aside or SIMULATED)
     for rule in RULES
-    if rule.table == "table1" and rule.claim != "C13"
+    if rule.table == "table1" and rule.claim != "C13"  # a replica that is off by two points must not judge less
 ]
 
 
-@_rule("C1", "share solved is an S in the cap", "tiers under caps", "phases")
+@rule("C1", "phases", unit=PERCENT, region=ALL, aside=BY_CONSTRUCTION)
 def _s_shaped(phases):
-    """In each tier of which anything is solved: nothing at the smallest cap, steepest inside, flat at the end."""
-    for _, tier in phases[phases["view"] == "cap"].groupby("tier", sort=False):
-        share, cap = tier["mean"].to_numpy(), tier["x"].to_numpy()
+    """Where anything is solved: nothing at the smallest cap, steepest inside, flat at the end."""
+    found = []
+    for _, group in phases[phases["view"] == "cap"].groupby("tier", sort=False):
+        share, cap = group["mean"].to_numpy(), group["x"].to_numpy()
         if share.max() > 0:
             steepest = np.argmax(np.diff(share) / np.diff(cap))
-            before_last_doubling = share[cap <= cap[-1] / 2][-1]
-            inside = 0 < steepest < len(share) - 2
-            yield bool(share[0] < 0.05 * share[-1] and inside and before_last_doubling > 0.95 * share[-1])
+            flat = share[cap <= cap[-1] / 2][-1] > 0.95 * share[-1]
+            found.append(share[0] < 0.05 * share[-1] and 0 < steepest < len(share) - 2 and flat)
+    return exact(np.mean(found) if found else math.nan)
 
 
-@_rule("C2", "the shortest solutions are clearly below the best bin", _VIEWS, "phases")
-def _end_is_below_best(phases, end=0):
-    """In each view by length: the bin at one end is below the best; against it, above half of all; intervals apart."""
-    signs = []
-    for _, bins in phases[phases["view"] != "cap"].groupby("view", sort=False):
-        last = bins.iloc[end]
-        below_best = last["upper"] < bins["lower"].iloc[bins["mean"].argmax()]
-        signs.append(int(below_best) - int(last["lower"] > bins["mean"].median()))
-    return signs
+@rule("C2", "phases", parts=VIEWS, aside={"over all questions": CONFOUNDED})
+def _end_is_worse(phases, part, end=0):
+    """How far the bin at one end is below the mean: the question's own, which is 0, or that of all solutions."""
+    bins = phases[phases["view"] == part]
+    if bins.empty:
+        return exact(math.nan)
+    last, level = bins.iloc[end], 0.0 if part == "within" else np.average(bins["mean"], weights=bins["n"])
+    return Effect(level - last["mean"], level - last["upper"], level - last["lower"])
 
 
-@_rule("C3", "the longest solutions, or caps, are below the best", "views by length, and tiers under caps", "phases")
-def _more_is_worse(phases):
-    """Tiers under caps count only beside a view by length, and for the claim where a larger cap solves fewer."""
-    signs = _end_is_below_best(phases, end=-1)
-    tiers = phases[phases["view"] == "cap"].groupby("tier")["mean"] if signs else ()
-    return signs + [1 if (share.diff() < -1e-12).any() else -1 for _, share in tiers]
+@rule("C3", "phases", parts=VIEWS, aside={"over all questions": CONFOUNDED})
+def _long_ones_are_worse(phases, part):
+    return _end_is_worse(phases, part, end=-1)
 
 
-@_rule("C8", "pricing costs less than a hundredth of the decoding", "stream of 500 queries", "latency", LABORATORY)
+@rule("C3", "phases", parts={"under a larger cap": "cap"}, aside=BY_CONSTRUCTION)
+def _larger_caps_lose(phases, part):
+    """The largest fall of the share solved from one cap to the next."""
+    falls = -phases[phases["view"] == part].groupby("tier", sort=False)["mean"].diff()
+    return exact(max(falls.max(), 0.0))
+
+
+@rule("C8", "latency", LABORATORY, unit=TOKENS, region=(-math.inf, 2.56))
 def _pricing_is_cheap(latency):
-    """A hundredth of the 256 tokens of *one* query, as if all 500 were decoded side by side in the time of one."""
-    return [latency.loc["Algorithm 1", "tokens"] < 0.01 * 256]
+    """As if all 500 queries were decoded side by side in the time of one, whose 256 tokens are the measure."""
+    return exact(latency.loc["Algorithm 1", "tokens"])
 
 
-@_rule("C9", "distortions that keep ranks change less than a point", "distortions and cells", "ranks")
-def _ranks_are_enough(results):
-    """CLEAR's accuracy against that without distortion (value 1)."""
-    rows, level = _policy(results), 0.01
+@rule("C9", "ranks", parts=DISTORTIONS, region=(-0.01, 0.01))
+def _ranks_are_enough(results, part):
+    """Against the same forecasts without distortion (value 1)."""
+    kind, value = part
+    rows = _policy(results)
     plain = rows[rows["value"] == 1].drop_duplicates(["stream", "stream_seed", "scarcity"])
-    gain = _gain(rows[rows["value"] != 1], plain, ["setting", "value", "stream", "scarcity"])
-    unchanged = gain[["gain_low", "gain_high"]].abs().max(axis=1) < level
-    return np.select([unchanged, (_signs(gain) != 0) & (gain["gain"].abs() >= level)], [1, -1], 0)
+    return _gain(rows[(rows["setting"] == kind) & (rows["value"] == value)], plain)
 
 
-@_rule("C15", "most queries are granted less than their length", "policies and streams", "tiers")
-def _most_are_short(tiers):
-    """Under Uniform and Predictor."""
-    rows = _scarcest(tiers)
-    rows = rows[rows["policy"].isin(["uniform", "predictor"])].assign(short=rows["short"] * rows["n"])
-    rows = rows.groupby(["policy", "stream"])[["short", "n"]].sum()
-    return rows["short"] > rows["n"] / 2
+@rule("C15", "tiers", parts={"Uniform": "uniform", "Predictor": "predictor"}, unit=PERCENT, region=(0.5, math.inf))
+def _most_are_short(tiers, part):
+    rows = _by_draw(_policy(_scarcest(tiers), part))
+    short = (rows["short"] * rows["n"]).groupby(rows["draw"]).sum() / rows.groupby("draw")["n"].sum()
+    return Effect(*effects.of_draws(short))
 
 
-@_rule("C16", "the tier with the largest forecasts is abandoned more than that with the smallest", "streams", "tiers")
+@rule("C16", "tiers", aside=BY_CONSTRUCTION)
 def _costly_ones_are_abandoned(tiers):
     """The claim is about cost, which the forecasts stand for; a harder tier need not cost more."""
-    rows = _policy(_scarcest(tiers))
-    means = rows.groupby(["stream", "tier"], observed=True)[["threshold", "abandoned"]].mean().dropna()
-    streams = [each.droplevel("stream") for _, each in means.groupby("stream") if len(each) > 1]
-    return [each.abandoned[each.threshold.idxmax()] > each.abandoned[each.threshold.idxmin()] for each in streams]
+    rows = _by_draw(_policy(_scarcest(tiers))).sort_values("threshold")
+    streams = rows.groupby(["draw", "stream", "stream_seed"])["abandoned"]
+    return Effect(*effects.of_draws((streams.last() - streams.first()).groupby("draw").mean()))
 
 
-@_rule("C17", "the paired gain over Uniform is above zero", "data sets and budgets up to the mean length", "code")
+@rule("C17", "code")
 def _programs_above_uniform(gains):
-    """Best of n by all tests, where queries share the tokens.
+    """Best of n by all tests, where queries share the tokens; the budget with the least mean gain over the sets of tasks.
 
     Taken at its word the protocol shares them among equal samples of one query, and CLEAR cannot be above Uniform. At
     twice the mean length most samples end under both, so neither can show much. At a quarter Uniform cuts nearly all,
-    so whoever leaves some out can hardly be below: those cells alone do not make the claim hold.
+    so whoever leaves some out can hardly be below: that budget alone does not make the claim hold. The mean of the ends
+    of intervals is no narrower than the interval of the mean.
     """
     cells = "policy == 'clear' and reading == 'queries' and choice == 'all tests' and scarcity <= 1 and n >= 30"
-    return _signs(gains.query(cells))
+    ends = gains.query(cells).groupby("scarcity")[["gain", "gain_low", "gain_high"]].mean() / 100
+    return _least(Effect(*row) for row in ends.itertuples(index=False)) if len(ends) else exact(math.nan)
 
 
-@_rule("C18", "the gain over Uniform is above zero at the most noise", _CELLS, "noise")
-def _most_noise(results):
-    return _above_uniform(results[results["value"] == results["value"].max()])
+@rule("C18", "noise", parts={"σ = 0.5": 0.5, "σ = 1": 1.0, "σ = 2": 2.0}, aside={"σ = 2": OURS})
+def _above_uniform_under_noise(results, part):
+    return _above_baseline(results[results["value"] == part], "uniform")
 
 
-@_rule("C19", "the best fixed rate is not a point ahead", _CELLS, "decay")
-def _adaptive_is_near_the_best(results):
-    """The fixed rate that is best in the cell, with hindsight."""
-    adaptive, fixed = (results[results["setting"] == name] for name in ("epsilon", "decay"))
-    return _signs(_gain(adaptive, experiments.best_in_each(fixed)), level=-0.01)
+@rule("C19", "decay", parts={"scarcest budget": 0, "second": 1, "third": 2, "amplest": 3}, region=(-0.01, math.inf))
+def _adaptive_is_near_the_best(results, part):
+    results = results[results["scarcity"] == sorted(results["scarcity"].unique())[part]]
+    first, second = _halves(results)
+    fixed = first[first["setting"] == "decay"].groupby("value")["accuracy"].mean().idxmax()
+    rival = second[(second["setting"] == "decay") & (second["value"] == fixed)]
+    return _gain(second[second["setting"] == "epsilon"], rival)
 
 
-@_rule("C20", "accuracy stays, the price scales", _CELLS, "velocity")
-def _velocity_only_scales(results):
-    """Accuracy moves by less than half a point, and the price by the factor of the velocity."""
+@rule(
+    "C20",
+    "velocity",
+    parts={"accuracy": "accuracy", "price": "price"},
+    aside=BY_CONSTRUCTION,
+    unit=PERCENT,
+    region=(-math.inf, 0.01),
+)
+def _velocity_only_scales(results, part):
+    """The largest range over velocities of a cell: of its accuracy, or of its price by velocity as a share of itself."""
     means = results.groupby(["stream", "scarcity", "value"])[["accuracy", "price"]].mean().reset_index()
     means["price"] /= means["value"]
-    spread = means.groupby(["stream", "scarcity"])[["accuracy", "price"]].agg(["min", "max"])
-    unchanged = spread["accuracy", "max"] - spread["accuracy", "min"] < 0.005
-    return unchanged & np.isclose(spread["price", "max"], spread["price", "min"], rtol=0.01)
+    cells = means.groupby(["stream", "scarcity"])[part].agg(["min", "max"])
+    spread = cells["max"] - cells["min"]
+    return exact((spread if part == "accuracy" else spread / cells["max"]).max())
 
 
-@_rule("C21", "the gain of both shapes over Uniform is above zero", "shapes and streams", "shapes")
-def _shapes_are_above(results):
-    """At the scarcest budget."""
+@rule("C21", "shapes", parts={"triangular": "triangular", "quadratic": "quadratic"})
+def _shape_is_above(results, part):
+    """The shape's gain over Uniform less half of the surge's: its accuracy over the mean of Uniform and surge."""
     results = _scarcest(results)
-    uniform = _policy(results, "uniform").drop_duplicates(["stream", "stream_seed"])
-    rows = _policy(results)
-    return _signs(_gain(rows[rows["value"].isin(["triangular", "quadratic"])], uniform, ["stream", "value"]))
+    key = ["stream", "stream_seed", "scarcity"]
+    shapes, uniform = _policy(results), _policy(results, "uniform").drop_duplicates(key)
+    half = uniform.set_index(key)["accuracy"] / 2 + shapes[shapes["value"] == "surge"].set_index(key)["accuracy"] / 2
+    return _gain(shapes[shapes["value"] == part], half.reset_index())
 
 
-@_rule("C24", "same weights, beginnings of its own texts, in budget", _WRAPPED, "wrapper", LABORATORY, universal=True)
+@rule("C24", "wrapper", LABORATORY, unit=PERCENT, region=ALL, aside=BY_CONSTRUCTION)
 def _wraps(wrapper):
     """Weights stay, each completion is the beginning of what the model writes alone, the bill is within the budget."""
     whole = wrapper["begins_alike"] == wrapper["n"]
-    return wrapper["same_weights"] & whole & (wrapper["charged"] <= wrapper["budget"])
+    return exact((wrapper["same_weights"] & whole & (wrapper["charged"] <= wrapper["budget"])).mean())

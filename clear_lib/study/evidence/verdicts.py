@@ -1,4 +1,4 @@
-"""Verdicts on the claims: tables of results are saved, gathered, judged by the rules, and summed up in a word a claim."""
+"""Verdicts on the claims: tables of results are saved, gathered and reduced by the rules to effects, and each to a word."""
 
 from __future__ import annotations
 
@@ -7,25 +7,58 @@ from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from clear_lib.rollouts import shipped as recordings
 from clear_lib.study.evidence.claims import CLAIMS
-from clear_lib.study.evidence.rules import LABORATORY, MATHEMATICS, PRINTED, RECORDED, REPLICA, RULES
+from clear_lib.study.evidence.rule import (
+    ALL,
+    BY_CONSTRUCTION,
+    LABORATORY,
+    MATHEMATICS,
+    NONE,
+    PERCENT,
+    POINTS,
+    PRINTED,
+    RECORDED,
+    REPLICA,
+    SCALE,
+    TIMES,
+    Effect,
+    Region,
+    exact,
+)
+from clear_lib.study.evidence.rules import RULES
 from clear_lib.study.setup import profiles
 from clear_lib.study.setup.profiles import Profile
 
-HOLDS, IN_PART, FAILS, UNTESTED = "holds", "holds in part", "does not hold", "not testable here"
+HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
+UNCLEAR, UNTESTED = "unclear", "not testable here"
 
 
-def verdict(true: int, false: int, unclear: int, universal: bool = False) -> str:
-    """*Holds* if no cell is against it and at least as many are for it as unclear; *does not hold* if some are against
-    it and none is for it, or it is universal; *not testable* without any decided cell; *in part* otherwise."""
-    if true + false == 0:
+def word(effect: Effect, region: Region) -> str:
+    """*Holds* if the whole interval of an effect is where the claim is true, *does not hold* if all of it is beyond that,
+    *unclear* if it is neither, and *not testable here* without an effect."""
+    if not np.isfinite(effect[:3]).all():
         return UNTESTED
-    if true == 0 or (universal and false):
-        return FAILS
-    return HOLDS if false == 0 and true >= unclear else IN_PART
+    least, most = region
+    if effect.low > least and effect.high < most:
+        return HOLDS
+    return FAILS if effect.high < least or effect.low > most else UNCLEAR
+
+
+def together(words: Mapping[str, str]) -> str:
+    """One word for several parts, by name: the one that all have, or *holds in part* with those that hold.
+
+    Parts that cannot be tested do not speak. Where none holds and one does not, the whole does not.
+    """
+    spoken = {part: each for part, each in words.items() if each != UNTESTED}
+    kinds = set(spoken.values())
+    if len(kinds) <= 1:
+        return kinds.pop() if kinds else UNTESTED
+    holding = [part for part, each in spoken.items() if each.startswith(HOLDS)]
+    return f"{IN_PART}: {', '.join(holding)}" if holding else FAILS if FAILS in kinds else UNCLEAR
 
 
 def save(folder: str | Path, **tables: pd.DataFrame) -> None:
@@ -57,56 +90,112 @@ def gather(profile: Profile, artifacts: str | Path) -> dict[str, dict[str, pd.Da
 
 
 def judge(evidence: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Apply all rules to the tables of :func:`gather`: ``claim, setting, rule, true, false, unclear, cells, verdict``.
+    """Apply all rules to the tables of :func:`gather`, a row for each part of a claim in each setting.
 
-    Rules of recorded rollouts judge each model, the others the first table of that name. A rule without its table says
-    *not testable here*.
+    Columns: ``claim, setting, part, effect, low, high, share`` (see :class:`Effect`), ``unit, least, most`` (where it is true),
+    ``aside`` (why it counts for nothing, or empty) and ``verdict``. Rules of recorded rollouts judge each model, the others
+    the first table of that name. A rule without its table says *not testable here*.
     """
     rows, first = [], ChainMap(*evidence.values())
     for rule in RULES:
         for setting, tables in evidence.items() if rule.setting == RECORDED else [(rule.setting, first)]:
-            counts, cells = (0, 0, 0), f"no table {rule.table!r}"
+            effect = exact(np.nan)
             if rule.table is None or rule.table in tables:
-                counts, cells = rule.count(*([tables[rule.table]] if rule.table else [])), rule.cells
-            rows.append((rule.claim, setting, rule.words, *counts, cells, verdict(*counts, rule.universal)))
-    return pd.DataFrame(rows, columns=["claim", "setting", "rule", "true", "false", "unclear", "cells", "verdict"])
+                effect = rule.measure(*([tables[rule.table]] if rule.table else []))
+            about = (rule.unit, *rule.region, rule.aside, word(effect, rule.region))
+            rows.append((rule.claim, setting, rule.part, *effect, *about))
+    columns = ["claim", "setting", "part", *Effect._fields, "unit", "least", "most", "aside", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def settings(findings: pd.DataFrame) -> list[str]:
+    """Settings in the order of their columns: a column for each model between what needs none and what needs a live one."""
+    before, after = [MATHEMATICS, PRINTED], [LABORATORY, REPLICA]
+    return [*before, *(name for name in findings["setting"].unique() if name not in before + after), *after]
+
+
+def _in_setting(rows: pd.DataFrame) -> str:
+    """One word for the findings on a claim in a setting; in brackets, or *by construction*, if none of them counts."""
+    counted = rows[rows["aside"] == ""]
+    if counted.empty and (rows["aside"] == BY_CONSTRUCTION).all():
+        return BY_CONSTRUCTION
+    found = together((rows if counted.empty else counted).set_index("part")["verdict"])
+    return found if len(counted) or found == UNTESTED else f"({found})"
 
 
 def overall(findings: pd.DataFrame) -> pd.Series:
-    """One word a claim: what all settings agree on, *holds in part* if they do not.
+    """One word a claim: what all settings in which it counts agree on, or *holds in part* and in which of them it holds.
 
-    A universal claim that fails in one setting fails. Claims without evidence are *not testable here*, and so are those
-    that hold in the paper's tables only: that a table agrees with the text beside it does not show that its numbers
-    would come again.
+    Claims of which nothing counts are *by construction* if that is why, else *not testable here*.
     """
-    universal = {rule.claim for rule in RULES if rule.universal}
-    tested = findings[findings["verdict"] != UNTESTED]
 
-    def word(claim: str) -> str:
-        rows = tested[tested["claim"] == claim]
-        words = set(rows["verdict"])
-        if not words or (words == {HOLDS} and set(rows["setting"]) == {PRINTED}):
-            return UNTESTED
-        if claim in universal and FAILS in words:
-            return FAILS
-        return words.pop() if len(words) == 1 else IN_PART
+    def one(rows: pd.DataFrame) -> str:
+        words = rows.groupby("setting", sort=False)[list(rows)].apply(_in_setting)
+        counted = words[~words.str.startswith("(") & (words != BY_CONSTRUCTION)]
+        found = together(counted)
+        return BY_CONSTRUCTION if found == UNTESTED and BY_CONSTRUCTION in set(words) else found
 
-    return pd.Series({claim.id: word(claim.id) for claim in CLAIMS}, name="verdict")
+    words = {claim: one(rows) for claim, rows in findings.groupby("claim")}
+    return pd.Series({claim.id: words.get(claim.id, UNTESTED) for claim in CLAIMS}, name="verdict")
 
 
 def summary(findings: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim: its title, the verdict in each setting that has a rule (a column for each model), and overall."""
-    wide = findings.pivot(index="claim", columns="setting", values="verdict")
-    before, after = [MATHEMATICS, PRINTED], [LABORATORY, REPLICA]
-    models = [name for name in findings["setting"].unique() if name not in before + after]
+    """A row a claim: its title, the word in each setting that has a rule (a column for each model), and overall.
+
+    Words in brackets count for nothing.
+    """
+    words = findings.groupby(["claim", "setting"])[list(findings)].apply(_in_setting).unstack("setting")
     titles = pd.Series({claim.id: claim.title for claim in CLAIMS}, name="what the paper says, in short")
-    wide = wide.reindex(index=titles.index, columns=[*before, *models, *after]).fillna("")
-    return pd.concat([titles, wide, overall(findings)], axis=1).rename_axis("claim")
+    words = words.reindex(index=titles.index, columns=settings(findings)).fillna("")
+    return pd.concat([titles, words, overall(findings)], axis=1).rename_axis("claim")
+
+
+def number(value: float, unit: str) -> str:
+    """An effect in its unit: points have a sign."""
+    return f"{SCALE[unit] * value:{'+' if unit == POINTS else ''}.1f}"
+
+
+def _in_words(finding: pd.Series) -> str:
+    """Effect and interval of a finding, as a reader has them; nothing without an effect."""
+    if np.isnan(finding["effect"]):
+        return ""
+    value, low, high = (number(finding[name], finding["unit"]) for name in ("effect", "low", "high"))
+    unit = {TIMES: "×", PERCENT: "%"}.get(finding["unit"], f" {finding['unit']}")
+    return value + unit + ("" if finding["low"] == finding["high"] else f" ({low} to {high})")
+
+
+def _where(finding: pd.Series) -> str:
+    """The region in which a claim is true."""
+    least, most = region = finding["least"], finding["most"]
+    if region in (ALL, NONE):
+        return "all" if region == ALL else "none"
+    if np.isfinite(least) and np.isfinite(most):
+        return f"within {number(most, finding['unit']).lstrip('+')} of 0"
+    bound, side = (least, "above") if np.isfinite(least) else (most, "below")
+    return f"{side} {SCALE[finding['unit']] * bound:g}"
+
+
+def details(findings: pd.DataFrame) -> pd.DataFrame:
+    """The findings as a reader has them: ``claim, part, setting, effect, holds if, verdict, counts``."""
+    found = findings.assign(effect=findings.apply(_in_words, axis=1), counts=findings["aside"].map("no: {}".format))
+    found["holds if"] = findings.apply(_where, axis=1)
+    found["counts"] = found["counts"].where(found["aside"] != "", "yes")
+    return found[["claim", "part", "setting", "effect", "holds if", "verdict", "counts"]]
+
+
+def _with_effects(findings: pd.DataFrame) -> pd.DataFrame:
+    """The summary for a page: below the word of each setting the effects that count, and overall the word alone."""
+    shown = summary(findings)
+    for (claim, setting), rows in findings[findings["aside"] == ""].groupby(["claim", "setting"]):
+        lines = [f"{row['part']} {_in_words(row)}".strip() for _, row in rows.iterrows() if not np.isnan(row["effect"])]
+        word = shown.loc[claim, setting].partition(":")[0]
+        shown.loc[claim, setting] = "<br>".join([f"**{word}**" if lines else word, *lines])
+    return shown.assign(verdict=shown["verdict"].str.partition(":")[0])
 
 
 def replace_table(page: str, findings: pd.DataFrame) -> str:
     """The text of a page with the table between its marks made anew; ValueError unless it has one pair of marks."""
-    rows = summary(findings).reset_index()
+    rows = _with_effects(findings).reset_index()
     lines = [list(rows), ["---"] * rows.shape[1], *rows.to_numpy().tolist()]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     marks = r"(<!-- claims -->\n).*?(\n<!-- /claims -->)"
