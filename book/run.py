@@ -121,7 +121,8 @@ def run(source, target, profile):
     made = target.resolve().parent.parent
     own = made / "profile.yaml"
     settings = profiles.load(own if own.is_file() and not alone else name)
-    given = {"profile": os.path.relpath(own, source.resolve().parent) if own.is_file() and not alone else name}
+    beside = Path(os.path.relpath(own, source.resolve().parent)).as_posix()
+    given = {"profile": beside if own.is_file() and not alone else name}
     given |= {"laboratory": laboratory} if "laboratory" in declared else {}
     given = {key: value for key, value in given.items() if by_default[key] != value}
     if settings.engine != "none":

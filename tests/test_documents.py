@@ -1,13 +1,19 @@
 """What the README and the prose pages tell a reader to type works."""
 
+import contextlib
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import papermill
 import pytest
 
 import clear_lib
-from clear_lib import engines
+from clear_lib import cli, engines
 from clear_lib.reasoner import PROMPT, tasks
+from clear_lib.study import cli as study_cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "book/run_it_yourself.md"]
@@ -34,15 +40,92 @@ def test_the_wrapper_of_the_readme_runs(taught, tmp_path, monkeypatch, capsys):
     prompts = [PROMPT.format(question=question) for question in tasks.questions("evaluation", "easy", 6).question]
     names = {"engine": engines.start("transformers", "embedded"), "prompts": prompts}
     exec(code.replace("128_000", "100"), names)
-    assert len(names["answers"]) == 6 and 0 < names["answers"].granted.sum() <= 100
+    assert len(names["answers"]) == 6 and 0 < names["answers"].used.sum() <= 100
     assert "6 queries, a budget of 100 completion tokens" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_commands_are_targets_of_the_makefile(page):
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`", (ROOT / page).read_text()))))
-    assert {"book"} <= named <= targets
+# ---- commands -----------------------------------------------------------------------------------------------------
+
+#: Pages whose commands are checked here. Those of use_it.md run in a test of their own; your_rollouts.md names logs.
+COMMANDED = [*PAGES, "book/use_it.md", "book/your_rollouts.md", "CONTRIBUTING.md"]
+
+#: First words of commands that are not the project's.
+OTHERS = {"git", "cd", "conda", "echo", "head", "py", "tr"}
+
+
+def commands(page):
+    """The commands of a page, a list of words each: lines of shell code, and `make` or `python` in running text."""
+    lines = [line for language in ("bash", "powershell") for block in blocks(page, language) for line in joined(block)]
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    lines += re.findall(r"`((?:make|python) [^`]*[^`.])`", text)
+    words = [shlex.split(line, comments=True, posix="\\" not in line) for line in lines if "…" not in line]
+    return [each for each in words if each]
+
+
+def joined(block):
+    """The lines of a block of shell code, those that go on (or are in quotes) as one, and pipes as two."""
+    block = re.sub(r"\\\n\s*", "", re.sub(r"'[^']*'", lambda quoted: quoted[0].replace("\n", ""), block))
+    return [part for line in block.splitlines() for part in re.split(r" (?:\||&&)\s*", line)]
+
+
+def check_make(words):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in words:
+        name, is_variable, _ = word.partition("=")
+        known = rf"^{name} *\?=" if is_variable else rf"^{re.escape(name)}:.*## "
+        assert re.search(known, makefile, flags=re.MULTILINE), f"the Makefile has no {name}"
+
+
+def check_python(words):
+    module, *arguments = words[words.index("-m") + 1 :] if "-m" in words else words
+    if module in ("clear_lib", "clear_lib.study"):
+        with contextlib.suppress(SystemExit) if "--help" in arguments else contextlib.nullcontext():
+            (cli if module == "clear_lib" else study_cli)._parser().parse_args(arguments)
+    elif module == "papermill":
+        notebook, parameters = arguments[0], arguments[arguments.index("-p") :]
+        declared = papermill.inspect_notebook(ROOT / notebook)
+        assert parameters[0::3] == ["-p"] * len(parameters[0::3]) and set(parameters[1::3]) <= set(declared)
+    elif module.endswith(".py"):
+        assert all((ROOT / name).is_file() for name in [module, arguments[0]])
+    else:
+        assert module in ("pip", "venv")
+
+
+@pytest.mark.parametrize("page", COMMANDED)
+def test_every_command_has_its_target_and_options(page):
+    found = commands(page)
+    assert found
+    for name, *words in found:
+        if name == "make":
+            check_make(words)
+        elif name == "python":
+            check_python(words)
+        else:
+            assert name in OTHERS or ".venv" in name, f"{page}: {name} {words}"
+
+
+def test_wrong_commands_are_noticed():
+    for check, words in [
+        (check_make, ["bok"]),
+        (check_make, ["book", "PROFIL=smoke"]),
+        (check_python, ["-m", "clear_lib.study", "mine.jsonl"]),
+        (check_python, ["-m", "papermill", "notebooks/01_three_queries.ipynb", "a", "-p", "nothing", "1"]),
+    ]:
+        with pytest.raises((AssertionError, SystemExit)):
+            check(words)
+
+
+def test_the_cheap_commands_run_as_printed():
+    cheap = [
+        words for page in COMMANDED for words in commands(page) if "--help" in words or words[:2] == ["make", "plan"]
+    ]
+    cheap += [["make"], ["python", "-m", "clear_lib.study", "--help"]]
+    assert ["make", "plan", "PROFILE=paper-7b"] in cheap
+    for words in {tuple(each): each for each in cheap}.values():
+        words = [sys.executable if word == "python" else word for word in words]
+        more = [f"PY={sys.executable}"] if words[0] == "make" else []
+        done = subprocess.run([*words, *more], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout, f"{words}: {done.stderr}"
 
 
 def test_the_readme_names_the_policies_of_the_paper():

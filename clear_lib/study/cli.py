@@ -14,6 +14,32 @@ from clear_lib.cli import execute, parser_of, rollout_options
 from clear_lib.cli.files import read_rollouts, split_pairs
 
 
+def book(arguments: argparse.Namespace) -> None:
+    """Make the book of a profile: all that is out of date, and nothing else."""
+    from clear_lib.study.pages import building
+
+    making = building.Making(arguments.profile, arguments.rollouts or (), arguments.options)
+    building.book(making, arguments.what, arguments.jobs)
+    if not arguments.what:
+        print(f"The book (profile {arguments.profile}) is ready. Open {building.PAGES.resolve().as_uri()}")
+
+
+def lab(arguments: argparse.Namespace) -> None:
+    """Write the student notebooks of a profile and open them in JupyterLab."""
+    import os
+    import subprocess
+
+    from clear_lib.study.pages import student
+
+    folder = Path("artifacts", arguments.profile, "student")
+    if unexecuted := student.write(Path(), arguments.profile, folder, keep=True):
+        print(f"an ellipsis stands for the numbers of {len(unexecuted)} chapters that have not run: {unexecuted}")
+    print(f"student notebooks: {folder} (what you change in them is kept until the chapter runs again)", flush=True)
+    if not arguments.no_open:
+        as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        subprocess.run([sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={folder}", *as_root], check=False)
+
+
 def record(arguments: argparse.Namespace) -> None:
     """Record what a profile asks for; shipped rollouts count as recorded."""
     from clear_lib.rollouts import shipped
@@ -133,14 +159,15 @@ def replicate(arguments: argparse.Namespace) -> None:
 
 
 def readme(arguments: argparse.Namespace) -> None:
-    """Write the table of claims and verdicts into a page, and the picture of the main result beside the book."""
+    """Write the verdicts into a page, and what the book's first pages take from the run: verdicts and pictures."""
     import pandas as pd
 
     from clear_lib.study.evidence.verdicts import update_readme
-    from clear_lib.study.pages import figures
+    from clear_lib.study.pages import figures, first_pages
     from clear_lib.study.setup import profiles
 
     update_readme(arguments.page, arguments.results)
+    first_pages.write(arguments.page)
     made = arguments.results.parent / "profile.yaml"
     profile = profiles.load(made if made.is_file() else arguments.results.parent.name)
     results = pd.read_parquet(arguments.results / "spend_as_you_go.parquet")
@@ -160,7 +187,20 @@ def _parser() -> argparse.ArgumentParser:
     parser, command = parser_of("clear_lib.study", "The recordings and profiles that the book is made of.")
     name, folder = "name of a profile (default: %(default)s)", "folder of recordings and results (default: artifacts)"
     artifacts = {"default": "artifacts", "help": folder}
+    of_the_book = {"default": "qwen-1.5b", "help": name}
     weights = {"metavar": "PATH", "help": "the profile's file of weights, or its folder (default: from the hub)"}
+
+    add = command(book, "make the book: run the chapters that are out of date, and build the pages")
+    only = "only chapters, by number or name, and what they read; or `rollouts` (default: all, and the pages)"
+    add("what", nargs="*", metavar="CHAPTER", help=only)
+    add("--profile", **of_the_book)
+    add("--rollouts", nargs="+", metavar="PATH", help="with --profile imported: logs to make the book of")
+    add("--options", default="", help="options of their import, as one text: --options='--model name'")
+    add("--jobs", type=int, metavar="N", help="chapters at a time (default: 2 for the profile smoke, else 1)")
+
+    add = command(lab, "write the student notebooks of a profile, and open them in JupyterLab")
+    add("--profile", **of_the_book)
+    add("--no-open", action="store_true", help="only write them")
 
     add = command(record, "record the rollouts of a profile; goes on where it was stopped")
     add("--profile", default="tiny", help=name)

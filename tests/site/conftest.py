@@ -12,6 +12,7 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "_build" / "smoke-book"  # a project of its own, so that the pages of `make book` stay as they are
 SOURCES = ["Makefile", "_config.yml", "_toc.yml", "book", "clear_lib", "notebooks", "recordings"]
+SOURCES += ["pyproject.toml", "constraints.txt", "README.md", "LICENSE"]  # what student notebooks bring along
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking

@@ -1,0 +1,255 @@
+"""Makes the book: all that is out of date, and nothing else. ``make book`` calls it, and so can who has no ``make``.
+
+Every file that is made is a :class:`Step`, which knows the files that it is made of and is due when one of them is newer.
+All paths are relative to the project, in whose folder this runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from clear_lib.study.pages import student, teaching
+
+#: What a chapter reads and leaves besides the library, by its number. A chapter that stands nowhere reads nothing.
+READ_ROLLOUTS = ("02", "06")
+READ_LABORATORY = ("02", "07", "12", "90")
+READ_FORECASTS = ("05", "07", "08", "09", "10", "11", "12", "13", "21")
+READ_RESULTS = ("16", "22")
+READ_PROGRAMS = ("20",)
+LEAVE_FORECASTS = ("06",)
+LEAVE_RESULTS = ("02", "04", "07", "08", "09", "10", "12", "15", "20")
+
+PROFILES = Path("clear_lib/study/setup/profiles")
+PAGES = Path("_build/html/index.html")
+
+#: Runs Python with arguments, in the folder of the project.
+Python = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A file, those that it is made of, and how."""
+
+    made: Path
+    of: Sequence[Path]
+    how: Callable[[Python], None]
+
+    def is_due(self) -> bool:
+        """Whether the file is missing, or older than one that it is made of."""
+        if not self.made.exists():
+            return True
+        age = self.made.stat().st_mtime_ns
+        return any(path.stat().st_mtime_ns > age for path in self.of)
+
+
+@dataclass(frozen=True)
+class Making:
+    """The files that the book of a profile is made of; `rollouts` are logs to import, with the options of the import."""
+
+    profile: str
+    rollouts: Sequence[str] = ()
+    options: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where what is made of the profile goes."""
+        return Path("artifacts", self.profile)
+
+    @property
+    def recorded(self) -> Path:
+        """Says only when the recording was last complete: recording again keeps every rollout that it finds."""
+        return self.folder / "rollouts" / "recorded"
+
+    @property
+    def laboratory(self) -> Path:
+        """The same of the laboratory model, on which runs what is decoded while the pages are made."""
+        return Path("artifacts", "smoke" if self.profile == "smoke" else "tiny", "rollouts", "recorded")
+
+    @property
+    def library(self) -> list[Path]:
+        """The files of the library but for the profiles."""
+        files = sorted(path for path in Path("clear_lib").rglob("*.*") if path.is_file() and path.suffix != ".pyc")
+        return [path for path in files if path.parent != PROFILES or path.suffix != ".yaml"]
+
+    @property
+    def shipped(self) -> list[Path]:
+        """Rollouts of the profile that come with the project."""
+        return sorted(Path("recordings", self.profile).glob("*.parquet"))
+
+    def chapter(self, notebook: Path) -> Path:
+        """Where a notebook goes when it has run."""
+        return self.folder / "chapters" / notebook.name
+
+    def chapters(self, numbers: Iterable[str] = ("",)) -> list[Path]:
+        """The chapters with these numbers, or all."""
+        notebooks = sorted(Path("notebooks").glob("*.ipynb"))
+        return [self.chapter(each) for each in notebooks if each.name.startswith(tuple(numbers))]
+
+    def steps(self) -> list[Step]:
+        """Every step to the pages."""
+        settings, steps = self._settings()
+        library = [*self.library, settings]
+        if steps:  # the rollouts come with the settings
+            steps.append(Step(self.recorded, [settings], lambda python: self.recorded.touch()))
+        else:
+            steps.append(_record(self.recorded, library, self.profile))
+        if self.laboratory != self.recorded:
+            steps.append(_record(self.laboratory, [*self.library, _profile("tiny")], "tiny"))
+        steps += [self._run(notebook, library) for notebook in sorted(Path("notebooks").glob("*.ipynb"))]
+        shown = Path("_build", f"profile-{self.profile}")
+        prose = [Path("_config.yml"), Path("_toc.yml")] + [
+            path
+            for path in sorted(Path("book").rglob("*"))
+            if path.is_file() and path.suffix not in (".py", ".pyc") and "chapters" not in path.parts
+        ]
+        return [
+            *steps,
+            Step(shown, [], lambda python: _show(shown)),
+            Step(PAGES, [*self.chapters(), *prose, shown], self._pages),
+        ]
+
+    def _run(self, notebook: Path, library: list[Path]) -> Step:
+        """A chapter: the notebook, run."""
+        read = [notebook, Path("book/run.py"), *library]
+        number = notebook.name[:2]
+        read += [self.recorded] * (number in READ_ROLLOUTS) + [self.laboratory] * (number in READ_LABORATORY)
+        read += self.chapters(LEAVE_FORECASTS) * (number in READ_FORECASTS)
+        read += self.chapters(LEAVE_RESULTS) * (number in READ_RESULTS)
+        read += [*Path("recordings", "code").rglob("*.parquet")] * (number in READ_PROGRAMS)
+        made = self.chapter(notebook)
+        command = ("book/run.py", notebook.as_posix(), made.as_posix(), "--profile", self.profile)
+        return Step(made, read, lambda python: python(*command))
+
+    def _settings(self) -> tuple[Path, list[Step]]:
+        """The file of the profile, and the step that makes it with rollouts if they are shipped, imported or simulated."""
+        made, given, study = self.folder / "profile.yaml", _profile(self.profile), ("-m", "clear_lib.study")
+        if self.profile.startswith("replica-"):
+            command, of = (*study, "replicate", self.profile), [*self.library, _profile("tiny")]
+        elif self.shipped:
+            command = (*study, "unpack", "--profile", self.profile)
+            of = [*self.library, *self.shipped, Path("recordings/manifest.json"), given]
+        elif self.profile == "imported":
+            if not self.rollouts and not made.is_file():
+                how = "make book PROFILE=imported ROLLOUTS=path/to/logs IMPORT='--model name'"
+                raise ValueError(f"nothing is imported yet: {how}")
+            command, of = (*study, "import", *self.rollouts, *shlex.split(self.options)), self._asked()
+        elif given.is_file():
+            return given, []
+        else:
+            known = " ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
+            raise ValueError(f"there is no profile `{self.profile}`; {PROFILES.as_posix()}/ has: {known}")
+        return made, [Step(made, of, lambda python: python(*command))]
+
+    def _asked(self) -> list[Path]:
+        """The logs to import and a file that says what was asked; without logs, what was imported last is used."""
+        if not self.rollouts:
+            return []
+        asked, text = self.folder / "asked", f"{' '.join(self.rollouts)} {self.options}\n"
+        if not asked.is_file() or asked.read_text(encoding="utf-8") != text:
+            asked.parent.mkdir(parents=True, exist_ok=True)
+            asked.write_text(text, encoding="utf-8")
+        logs = [path for name in self.rollouts for path in (Path(name), *Path(name).rglob("*")) if path.is_file()]
+        return [asked, *logs]
+
+    def _pages(self, python: Python) -> None:
+        """Built aside and moved into place: a build that fails leaves the pages of the last good one."""
+        copies, new = Path("book/chapters"), Path("_build/new")
+        shutil.rmtree(copies, ignore_errors=True)
+        copies.mkdir(parents=True)
+        for chapter in self.chapters():
+            shutil.copy2(chapter, copies)
+        teaching.write_times(self.chapters(), copies / "run_times.md")
+        print("building the pages …", flush=True)
+        jupyter_book = "-m jupyter book build . --all -W --keep-going --quiet --path-output".split()
+        python(*jupyter_book, new.as_posix(), quiet=True)
+        built = new / "_build" / "html"
+        student.write(Path(), self.profile, built / student.SOURCES)
+        teaching.write(Path(), self.profile, built)
+        (built / ".nojekyll").touch()  # GitHub would leave out folders that begin with an underscore
+        shutil.rmtree(PAGES.parent, ignore_errors=True)
+        shutil.move(built, PAGES.parent)
+        shutil.rmtree(new)
+        PAGES.touch()
+
+
+def _profile(name: str) -> Path:
+    return PROFILES / f"{name}.yaml"
+
+
+def _record(made: Path, of: list[Path], profile: str) -> Step:
+    def record(python: Python) -> None:
+        python("-m", "clear_lib.study", "record", "--profile", profile)
+        made.touch()
+
+    return Step(made, of, record)
+
+
+def _show(stamp: Path) -> None:
+    """One stamp says which profile the pages show, so that another never finds them up to date."""
+    stamp.parent.mkdir(exist_ok=True)
+    for other in stamp.parent.glob("profile-*"):
+        other.unlink()
+    stamp.touch()
+
+
+def make(goals: Iterable[Path], steps: Iterable[Step], python: Python, jobs: int = 1) -> None:
+    """Take the steps to some files that are due, so many at a time, each after those that it needs."""
+    by_file, sorter, left = {step.made: step for step in steps}, TopologicalSorter(), list(goals)
+    for path in left:  # grows on the way
+        if path in by_file:
+            sorter.add(path, *by_file[path].of)
+            left += [each for each in by_file[path].of if each in by_file and each not in left]
+    sorter.prepare()
+    running: dict[Future[None], Path] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        while sorter.is_active():
+            for path in sorter.get_ready():
+                if path in by_file and by_file[path].is_due():
+                    running[pool.submit(by_file[path].how, python)] = path
+                else:
+                    sorter.done(path)
+            for ended in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                if ended.exception():
+                    pool.shutdown(cancel_futures=True)
+                    raise ended.exception()
+                sorter.done(running.pop(ended))
+
+
+def python_of(profile: str) -> Python:
+    """Runs Python as the book needs it: with the library of this folder, and threads that sleep while they wait."""
+    path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"OMP_NUM_THREADS": "1"} if profile == "smoke" else {})
+    environment |= os.environ | {"PYTHONPATH": path, "PYTHONUTF8": "1"}
+
+    def python(*arguments: str, quiet: bool = False) -> None:
+        output = subprocess.DEVNULL if quiet else None
+        if subprocess.run([sys.executable, *arguments], env=environment, stdout=output).returncode:
+            raise ValueError(f"the book is not made: this failed, see above: python {shlex.join(arguments)}")
+
+    return python
+
+
+def book(making: Making, what: Sequence[str] = (), jobs: int | None = None, python: Python | None = None) -> None:
+    """Make the pages; or only the `rollouts`, or some chapters by number or name, and what they read."""
+    goals = [] if what else [PAGES]
+    for name in what:
+        found = [making.recorded, making.laboratory] if name == "rollouts" else making.chapters([name])
+        if not found:
+            raise ValueError(
+                f"there is no chapter {name!r}; notebooks/ has: {', '.join(p.stem for p in making.chapters())}"
+            )
+        goals += found
+    if not Path("notebooks").is_dir():
+        raise ValueError("there is no folder `notebooks` here: go into the folder of the project first")
+    # the quick look starts many notebooks that have little to do
+    jobs = jobs or (2 if making.profile == "smoke" else 1)
+    make(goals, making.steps(), python or python_of(making.profile), jobs)
