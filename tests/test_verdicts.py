@@ -41,6 +41,11 @@ def ahead(gain, policies=("uniform", "clear", "predictor"), luck=0.0, **options)
     return results(lambda policy, *_: 0.3 + gain * (policy == "clear"), policies, luck=luck, **options)
 
 
+def halved(table):
+    """Two halves of the questions: one to choose on, one to judge on."""
+    return table.assign(half=table["stream_seed"] % 2)
+
+
 def findings(setting=MODEL, **tables):
     """Words by claim and part in a setting."""
     table = verdicts.judge({MODEL: tables})
@@ -153,8 +158,15 @@ def test_settings_that_disagree_make_a_claim_hold_in_part_and_say_where():
 @pytest.mark.parametrize(("gain", "luck", "word"), [(0.1, 0, HOLDS), (-0.1, 0, FAILS), (0.01, 0.1, UNCLEAR)])
 def test_gains_over_baselines_and_rivals(gain, luck, word):
     names = ("uniform", "clear", "predictor", "clear-auction", "clear-heuristic", "tale-ep")
-    table = findings(table1=ahead(gain, names, luck))
+    table = ahead(gain, names, luck)
+    table = findings(table1=table, frontier=table, like_paper=table)
     assert set(table["C10"]) == set(table["C13"]) == {word}
+
+
+def test_paper_like_streams_have_a_word_of_their_own():
+    table = verdicts.judge({MODEL: {"table1": ahead(0.1), "like_paper": ahead(-0.1)}})
+    word = verdicts.summary(table).loc["C10", MODEL]
+    assert word == f"{IN_PART}: over Uniform, over Predictor"
 
 
 def test_each_rival_has_a_word_of_its_own():
@@ -171,20 +183,20 @@ def test_at_equal_use_a_policy_that_only_spends_more_gains_nothing():
         lambda policy, scarcity, _: 0.2 * scarcity * (1 + 0.5 * (policy == "clear")), ("uniform", "predictor", "clear")
     )
     table["used"] = 500 * table["accuracy"]
-    words = findings(table1=table)
+    words = findings(table1=table, frontier=table)
     assert (words["C10", "over Uniform"], words["C10", "over Uniform, by tokens used"]) == (HOLDS, UNCLEAR)
 
 
-def test_the_ratio_is_that_of_a_stream_chosen_on_other_draws():
+def test_the_ratio_is_that_of_a_stream_chosen_on_other_questions():
     def lucky(policy, *_):
         return 0.1
 
     table = results(lucky, ("uniform", "clear", "predictor"))
     luck = (table["policy"] == "clear") & (table["stream"] == "balanced") & (table["stream_seed"] % 2 == 0)
-    assert found("C11", table1=table.assign(accuracy=np.where(luck, 0.9, table["accuracy"]))) == FAILS
-    assert found("C11", table1=ahead(0.7)) == HOLDS
+    assert found("C11", halves=halved(table.assign(accuracy=np.where(luck, 0.9, table["accuracy"])))) == FAILS
+    assert found("C11", halves=halved(ahead(0.7))) == HOLDS
     nothing = results(lambda policy, *_: 0.1 * (policy == "clear"), ("uniform", "clear", "predictor"))
-    assert found("C11", table1=nothing) == UNTESTED, "a ratio to nothing is no factor"
+    assert found("C11", halves=halved(nothing)) == UNTESTED, "a ratio to nothing is no factor"
 
 
 def test_gains_are_largest_where_scarce_and_shrink():
@@ -218,12 +230,12 @@ def test_distortions_are_none_if_they_move_nothing():
     assert moves.to_dict() == {"all halved": HOLDS, "all doubled": FAILS, "square roots": HOLDS, "squares": FAILS}
 
 
-def test_the_best_fixed_rate_is_chosen_on_other_draws():
-    """A rate that is ahead by luck on the draws that choose it does not speak against the adaptive rule."""
+def test_the_best_fixed_rate_is_chosen_on_other_questions():
+    """A rate that is ahead by luck on the questions that choose it does not speak against the adaptive rule."""
     fixed = results(lambda policy, scarcity, rate: 0.3, ("clear",), "decay", (1.0, 2.0))
     lucky = (fixed["value"] == 2) & (fixed["stream_seed"] % 2 == 0)
     adaptive = lambda level: results(lambda *_: level, ("clear",), "epsilon", (32.0,))
-    decay = lambda level: pd.concat([fixed.assign(accuracy=np.where(lucky, 0.5, 0.3)), adaptive(level)])
+    decay = lambda level: halved(pd.concat([fixed.assign(accuracy=np.where(lucky, 0.5, 0.3)), adaptive(level)]))
     assert set(findings(decay=decay(0.295))["C19"]) == {HOLDS}
     assert set(findings(decay=decay(0.25))["C19"]) == {FAILS}
 
@@ -323,10 +335,15 @@ def some_of_each():
     return {
         "phases": bins("cap", [0.0, 0.5, 1.0, 1.0], "easy"),
         "table1": one,
+        "frontier": one,
+        "like_paper": one,
+        "halves": halved(one),
         "replica-7b": one,
         "ranks": two.assign(setting="factor"),
         "noise": two,
-        "decay": pd.concat([two.assign(setting="decay"), one.assign(setting="epsilon")]).query("policy == 'clear'"),
+        "decay": halved(pd.concat([two.assign(setting="decay"), one.assign(setting="epsilon")])).query(
+            "policy == 'clear'"
+        ),
         "velocity": two[two["policy"] == "clear"],
         "shapes": pd.concat(
             [base, results(lambda *_: 0.3, ("clear",), "utility", ("surge", "triangular", "quadratic"))]

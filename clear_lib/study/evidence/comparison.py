@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from clear_lib.allocation.policies import POLICIES
-from clear_lib.study.experiments import gains, interval
+from clear_lib.study.experiments import gains, mean_interval, prediction_range
 from clear_lib.study.experiments.forecasting import unfitted
 from clear_lib.study.setup import paper
 from clear_lib.study.setup.profiles import Profile
@@ -39,11 +39,13 @@ def compare(
     """Results beside the study's table of accuracies (or ``printed``: Table 3), a row for each cell and policy.
 
     Accuracies of different models on different questions cannot agree, so the verdict is about the sign of the paired
-    gain over Uniform. With ``at_scale`` (a replica) it is about whether the paper's number is in our interval.
+    gain over Uniform. With ``at_scale`` (a replica) it is about whether the paper's number, which is one stream's, is in
+    our prediction range.
 
     Columns: ``stream, scarcity, policy, tokens, paper_tokens`` (per query); accuracy in per cent: ``paper, ours,
     difference, low, high``; gain in points: ``paper_gain, gain, gain_low, gain_high``; ``n, seeds, verdict``.
-    Our intervals are the central 95% over streams. What the paper does not print is NaN.
+    ``low, high`` are the prediction range of one stream, ``gain_low, gain_high`` the 95% interval of the mean gain. What
+    the paper does not print is NaN.
     """
     table = _in_per_cent(results)
     table["paper_tokens"] = table["scarcity"].map(study.budgets_of(table["scarcity"]))
@@ -66,7 +68,7 @@ def _in_per_cent(results: pd.DataFrame) -> pd.DataFrame:
     rows.loc[shapes, "policy"] = value[shapes]
     rows = gains(rows) if (rows["policy"] == "uniform").any() else rows.assign(gain=np.nan)
     by = ["stream", "scarcity", "policy"]
-    table = interval(rows, ["accuracy", "gain"], by)
+    table = prediction_range(rows, ["accuracy"], by).merge(mean_interval(rows, "gain", by).drop(columns="seeds"), on=by)
     points = [column for column in table if column.startswith(("accuracy", "gain"))]
     table[points] = 100 * table[points]
     names = {"accuracy": "ours", "accuracy_low": "low", "accuracy_high": "high", "budget_per_query": "tokens"}

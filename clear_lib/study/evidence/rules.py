@@ -155,25 +155,25 @@ def _scarcest(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["scarcity"] == results["scarcity"].min()]
 
 
-def _by_draw(results: pd.DataFrame) -> pd.DataFrame:
-    """Results that name the draw of questions; those without have one stream a draw."""
-    return results if "draw" in results else results.assign(draw=results["stream_seed"])
-
-
 def _gain(rows: pd.DataFrame, baseline: pd.DataFrame) -> Effect:
     """Mean paired gain in accuracy over a baseline on the same streams and budgets."""
     return Effect(*effects.mean_effect(rows, rows, baseline)[:4]) if len(rows) and len(baseline) else exact(math.nan)
 
 
 def _least(found: Iterable[Effect]) -> Effect:
-    """The smallest of several effects, all of which a claim needs: no correction for their number is due."""
-    return min(found, key=lambda effect: effect.low)
+    """The smallest of several effects, all of which a claim needs, with the lowest end of all their intervals.
+
+    That all of them are above a mark needs no correction for their number.
+    """
+    found = list(found)
+    effect, _, high, share = min(found)
+    return Effect(effect, min(each.low for each in found), high, share)
 
 
 def _halves(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The even draws, on which something is chosen, and the odd ones, on which it is judged."""
-    even = _by_draw(results)["draw"] % 2 == 0
-    return results[even], results[~even]
+    """The half of the questions on which something is chosen, and that on which it is judged; or of the draws."""
+    judged = results["half"] if "half" in results else results["stream_seed"] % 2
+    return results[judged == 0], results[judged == 1]
 
 
 @rule("C10", "table1", parts={"over Uniform": "uniform", "over Predictor": "predictor"})
@@ -181,7 +181,7 @@ def _above_baseline(results, part):
     return _gain(_policy(results), _policy(results, part))
 
 
-@rule("C10", "table1", parts={"over Uniform, by tokens used": "uniform"})
+@rule("C10", "frontier", parts={"over Uniform, by tokens used": "uniform"})
 def _above_at_same_use(results, part):
     """Uniform's accuracy between two budgets is that of a mixture of them; what is beyond its largest use is left out."""
     draw, pairs = ["stream", "stream_seed"], []
@@ -192,7 +192,7 @@ def _above_at_same_use(results, part):
     return _gain(own, own.assign(accuracy=own["same"]))
 
 
-@rule("C11", "table1", unit=TIMES, region=(3.0, math.inf))
+@rule("C11", "halves", unit=TIMES, region=(3.0, math.inf))
 def _best_ratio(results):
     """Streams of which Uniform solves less than half a per cent do not count: such a ratio says nothing."""
     first, second = _halves(_scarcest(results))
@@ -200,7 +200,7 @@ def _best_ratio(results):
     if means.empty:
         return exact(math.nan)
     rows = second[second["stream"] == (means["clear"] / means["uniform"]).idxmax()]
-    wide = _by_draw(rows).pivot_table("accuracy", "draw", "policy")
+    wide = rows.pivot_table("accuracy", "stream_seed", "policy")
     return Effect(*effects.of_draws(wide["clear"] / wide["uniform"]))
 
 
@@ -226,7 +226,15 @@ def _steps_reach_the_true_oracle(results):
 RULES += [
     replace(rule, setting=REPLICA, table="replica-7b", aside=rule.aside or SIMULATED)
     for rule in RULES
-    if rule.table == "table1" and rule.claim != "C13"  # a replica that is off by two points must not judge less
+    if rule.table in ("table1", "halves")
+    and rule.claim != "C13"  # a replica that is off by two points must not judge less
+]
+
+# The same in streams with the paper's share of solvable queries, and its budgets beside the easiest tier.
+RULES += [
+    replace(rule, table="like_paper", part=", ".join(filter(None, (rule.part, "paper-like"))))
+    for rule in RULES
+    if rule.table in ("table1", "halves") and rule.claim in ("C10", "C11", "C12")
 ]
 
 
@@ -282,17 +290,17 @@ def _ranks_are_enough(results, part):
 
 @rule("C15", "tiers", parts={"Uniform": "uniform", "Predictor": "predictor"}, unit=PERCENT, region=(0.5, math.inf))
 def _most_are_short(tiers, part):
-    rows = _by_draw(_policy(_scarcest(tiers), part))
-    short = (rows["short"] * rows["n"]).groupby(rows["draw"]).sum() / rows.groupby("draw")["n"].sum()
+    rows = _policy(_scarcest(tiers), part)
+    draws = rows.assign(short=rows["short"] * rows["n"]).groupby("stream_seed")[["short", "n"]].sum()
+    short = draws["short"] / draws["n"]
     return Effect(*effects.of_draws(short))
 
 
 @rule("C16", "tiers", aside=BY_CONSTRUCTION)
 def _costly_ones_are_abandoned(tiers):
     """The claim is about cost, which the forecasts stand for; a harder tier need not cost more."""
-    rows = _by_draw(_policy(_scarcest(tiers))).sort_values("threshold")
-    streams = rows.groupby(["draw", "stream", "stream_seed"])["abandoned"]
-    return Effect(*effects.of_draws((streams.last() - streams.first()).groupby("draw").mean()))
+    streams = _policy(_scarcest(tiers)).sort_values("threshold").groupby(["stream_seed", "stream"])["abandoned"]
+    return Effect(*effects.of_draws((streams.last() - streams.first()).groupby("stream_seed").mean()))
 
 
 @rule("C17", "code")

@@ -7,8 +7,9 @@ the paper's table can be judged against the simulated one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from clear_lib.rollouts.store import SCHEMA
 from clear_lib.study import experiments
 from clear_lib.study.evidence import comparison, replica
 from clear_lib.study.evidence.replica import SOURCES, TIERS_OF, ForecastModel, LengthModel
+from clear_lib.study.experiments.grid import Constant
 from clear_lib.study.experiments.sensitivity import Reading
 from clear_lib.study.recordings import new_profile
 from clear_lib.study.recordings.importing import parameters_of
@@ -203,6 +205,50 @@ def clear_errors(
             cells = comparison.compare(rows, SOURCES[name], at_scale=True)
             errors[factor, slack] = cells["difference"].abs().mean()
     return pd.Series(errors).unstack().rename_axis(index="level", columns="ε")
+
+
+#: Forms of eq. 16, by name, and constants of each: ``ε`` in tokens, and factors.
+FORMS: dict[str, tuple[Callable[[float, float], dict[str, float]], tuple[float, ...]]] = {
+    "max(ε, B̄ - τ̄)": (lambda constant, tokens: {"epsilon": constant}, (8, 32, 64, 128, 256, 512)),
+    "k max(32, B̄ - τ̄)": (lambda constant, tokens: {"epsilon": 32.0, "stretch": constant}, (1, 2, 3, 4, 6)),
+    "c B̄": (lambda constant, tokens: {"decay": 1 / (constant * tokens)}, (0.125, 0.25, 0.5, 0.75, 1, 1.5, 2)),
+}
+
+
+def forms_of_decay(name: str, profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
+    """Forms of ``1/β`` (eq. 16) scored on the printed row of CLEAR: ``form, constant, stream, error, below``.
+
+    ``error`` is the mean absolute one of a stream's cells in points, ``below`` how many of them are below Uniform's.
+    """
+    choices = {
+        f"{form} @ {constant}": (form, constant, Constant("clear", f"{form} @ {constant}", partial(rule, constant)))
+        for form, (rule, constants) in FORMS.items()
+        for constant in constants
+    }
+    rows = experiments.run(profile, pool, policies=["uniform", *(choice for *_, choice in choices.values())])
+    uniform, found = rows[rows["policy"] == "uniform"], []
+    for choice, own in rows[rows["policy"] == "clear"].groupby("constant", sort=False):
+        cells = comparison.compare(pd.concat([own, uniform]), SOURCES[name], at_scale=True)
+        for stream, part in cells[cells["policy"] == "clear"].groupby("stream", sort=False):
+            error, below = part["difference"].abs().mean(), int((part["gain"] < 0).sum())
+            found.append((*choices[choice][:2], stream, error, below))
+    return pd.DataFrame(found, columns=["form", "constant", "stream", "error", "below"])
+
+
+def held_out_forms(scored: pd.DataFrame) -> pd.DataFrame:
+    """Each form of :func:`forms_of_decay` with, for each stream, the constant that fits the other streams best.
+
+    By form: ``held out`` and ``in hindsight`` (the one best constant for all), mean absolute errors in points;
+    ``below``, cells below Uniform held out; ``constants`` that were taken.
+    """
+    rows = {}
+    for form, table in scored.groupby("form", sort=False):
+        errors = table.pivot(index="constant", columns="stream", values="error")
+        taken = {stream: errors.drop(columns=stream).mean(axis=1).idxmin() for stream in errors}
+        kept = table[table["constant"] == table["stream"].map(taken)]
+        constants = ", ".join(f"{constant:g}" for constant in sorted(set(taken.values())))
+        rows[form] = (kept["error"].mean(), errors.mean(axis=1).min(), int(kept["below"].sum()), constants)
+    return pd.DataFrame(rows, index=["held out", "in hindsight", "below", "constants"]).T
 
 
 def readings(

@@ -152,7 +152,7 @@ def summary(findings: pd.DataFrame) -> pd.DataFrame:
 
 def number(value: float, unit: str) -> str:
     """An effect in its unit: points have a sign."""
-    return f"{SCALE[unit] * value:{'+' if unit == POINTS else ''}.1f}"
+    return f"{round(SCALE[unit] * value, 1) + 0.0:{'+' if unit == POINTS else ''}.1f}"
 
 
 def _in_words(finding: pd.Series) -> str:
@@ -176,11 +176,13 @@ def _where(finding: pd.Series) -> str:
 
 
 def details(findings: pd.DataFrame) -> pd.DataFrame:
-    """The findings as a reader has them: ``claim, part, setting, effect, holds if, verdict, counts``."""
+    """The findings as a reader has them: ``claim, part, setting, effect, cells above, holds if, verdict, counts``."""
     found = findings.assign(effect=findings.apply(_in_words, axis=1), counts=findings["aside"].map("no: {}".format))
+    found["cells above"] = found["share"].map("{:.0%}".format).where(found["share"].notna(), "")
     found["holds if"] = findings.apply(_where, axis=1)
     found["counts"] = found["counts"].where(found["aside"] != "", "yes")
-    return found[["claim", "part", "setting", "effect", "holds if", "verdict", "counts"]]
+    found = found.sort_values("claim", key=lambda claim: claim.str[1:].astype(int), kind="stable")
+    return found[["claim", "part", "setting", "effect", "cells above", "holds if", "verdict", "counts"]]
 
 
 def _with_effects(findings: pd.DataFrame) -> pd.DataFrame:
