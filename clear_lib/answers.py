@@ -19,6 +19,9 @@ from clear_lib.allocation.policies import POLICIES
 if TYPE_CHECKING:
     import pandas as pd
 
+#: From this share on, what is left of a budget is said with the way to use it.
+UNUSED = 0.1
+
 #: Characters that JSON may hold as they are, and that a terminal obeys: DEL and the second set of controls.
 CONTROLS = re.compile("[\x7f-\x9f]")
 
@@ -37,6 +40,8 @@ class Answer(NamedTuple):
         Tokens of the completion, the end token included; of a failed one those that the server may charge.
     reason : str or None
         Why it was abandoned or stopped, or failed.
+    thoughts : str
+        What the server kept apart from the text as reasoning; its tokens are among those used.
     """
 
     question: str
@@ -45,6 +50,7 @@ class Answer(NamedTuple):
     granted: int
     used: int
     reason: str | None
+    thoughts: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,11 +124,22 @@ class Answers(Sequence[Answer]):
                 "active": begun,
                 "reason": answer.reason,
                 "completion": answer.text if written else None,
+                **({"reasoning": answer.thoughts} if answer.thoughts else {}),
                 "n_tokens": answer.used if written or answer.used else None,
                 "finished": answer.finish_reason == "stop",
                 "finish_reason": answer.finish_reason,
                 "model": self.model,
             }
+
+    def _more(self) -> str:
+        """How what was left unused could have been used."""
+        if all(answer.finish_reason == "stop" for answer in self.answers):
+            return ": every question has its answer"
+        if self.accounting == "caps":
+            return (
+                ": where the engine can pause, --accounting refunds (in Python accounting='refunds') gives it to others"
+            )
+        return ": whoever has not finished has its cap, or failed; a higher --cap (cap=) would let them go on"
 
     def __repr__(self) -> str:
         kinds = [answer.finish_reason for answer in self.answers]
@@ -137,6 +154,8 @@ class Answers(Sequence[Answer]):
             f"{kinds.count('abandoned'):,} abandoned{failed}",
             f"  tokens: {used}{rounds}",
         ]
+        if (unused := 1 - int(self.used.sum()) / max(self.budget, 1)) >= UNUSED:
+            lines.append(f"  {unused:.0%} of the budget unused{self._more()}")
         if self.price is not None:
             lines.append(f"  price {self.price:.3g} per token")
         for kind in ("failed", "abandoned"):

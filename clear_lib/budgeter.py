@@ -1,7 +1,7 @@
 """CLEAR as a wrapper: an engine, a forecaster and a policy in one object that answers a batch under a budget.
 
 >>> from clear_lib import Budgeter
->>> answers = Budgeter(engine, forecaster, policy="clear").run(prompts, budget=128_000)  # doctest: +SKIP
+>>> answers = Budgeter(engine, forecaster).run(prompts, budget=128_000)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +34,10 @@ from clear_lib.serving.journal import Journal
 from clear_lib.serving.reasons import reasons
 from clear_lib.serving.steppers import Piece
 
-__all__ = ["Answer", "Answers", "Budgeter", "Forecaster", "usable"]
+__all__ = ["Answer", "Answers", "Budgeter", "Forecaster", "decide", "usable"]
+
+#: What tells a model of its own budget (TALE-EP), after the question.
+INSTRUCTION = "\nLet's think step by step and use less than {budget} tokens."
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +63,16 @@ class Budgeter:
     forecaster : Forecaster or path or None
         Anything with ``predict(texts) -> Forecasts``, or a folder in which one was saved. None if the policy needs no
         forecast (``uniform``).
-    policy : str
+    policy : str, optional
         A name in :data:`clear_lib.allocation.policies.POLICIES`, sequential ones included. The oracles know what a wrapper
-        cannot know, and are refused.
+        cannot know, and are refused. By default what ``fit`` found best on the forecaster's logs; see :func:`decide`.
     accounting : {"caps", "refunds"}, optional
         Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.serve`. By
-        default caps, as in the paper, and refunds for a sequential policy, which knows nothing else.
+        default refunds where the engine can pause, and caps where it cannot.
     template : str
-        The engine's prompt, with ``{question}`` where the question goes. The forecaster sees the question alone.
+        The engine's prompt, with ``{question}`` where the question goes, and ``{budget}`` where the tokens first granted
+        go. ``tale-ep`` puts an instruction with these after the question if the template has no place for them. The
+        forecaster sees the question alone.
     cap : int, optional
         Most tokens of one completion; by default what the engine's context leaves beside the longest prompt.
     model : str, optional
@@ -91,7 +97,7 @@ class Budgeter:
         self,
         engine: Engine,
         forecaster: Forecaster | str | Path | None,
-        policy: str = "clear",
+        policy: str | None = None,
         *,
         accounting: str | None = None,
         template: str = "{question}",
@@ -99,24 +105,28 @@ class Budgeter:
         model: str | None = None,
         **settings: Any,
     ):
-        entry = usable(policy)
+        if policy is None and forecaster is None:
+            policy = "uniform"
         if "{question}" not in template:
             raise ValueError(f"the template must contain {{question}}, got {template!r:.80}")
-        if forecaster is None and set(entry.needs) - {"estimate"}:
-            raise ValueError(
-                f"policy {policy!r} needs a forecaster: anything with predict(texts), or the folder of one"
-            )
+        if policy is not None:
+            usable(policy).checked(settings)
+            if forecaster is None and set(POLICIES[policy].needs) - {"estimate"}:
+                raise ValueError(
+                    f"policy {policy!r} needs a forecaster: anything with predict(texts), or the folder of one"
+                )
         if isinstance(forecaster, (str, Path)):
             forecaster = load(forecaster)
             warn_of_other_model(forecaster.trained_on, [model or name_of(engine.model)])
-        self.engine, self.forecaster, self.policy = engine, forecaster, policy
-        self.accounting = accounting or ("refunds" if entry.kind == "sequential" else "caps")
-        if self.accounting == "refunds" and not getattr(engine, "pauses", True):
+        self.engine, self.forecaster, self.policy, self.settings = engine, forecaster, policy, settings
+        pauses, sequential = getattr(engine, "pauses", True), policy and POLICIES[policy].kind == "sequential"
+        self.accounting = accounting or ("refunds" if pauses or sequential else "caps")
+        if self.accounting == "refunds" and not pauses:
             raise ValueError(
                 "refunds pause a query and let it go on, and this engine cannot: a server can if it returns token ids, "
                 "as vLLM's does without chat. Take accounting='caps' and a policy that has caps"
             )
-        self.template, self.settings = template, entry.checked(settings)
+        self.template = template
         self.cap = None if cap is None else number("cap", cap, low=1, whole=True)
         self.model = model or name_of(engine.model)
 
@@ -175,21 +185,23 @@ class Budgeter:
             raise ValueError("resume=True goes on with a part file: give out=, the file that was being written")
         if not questions:
             budget = number("budget", budget, whole=True)
-            answers = Answers((), self.policy, self.accounting, budget, None, 0, self.model)
+            answers = Answers((), self.policy or "uniform", self.accounting, budget, None, 0, self.model)
             if out is not None:
                 answers.to_jsonl(out)
             return answers
         forecasts = self._forecasts(questions, estimates)
-        prompts = [self.template.replace("{question}", question) for question in questions]
-        cap = _room(self.engine, prompts) if self.cap is None else self.cap
+        policy, settings = self._decided(forecasts)
+        prompts = [partial(_prompt, self._template(policy), question) for question in questions]
+        cap = _room(self.engine, [prompt(budget) for prompt in prompts]) if self.cap is None else self.cap
         problem = Problem(forecasts, budget, cap)
-        opened = nullcontext() if out is None else Journal(out, self._described(questions, problem), forecasts, resume)
+        described = self._described(questions, problem, policy, settings)
+        opened = nullcontext() if out is None else Journal(out, described, forecasts, resume)
         with opened as journal:
             problem = problem if journal is None else replace(problem, forecasts=journal.forecasts)
             recorded = {} if journal is None else journal.recorded
             with _bar(progress, problem.budget, recorded) as bar:
                 stepper = EngineStepper(self.engine, prompts, recorded, _listener(journal, bar, stop))
-                outcome = serve(problem, stepper, self.policy, accounting=self.accounting, **self.settings)
+                outcome = serve(problem, stepper, policy, accounting=self.accounting, **settings)
             answers = self._answers(questions, stepper, outcome)
             if out is not None:
                 answers.to_jsonl(out, fields)
@@ -199,9 +211,10 @@ class Budgeter:
         kinds = np.where(outcome.finished, "stop", np.where(outcome.granted > 0, "length", "abandoned")).tolist()
         kinds = ["failed" if error else kind for error, kind in zip(stepper.errors, kinds, strict=True)]
         why = [error or reason for error, reason in zip(stepper.errors, reasons(outcome), strict=True)]
-        columns = questions, stepper.texts, kinds, outcome.granted.tolist(), outcome.used.tolist(), why
+        tokens = outcome.granted.tolist(), outcome.used.tolist()
+        columns = questions, stepper.texts, kinds, *tokens, why, stepper.thoughts
         rows = tuple(map(Answer._make, zip(*columns, strict=True)))
-        return Answers(rows, self.policy, self.accounting, outcome.budget, outcome.price, outcome.rounds, self.model)
+        return Answers(rows, outcome.policy, self.accounting, outcome.budget, outcome.price, outcome.rounds, self.model)
 
     async def arun(self, questions: Sequence[str], budget: int, **given: Any) -> Answers:
         """As :meth:`run`, in a thread of its own. If it is cancelled, the next answer to come is the last one kept."""
@@ -211,12 +224,34 @@ class Budgeter:
         finally:
             stop.set()
 
-    def _described(self, questions: list[str], problem: Problem) -> dict[str, Any]:
+    def _decided(self, forecasts: Forecasts) -> tuple[str, dict[str, Any]]:
+        """Name and settings of the policy; ``ValueError`` if the forecasts lack what it needs."""
+        advised = getattr(self.forecaster, "advice", None) or {}
+        entry, settings = decide(self.policy, self.settings, forecasts, advised.get(self.accounting))
+        for need in entry.needs:
+            if need in ("spread", "solvable") and getattr(forecasts, need) is None:
+                raise ValueError(
+                    f"policy {entry.name!r} needs the {need} of the forecasts, and this forecaster gives none; "
+                    f"one that `python -m clear_lib fit` makes does"
+                )
+        if "estimate" in entry.needs and forecasts.estimate is None:
+            raise ValueError(f"policy {entry.name!r} needs estimates=, the tokens that a teacher expects (`estimate`)")
+        return entry.name, settings
+
+    def _template(self, policy: str) -> str:
+        """The template, with the instruction of TALE-EP where that needs it."""
+        if policy != "tale-ep" or "{budget}" in self.template:
+            return self.template
+        return self.template.replace("{question}", "{question}" + INSTRUCTION)
+
+    def _described(
+        self, questions: list[str], problem: Problem, policy: str, settings: dict[str, Any]
+    ) -> dict[str, Any]:
         """What a part file says that its run is of."""
         return {
             "questions": hashlib.sha256(json.dumps(questions).encode()).hexdigest(),
-            "policy": self.policy,
-            "settings": self.settings,
+            "policy": policy,
+            "settings": settings,
             "accounting": self.accounting,
             "budget": problem.budget,
             "cap": problem.cap,
@@ -230,16 +265,27 @@ class Budgeter:
             forecasts = Forecasts(np.zeros(len(questions)))
         else:
             forecasts = self.forecaster.predict(questions)
-        for need in POLICIES[self.policy].needs:
-            if need in ("spread", "solvable") and getattr(forecasts, need) is None:
-                raise ValueError(
-                    f"policy {self.policy!r} needs the {need} of the forecasts, and this forecaster gives none; "
-                    f"one that `python -m clear_lib fit` makes does"
-                )
-        forecasts = forecasts if estimates is None else replace(forecasts, estimate=estimates)
-        if "estimate" in POLICIES[self.policy].needs and forecasts.estimate is None:
-            raise ValueError(f"policy {self.policy!r} needs estimates=, the tokens that a teacher expects (`estimate`)")
-        return forecasts
+        return forecasts if estimates is None else replace(forecasts, estimate=estimates)
+
+
+def decide(
+    policy: str | None, settings: Mapping[str, Any], forecasts: Forecasts, advice: Mapping[str, Any] | None = None
+) -> tuple[Policy, dict[str, Any]]:
+    """The entry and the settings of a policy, or of the best one if None is asked for.
+
+    That is the one of ``advice`` (what ``fit`` found best, for one accounting); without it ``clear-lognormal`` where
+    spread and chance are known, else ``clear``. Constants that were not given are those of the advice.
+    """
+    if policy is None:
+        known = forecasts.spread is not None and forecasts.solvable is not None
+        policy = advice["policy"] if advice else "clear-lognormal" if known else "clear"
+    tuned = advice["settings"].get(policy, {}) if advice else {}
+    return usable(policy), usable(policy).checked({**tuned, **settings})
+
+
+def _prompt(template: str, question: str, budget: int) -> str:
+    """The prompt of a question; what stands in the question stays as it is."""
+    return template.replace("{budget}", str(budget)).replace("{question}", question)
 
 
 def usable(policy: str) -> Policy:
@@ -263,11 +309,12 @@ def _texts(given: Sequence[str]) -> list[str]:
 
 
 def _bar(progress: str | None, budget: int, recorded: Mapping[Any, Piece]) -> Any:
-    """A progress bar over the budget, or none without a label."""
+    """A progress bar over the budget; none without a label, or where nobody looks."""
     from tqdm import tqdm
 
     had = sum(piece.completion.length for piece in recorded.values())
-    return tqdm(total=budget, initial=had, desc=progress, unit=" tokens", disable=progress is None, mininterval=1.0)
+    hidden = True if progress is None else None  # None: unless it is a terminal
+    return tqdm(total=budget, initial=had, desc=progress, unit=" tokens", disable=hidden, mininterval=1.0)
 
 
 def _listener(journal: Journal | None, bar: Any, stop: threading.Event | None) -> Callable[[Piece], None]:

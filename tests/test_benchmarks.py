@@ -153,7 +153,7 @@ def test_questions_that_stand_twice_are_kept_if_they_are_known_to(tmp_path, smal
         ([{"question": "a?", "answer": "1"}], "AMC-23, test: expected 2 questions, found 1 in .*amc23.jsonl"),
         ([{"question": "a?", "answer": "1"}, {"question": "b?", "answer": ""}], "row 2 has no answer: 'b[?]'"),
         ([{"question": "a?", "answer": "1"}, {"text": "b?"}], "row 2 has no text in `problem` or `question`, got None"),
-        ([{"question": "a?", "answer": "1"}, ["b?"]], "amc23.jsonl, line 2: no JSON object"),
+        ([{"question": "a?", "answer": "1"}, ["b?"]], "amc23.jsonl, line 2: not a JSON object"),
     ],
 )
 def test_a_file_that_is_not_the_set_is_named(tmp_path, small, rows, message):

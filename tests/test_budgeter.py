@@ -1,5 +1,6 @@
 """The wrapper, with the real embedded model: what it promises of budgets, texts, prompts and reasons."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from clear_lib import Budgeter, Forecasts, allocate, predictor
 from clear_lib.allocation import policies
+from clear_lib.engines import Completion
 from clear_lib.engines.transformers import TransformersEngine
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
 
@@ -48,13 +50,17 @@ def whole(engine, questions):
     return engine.generate(prompts, [CAP] * len(prompts))
 
 
-@pytest.mark.parametrize("policy", WORKING)
-def test_every_policy_answers_within_the_budget(engine, questions, whole, policy):
+@pytest.mark.parametrize("policy", sorted(set(WORKING) - {"tale-ep"}))
+@pytest.mark.parametrize("accounting", ["caps", None])
+def test_every_policy_answers_within_the_budget(engine, questions, whole, policy, accounting):
     budget = sum(completion.length for completion in whole) // 2
-    estimates = {"estimates": np.full(N, 50.0)} if policy == "tale-ep" else {}
-    forecaster = None if policy in ("uniform", "tale-ep") else ByTheLetter()
-    answers = Budgeter(engine, forecaster, policy, template=PROMPT, cap=CAP).run(questions, budget, **estimates)
-    billed = answers.used if policies.POLICIES[policy].kind == "sequential" else answers.granted
+    forecaster = None if policy == "uniform" else ByTheLetter()
+    if policies.POLICIES[policy].kind == "sequential":
+        accounting = None
+    wrapped = Budgeter(engine, forecaster, policy, accounting=accounting, template=PROMPT, cap=CAP)
+    answers = wrapped.run(questions, budget)
+    assert answers.accounting == (accounting or "refunds")
+    billed = answers.granted if accounting == "caps" else answers.used
     assert billed.sum() <= budget == answers.budget and (answers.used <= answers.granted).all()
     for question, answer, completion in zip(questions, answers, whole, strict=True):
         assert answer.question == question and answer.used <= CAP
@@ -77,8 +83,90 @@ def test_paused_and_continued_is_the_same_text(engine, questions, whole, policy)
     assert {answer.reason for answer in answers if answer.finish_reason == "stop"} == {None}
 
 
+class Echo:
+    """An engine that never ends by itself and remembers what it was asked."""
+
+    name, model, context = "echo", "echo", 900
+
+    class tokenizer:
+        input_ids = [0] * 9
+
+        def __init__(self, text):
+            pass
+
+        decode = staticmethod(lambda tokens, **_: " ".join(map(str, tokens)))
+
+    def __init__(self, pauses=True):
+        self.pauses, self.asked = pauses, []
+
+    def stream(self, prompts, caps, begun=None, keep_going=False):
+        self.asked += zip(prompts, caps, strict=True)
+        for position, cap in enumerate(caps):
+            yield position, Completion("text", (1,) * int(cap), "length")
+
+
+def test_tale_ep_tells_the_model_the_budget_of_its_query():
+    shares, estimates = allocate(Forecasts([1, 1], estimate=[10, 30]), 400, "tale-ep").tokens, [10, 30]
+    engine, questions = Echo(False), ["one {budget}?", "two?"]
+    Budgeter(engine, None, "tale-ep", template="Q: {question} A:").run(questions, 400, estimates=estimates)
+    said = [f"\nLet's think step by step and use less than {tokens} tokens. A:" for tokens in shares]
+    assert [prompt for prompt, _ in engine.asked] == [f"Q: one {{budget}}?{said[0]}", f"Q: two?{said[1]}"]
+    engine = Echo(False)
+    Budgeter(engine, None, "tale-ep", template="[{budget}] {question}").run(questions, 400, estimates=estimates)
+    assert [prompt for prompt, _ in engine.asked] == [f"[{shares[0]}] one {{budget}}?", f"[{shares[1]}] two?"]
+
+
+def test_a_prompt_stays_as_it_was_when_its_query_goes_on():
+    engine = Echo()
+    answers = Budgeter(engine, None, "uniform", template="[{budget}] {question}", cap=50).run(["a", "b"], 60)
+    assert {prompt for prompt, _ in engine.asked} == {"[30] a", "[30] b"} and answers.used.sum() == 60
+
+
+def advised(**of):
+    """A forecaster with advice, for one accounting, of a policy and constants."""
+    forecaster = ByTheLetter()
+    forecaster.advice = {
+        name: {"policy": policy, "settings": {"clear": {"epsilon": 99.0}}} for name, policy in of.items()
+    }
+    return forecaster
+
+
+@pytest.mark.parametrize(
+    "forecaster, pauses, policy, accounting",
+    [
+        (None, True, "uniform", "refunds"),
+        (None, False, "uniform", "caps"),
+        (ByTheLetter(), True, "clear-lognormal", "refunds"),
+        (ByTheLetter(False), False, "clear", "caps"),
+        (advised(caps="predictor", refunds="clear-sequential"), True, "clear-sequential", "refunds"),
+        (advised(caps="predictor", refunds="clear-sequential"), False, "predictor", "caps"),
+    ],
+)
+def test_by_default_it_is_what_won_on_the_logs_with_refunds_where_the_engine_can_pause(
+    forecaster, pauses, policy, accounting
+):
+    answers = Budgeter(Echo(pauses), forecaster).run(["one", "two"], 60)
+    assert (answers.policy, answers.accounting) == (policy, accounting)
+
+
+def test_constants_are_those_of_the_logs_unless_they_are_given():
+    forecaster, lengths = advised(caps="uniform"), [3.0, 40.0]
+    for given, epsilon in [({}, 99), ({"epsilon": 5}, 5)]:
+        answers = Budgeter(Echo(False), forecaster, "clear", **given).run(["a" * 3, "b" * 40], 200)
+        assert answers.granted.tolist() == allocate(lengths, 200, "clear", epsilon=epsilon, cap=891).tokens.tolist()
+
+
+def test_what_is_left_unused_is_said_with_the_way_to_use_it(engine):
+    said = str(Budgeter(engine, None, accounting="caps", template=PROMPT).run(["1+1?", "2+2?"], 1000))
+    assert re.search(
+        r"9\d% of the budget unused: (every question has its answer|where the engine can pause, --acc)", said
+    )
+    assert "unused" not in str(Budgeter(Echo(), None).run(["1+1?", "2+2?"], 60))
+
+
 def test_it_is_allocate_and_the_engine_and_nothing_else(engine, questions, whole):
-    answers = Budgeter(engine, ByTheLetter(), "clear", template=PROMPT, epsilon=64).run(questions, 600)
+    wrapped = Budgeter(engine, ByTheLetter(), "clear", accounting="caps", template=PROMPT, epsilon=64)
+    answers = wrapped.run(questions, 600)
     room = engine.context - max(len(engine.tokenizer(PROMPT.replace("{question}", q)).input_ids) for q in questions)
     allocation = allocate([len(question) for question in questions], 600, "clear", cap=room, epsilon=64)
     assert answers.granted.tolist() == allocation.tokens.tolist() and answers.price == allocation.price
@@ -103,10 +191,10 @@ def test_the_forecaster_sees_questions_and_the_engine_prompts(engine):
 
 
 def test_the_result_is_a_sequence_a_table_and_a_summary(engine, questions):
-    answers = Budgeter(engine, ByTheLetter(), template=PROMPT).run(questions, 350)
+    answers = Budgeter(engine, ByTheLetter(False), accounting="caps", template=PROMPT).run(questions, 350)
     assert len(answers) == N and answers[0] is list(answers)[0] and answers[-2:] == answers[N - 2 :]
     table = answers.to_frame()
-    assert list(table) == ["question", "text", "finish_reason", "granted", "used", "reason"]
+    assert list(table) == ["question", "text", "finish_reason", "granted", "used", "reason", "thoughts"]
     assert (table.granted == answers.granted).all() and table.reason.notna().sum() > 0
     said = str(answers)
     counts = table.finish_reason.value_counts()
@@ -132,6 +220,7 @@ def test_hindsight_is_refused(engine, policy, needs):
         (dict(forecaster="nowhere"), "nowhere holds no predictor"),
         (dict(epsilon=-1), "epsilon must be a number above 0"),
         (dict(slack=3), "unknown setting 'slack' for policy 'clear'; known: velocity"),
+        (dict(policy=None, slack=3), "unknown setting 'slack' for policy 'clear-lognormal'; known: use_solvable"),
         (dict(policy="clear-sequential", accounting="caps"), "needs accounting='refunds'"),
         (dict(accounting="overbooked"), "needs a ReplayStepper"),
         (dict(policy="clear-lognormal", forecaster=ByTheLetter(False)), "needs the spread.*clear_lib fit"),

@@ -366,6 +366,7 @@ def test_fit_says_whose_rollouts_and_how_well(forecaster, rollouts, capsys):
     assert re.search(
         r"the tokens of its forecast .level., and \d+% of them are within the central 80% .*coverage", said
     )
+    assert re.search(r"what wins at 12 budgets on logs it had not seen: caps: .*Uniform \d+.; refunds: ", said)
     assert "WARNING: too few rollouts: " in again.err and "give " in again.err
     assert json.loads((folder / "again" / "predictor.json").read_text())["trained_on"] == ["embedded"]
 
@@ -373,12 +374,15 @@ def test_fit_says_whose_rollouts_and_how_well(forecaster, rollouts, capsys):
 def test_a_fitted_forecaster_allocates(forecaster, rollouts, tmp_path):
     folder, asked = rollouts
     source = write(tmp_path / "in.jsonl", asked)
-    assert (
-        main(["allocate", source, "--budget", "900", "--forecaster", forecaster, "--out", str(tmp_path / "out")]) == 0
-    )
-    thresholds = clear_lib.predictor.load(forecaster).predict([row["question"] for row in asked]).threshold
-    made = rows((tmp_path / "out").read_text())
-    assert [row["tokens"] for row in made] == clear_lib.allocate(thresholds, 900).tokens.tolist()
+    fitted = clear_lib.predictor.load(forecaster)
+    forecasts, advice = fitted.predict([row["question"] for row in asked]), fitted.advice["caps"]
+    for options, policy in [([], advice["policy"]), (["--policy", "clear"], "clear")]:
+        given = ["--budget", "900", "--forecaster", forecaster, "--out", str(tmp_path / "out"), *options]
+        assert main(["allocate", source, *given]) == 0
+        made = rows((tmp_path / "out").read_text())
+        expected = clear_lib.allocate(forecasts, 900, policy, **advice["settings"].get(policy, {}))
+        assert [row["tokens"] for row in made] == expected.tokens.tolist()
+    assert advice["settings"]["clear"]["epsilon"] < forecasts.threshold.max()
 
 
 def test_a_forecaster_of_another_model_is_loud(forecaster, rollouts, tmp_path, capsys):

@@ -75,5 +75,16 @@ def test_one_python():
     assert PROJECT["requires-python"] == f">={conda.removeprefix('python=')}"
 
 
+def test_the_lock_has_the_same_pins_and_a_hash_for_each_file():
+    """Made anew by the command in its head, after a pin has moved."""
+    text = (ROOT / "requirements.lock").read_text()
+    entries = dict(
+        re.findall(r"^([\w.-]+)(==[^\\]*?(?: ;.*?)? \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M)
+    )
+    locked = {canonicalize_name(name): re.match(r"==([\w.+!]+)", entry)[1] for name, entry in entries.items()}
+    assert {name: pin(one) for name, one in PINNED.items()}.items() <= locked.items()
+    assert len(entries) == len(re.findall(r"^[\w.-]+==", text, re.M)) and "://" not in text
+
+
 def test_make_book_does_without_vllm():
     assert "vllm" not in NEEDED and "vllm" not in PINNED

@@ -106,7 +106,10 @@ def test_a_composition_by_data_set_is_the_mean_over_the_draws(profile, pool):
     assert table.loc["balanced"].tolist() == pytest.approx([0.25] * 4)
     halves = pool.assign(dataset=["even", "odd"] * (len(pool) // 2))
     mixed = experiments.composition(profile, halves)
-    draws = [experiments.draw_stream(profile, halves, "u-shaped", seed) for seed in range(profile.stream_seeds)]
+    draws = [
+        experiments.draw_stream(profile, halves, "u-shaped", seed, resample=True)
+        for seed in range(profile.stream_seeds)
+    ]
     assert mixed.loc["u-shaped", "odd"] == pytest.approx(np.mean([draw["dataset"].eq("odd").mean() for draw in draws]))
 
 
@@ -122,7 +125,7 @@ def test_results_are_the_whole_grid_in_the_agreed_columns(profile, results):
 
 def test_a_row_is_what_counting_by_hand_gives(profile, pool, results):
     reference = pool["length"].mean()
-    queries = experiments.draw_stream(profile, pool, "u-shaped", 2)
+    queries = experiments.draw_stream(profile, pool, "u-shaped", 2, resample=True)
     budget = round(0.78 * reference)
     floor = profile.floor_fraction * reference
     tokens = allocate(queries["threshold"], budget * 20, "clear-auction", cap=profile.cap, floor=floor).tokens
@@ -191,12 +194,14 @@ def test_tiers_add_up_to_the_stream(profile, pool, results):
     assert (tiers.loc[tiers["policy"] == "uniform", "abandoned"] == 0).all()
 
 
-def test_gains_are_paired_and_intervals_are_percentiles():
+def test_gains_are_paired_and_have_intervals_and_prediction_ranges():
     gained = experiments.gains(pd.concat([rows("clear", [0.5, 0.9]), rows("uniform", [0.4, 0.6])]))
     assert gained["gain"].tolist() == pytest.approx([0.1, 0.3, 0, 0])
-    table = experiments.interval(gained, ["gain"]).set_index("policy")
-    found = table.loc["clear", ["gain", "gain_low", "gain_high", "seeds"]]
-    assert found.tolist() == pytest.approx([0.2, 0.105, 0.295, 2])
+    columns = ["gain", "gain_low", "gain_high", "seeds"]
+    table = experiments.prediction_range(gained, ["gain"]).set_index("policy")
+    assert table.loc["clear", columns].tolist() == pytest.approx([0.2, 0.105, 0.295, 2])
+    table = experiments.mean_interval(gained, "gain").set_index("policy")
+    assert table.loc["clear", columns].tolist() == pytest.approx([0.2, *experiments.of_draws([0.1, 0.3])[1:], 2])
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +241,32 @@ def test_a_sweep_gives_rows_for_each_value_to_those_that_have_the_setting(profil
     assert sweep.loc[sweep["value"] == 20.0, "accuracy"].tolist() == one["accuracy"].tolist()
     with pytest.raises(ValueError, match="a sweep has one setting, got epsilon, floor"):
         experiments.run(profile, pool, sweep={"epsilon": [1], "floor": [1]})
+
+
+def test_a_policy_with_a_chosen_constant_is_served_with_it_and_named(profile, pool):
+    cell = {"scarcities": [0.39], "only": ["balanced"]}
+    reference = experiments.reference_length(profile, pool)
+    found = {each.name: each for each in experiments.candidates(profile, pool) if each.policy == "clear"}
+    tokens = experiments.budget_per_query(0.39, reference)
+    named = experiments.run(profile, pool, policies=["uniform", found["1/β = 0.5 B̄"], found["ε = 0.4"]], **cell)
+    assert named["constant"].isna().tolist() == (named["policy"] == "uniform").tolist()
+    for name, settings in {"1/β = 0.5 B̄": {"decay": 2 / tokens}, "ε = 0.4": {"epsilon": 0.4 * reference}}.items():
+        plain = experiments.run(profile, pool, policies=["clear"], **cell, **settings)
+        assert named.loc[named["constant"] == name, "accuracy"].tolist() == plain["accuracy"].tolist()
+
+
+def test_every_stream_is_run_with_the_constants_of_the_other_streams(profile, pool):
+    choices = [each for each in experiments.candidates(profile, pool) if each.policy in ("clear", "clear-heuristic")]
+    swept = experiments.run(profile, pool, policies=choices)
+    best = experiments.chosen(swept, choices)
+    assert {stream: [each.policy for each in own] for stream, own in best.items()} == dict.fromkeys(
+        profile.stream_shares, ["clear", "clear-heuristic"]
+    )
+    again = experiments.run_chosen(profile, pool, best, ["uniform"])
+    key = ["stream", "stream_seed", "scarcity", "policy"]
+    kept = experiments.leave_one_out(swept).set_index(key)["accuracy"].sort_index()
+    mine = again[again["policy"] != "uniform"].set_index(key)["accuracy"].sort_index()
+    pd.testing.assert_series_equal(kept, mine)
 
 
 def test_the_best_fixed_value_is_one_and_the_best_in_each_cell_is_not():
@@ -279,11 +310,22 @@ def test_arrivals_are_the_same_queries_in_three_orders(profile, uncertain):
     table = experiments.arrivals(profile, uncertain, 0.05, [0.39])
     assert table.groupby("order", sort=False).size().to_dict() == {"random": 12, "easy first": 12, "hard first": 12}
     assert (table.groupby(["stream", "stream_seed"])["batch"].nunique() == 1).all()
-    queries = experiments.draw_stream(profile, uncertain, "balanced", 0)
+    queries = experiments.draw_stream(profile, uncertain, "balanced", 0, resample=True)
     reference = experiments.reference_length(profile, uncertain)
     one = experiments.serve(profile, queries, "clear-sequential", 0.39, reference)
     assert table["batch"].iloc[0] == one.queries["solved"].mean()
     assert table[["batch", "controller", "fair share"]].stack().between(0, 1).all()
+
+
+def test_halves_share_no_question_and_are_served_under_equal_budgets(profile, pool):
+    first, second = experiments.halves(pool)
+    assert set(first["question_id"]).isdisjoint(second["question_id"]) and len(first) + len(second) == len(pool)
+    assert first["tier"].value_counts().equals(second["tier"].value_counts())
+    results = experiments.run_in_halves(profile, pool, policies=["uniform"], scarcities=[0.39])
+    assert results["budget_per_query"].nunique() == 1 and results.groupby("half").size().tolist() == [12, 12]
+    assert (
+        results.loc[results["half"] == 0, "accuracy"].tolist() != results.loc[results["half"] == 1, "accuracy"].tolist()
+    )
 
 
 def test_distorted_forecasts_are_wrong_by_the_factor_and_nothing_else_is():

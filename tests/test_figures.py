@@ -4,10 +4,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from itertools import combinations
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.allocation.stages import Promise, Stages, index
@@ -28,16 +32,50 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_every_policy_has_a_style_of_its_own():
-    assert set(figures.POLICY_STYLE) == set(POLICIES)
-    assert len({style[:2] for style in figures.POLICY_STYLE.values()}) == len(POLICIES)
+def test_every_policy_and_tier_has_a_style_of_its_own():
+    assert set(figures.STYLES) == {*POLICIES, *TIERS}
+    for group in (POLICIES, TIERS):
+        colors, markers, _ = zip(*(figures.STYLES[name] for name in group), strict=True)
+        assert len(set(colors)) == len(set(markers)) == len(group), "nothing is told by colour alone"
+
+
+def test_tiers_are_told_apart_by_those_who_see_no_red_or_no_green():
+    """Machado's matrices for full deuteranopia and protanopia; a distance of 25 in CIELAB is plain to see."""
+    seen = {
+        "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    }
+    rgb = np.array([to_rgb(figures.STYLES[tier][0]) for tier in TIERS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    for name, matrix in seen.items():
+        shades = [lab(np.clip(np.array(matrix) @ color, 0, 1)) for color in linear]
+        assert min(np.linalg.norm(a - b) for a, b in combinations(shades, 2)) > 25, name
+
+
+def lab(linear):
+    """CIELAB of a linear sRGB colour under D65."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    x, y, z = np.cbrt(np.maximum(xyz / [0.9505, 1, 1.089], 0.008856))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_figures_are_as_wide_as_the_page_and_set_in_9_points(monkeypatch):
+    monkeypatch.setattr("matplotlib.rcParams", matplotlib.rcParams.copy())
+    figures.use_style()
+    table = pd.DataFrame({"budget_per_query": [1, 2], "price": [0.2, 0.1], "abandoned": [1, 0], "granted": [5, 6]})
+    figure = figures.regimes({"fixed": table})
+    figure.draw_without_rendering()
+    assert figure.get_figwidth() * 96 == pytest.approx(688)
+    sizes = {text.get_fontsize() for text in figure.findobj(Text) if text.get_text()}
+    assert sizes == {9}
 
 
 def test_predicted_against_true():
     frame = pd.DataFrame({"tier": ["easy", "hard"], "length": [10, 100], "threshold": [20.0, 50.0]})
     figure = figures.predicted_against_true(frame, {"in": ["easy"], "out": ["hard", "very hard"]})
     assert [ax.get_title() for ax in figure.axes] == ["in", "out"]
-    assert figure.axes[1].collections[0].get_offsets().tolist() == [[100, 50]]
+    assert figure.axes[1].lines[0].get_xydata().tolist() == [[100, 50]]
+    assert legend(figure) == ["easy", "hard", "very hard"]
 
 
 def test_stream_composition_fills_every_bar():
@@ -72,15 +110,15 @@ def test_promises_shows_prices_and_the_corners_of_the_hull():
     figure = figures.promises({"one": (promised, index(promised), staged)})
     left, right = figure.axes
     assert left.lines[1].get_xydata().tolist() == [[0, 0.04], [10, 0.04], [20, 0.01]]
-    bill, cap, corners = right.lines
+    bill, cap = right.lines
     assert bill.get_xdata().tolist() == [0, 10, 18, 30] and cap.get_xdata().tolist() == [0, 10, 20, 40]
-    assert corners.get_xdata().tolist() == [18, 30]  # a price ends there: stop, or begin the next stage
+    assert bill.get_xdata()[bill.get_markevery()].tolist() == [18, 30]  # stop there, or begin the next stage
 
 
 def test_price_over_time_has_the_price_of_the_batch():
-    ax = figures.price_over_time({"a": np.array([1.0, 2]), "b": np.array([3.0, 2])}, 2.5).axes[0]
-    assert [line.get_ydata()[0] for line in ax.lines] == [1, 3, 2.5]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "as one batch"]
+    figure = figures.price_over_time({"a": np.array([1.0, 2]), "b": np.array([3.0, 2])}, 2.5)
+    assert [line.get_ydata()[0] for line in figure.axes[0].lines] == [1, 3, 2.5]
+    assert legend(figure) == ["a", "b", "as one batch"]
 
 
 def test_by_tier_draws_per_cent():
@@ -162,9 +200,9 @@ def test_demand_curve_has_the_budget_and_the_exits_in_sight():
 
 def test_dual_curve_and_its_levels():
     levels = {"optimum": 6.5, "Algorithm 1": 5}
-    ax = figures.dual_curve(np.array([1, 2, 3]), np.array([9, 7, 8]), (2, 7), levels).axes[0]
-    assert [line.get_ydata()[0] for line in ax.lines] == [9, 7, 6.5, 5]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dual bound g(λ)", "optimum", "Algorithm 1"]
+    figure = figures.dual_curve(np.array([1, 2, 3]), np.array([9, 7, 8]), (2, 7), levels)
+    assert [line.get_ydata()[0] for line in figure.axes[0].lines] == [9, 7, 6.5, 5]
+    assert legend(figure) == ["dual bound g(λ)", "optimum", "Algorithm 1"]
 
 
 def test_by_size_has_a_line_a_column():

@@ -22,7 +22,16 @@ CORE = [
     ["rollouts"],
     ["hub", "jsonlines", "reasoner", "allocation"],
 ]
-STUDY = [["__main__"], ["cli"], ["pages", "exercises"], ["evidence"], ["experiments"], ["code"], ["recordings"], ["setup"]]
+STUDY = [
+    ["__main__"],
+    ["cli"],
+    ["pages", "exercises"],
+    ["evidence"],
+    ["experiments"],
+    ["code"],
+    ["recordings"],
+    ["setup"],
+]
 HEIGHT = {name: -line for line, names in enumerate(CORE) for name in names} | {
     f"study.{name}": -line for line, names in enumerate(STUDY) for name in names
 }

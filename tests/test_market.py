@@ -6,6 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
+from clear_lib import allocate
+from clear_lib.allocation import market
 from clear_lib.allocation.market import (
     abandonment_line,
     adaptive_decay,
@@ -349,3 +351,18 @@ def test_solvers_at_the_ends_of_every_scale(n, shared, seed):
         assert (solution.tokens >= 0).all() and (solution.tokens <= cap * (1 + 1e-12)).all()
         searched = worth(clear_market(fees, budget, utility, cap=cap), fees, utility)
         assert searched <= solution.value * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("shape", ["surge", "triangular", "quadratic"])
+@pytest.mark.parametrize("cap", [None, 300, 2000])
+def test_sorting_the_queries_once_finds_the_price_that_asking_them_all_finds(shape, cap, monkeypatch):
+    rng = np.random.default_rng(0)
+    thresholds = np.round(rng.lognormal(6, 1, 3000), 1)
+    for part in (0.01, 0.3, 3.0):
+        problem = thresholds, int(part * thresholds.sum()), "clear"
+        made = []
+        for many in (1, 10**9):
+            monkeypatch.setattr(market, "MANY", many)
+            made.append(allocate(*problem, cap=cap, utility=shape))
+        assert made[0].tokens.tolist() == made[1].tokens.tolist()
+        assert made[0].price == pytest.approx(made[1].price, rel=1e-9)

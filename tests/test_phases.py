@@ -137,7 +137,7 @@ def test_samples_are_the_laboratory_models_where_there_are_none(tmp_path):
 def test_figures_of_the_phases_draw_what_they_are_given():
     rollouts = made_up_rollouts(samples=1)
     table = phases.solved_by_cap(rollouts, [10, 20, 60, 300], rollouts.tier)
-    labels = [text.get_text() for text in figures.solved_by_cap(table, (20, 60)).axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in figures.solved_by_cap(table, (20, 60)).legends[0].get_texts()]
     counts = rollouts.groupby("tier", sort=False).size()
     assert labels == [f"{tier} (n = {n})" for tier, n in counts.items()]
     observed = phases.accuracy_by_length(rollouts, 5)

@@ -188,3 +188,35 @@ def test_errors_of_clear_by_level_and_slack(made):
 def test_an_unknown_replica_is_named(tmp_path):
     with pytest.raises(ValueError, match="no replica 'replica-1b'; known: replica-7b, replica-30b"):
         simulation.write_profile("replica-1b", tmp_path)
+
+
+def test_a_form_is_judged_with_the_constant_of_the_other_streams():
+    rows = [
+        (form, constant, stream, error, below)
+        for form, errors in {"one": {1: (0, 4, 4), 2: (3, 1, 1)}, "two": {5: (2, 2, 2)}}.items()
+        for constant, parts in errors.items()
+        for stream, error, below in zip("abc", parts, (1, 0, 0), strict=True)
+    ]
+    scored = pd.DataFrame(rows, columns=["form", "constant", "stream", "error", "below"])
+    table = simulation.held_out_forms(scored)
+    assert table["held out"].tolist() == pytest.approx([(3 + 4 + 4) / 3, 2])  # stream a would take 1, the others say 2
+    assert table["in hindsight"].tolist() == pytest.approx([5 / 3, 2])
+    assert table["constants"].tolist() == ["1, 2", "5"] and table["below"].tolist() == [1, 1]
+
+
+def test_forms_of_the_decay_rate_are_scored_cell_by_cell_on_the_printed_row(made):
+    profile, pool = made
+    scored = simulation.forms_of_decay("replica-7b", replace(profile, stream_seeds=1), pool)
+    assert scored.groupby("form", sort=False)["constant"].nunique().to_dict() == {
+        form: len(constants) for form, (_, constants) in simulation.FORMS.items()
+    }
+    one = scored.query("form == 'c B̄' and constant == 0.5").set_index("stream")["error"]
+    runs = [
+        experiments.run(
+            replace(profile, stream_seeds=1), pool, policies=["clear"], scarcities=[scarcity], decay=2 / budget
+        )
+        for scarcity, budget in zip(profile.scarcities, paper.BUDGETS, strict=True)
+    ]
+    cells = comparison.compare(pd.concat(runs), paper.STUDIES["7b"], at_scale=True)
+    by_hand = cells["difference"].abs().groupby(cells["stream"]).mean()
+    assert one.to_dict() == pytest.approx(by_hand.to_dict())

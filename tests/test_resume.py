@@ -174,7 +174,7 @@ def test_a_part_file_of_another_run_is_refused_and_kept(tmp_path, change, messag
         name: change.pop(name, default)
         for name, default in dict(questions=QUESTIONS, budget=BUDGET, resume=True).items()
     }
-    given = dict(forecaster=forecaster(), policy="clear", cap=CAP) | change
+    given = dict(forecaster=forecaster(), policy="clear", accounting="caps", cap=CAP) | change
     asked = []
     with pytest.raises(ValueError, match=message):
         Budgeter(Slow(lambda *charge: asked.append(charge)), **given).run(

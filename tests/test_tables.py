@@ -1,8 +1,11 @@
 """Tables: the paper's numbers and ours in the right cells."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES
 from clear_lib.study.evidence import comparison
@@ -26,8 +29,36 @@ def results(gain=0.1, spread=0.01):
 
 def test_the_wide_table_keeps_the_papers_order():
     wide = tables.side_by_side(comparison.compare(results(), STUDY))
-    assert wide.index.tolist() == [POLICIES[name].label for name in OF_THE_PAPER]
-    assert wide.loc["CLEAR (Lambert)", ("U-Shaped", 256)] == "40.0 (18.6)"
+    assert wide.index.tolist() == [("U-Shaped", POLICIES[name].label) for name in OF_THE_PAPER]
+    assert wide.loc[("U-Shaped", "CLEAR (Lambert)"), "20 (256)"] == "40.0 (18.6)"
+
+
+def test_the_best_of_each_column_is_bold_oracles_aside():
+    made = results()
+    made.loc[made["policy"] == "clear", "accuracy"] += 0.05
+    made.loc[made["policy"] == "oracle", "accuracy"] += 0.2
+    page = BeautifulSoup(
+        tables.captioned(tables.side_by_side(comparison.compare(made, STUDY)), "c").to_html(), "html.parser"
+    )
+    style = page.style.get_text()
+    rules = re.findall(r"([^{}]*)\{\s*font-weight: bold;\s*\}", style)
+    bold = {cell.get_text() for rule in rules for name in rule.split(",") for cell in page.select(name.strip())}
+    assert len(rules) == 1 and {text.split()[0] for text in bold} == {"45.0"}
+
+
+def test_a_caption_folds_what_follows_a_line_break_and_shows_it_as_text():
+    page = BeautifulSoup(tables.captioned(pd.DataFrame({"a": [1]}), "Said.\nModel: <b>").to_html(), "html.parser")
+    assert page.caption.details.get_text() == "How this was madeModel: <b>"
+    assert "details" not in tables.captioned(pd.DataFrame({"a": [1]}), "Said.").to_html()
+
+
+def test_words_stand_left_and_numbers_right():
+    frame = pd.DataFrame(
+        {"word": ["7B", "x"], "number": [1.5, np.nan], "interval": ["+1.0 to +2.5", ""], "n": "5 × 500"}
+    )
+    page = BeautifulSoup(tables.captioned(frame, "c").to_html(), "html.parser")
+    left = re.findall(r"\.(col\d)\s*\{\s*text-align: left", page.style.get_text())
+    assert left == ["col0"]
 
 
 def test_every_table_of_results_ends_in_the_same_columns():
@@ -46,7 +77,7 @@ def test_every_table_of_results_ends_in_the_same_columns():
 
 
 def test_accuracies_are_shown_with_budget_gain_and_interval():
-    shown = tables.beside_paper(comparison.compare(results(), STUDY), "caption").data.iloc[1]
+    shown = tables.beside_paper(comparison.compare(results(spread=0.001), STUDY), "caption").data.iloc[1]
     assert shown.to_dict() == {
         "stream": "U-Shaped",
         "policy": "Predictor",
@@ -55,7 +86,7 @@ def test_accuracies_are_shown_with_budget_gain_and_interval():
         "paper": "0.8",
         "ours": "40.0",
         "difference": "+39.2",
-        "95% interval": "39.1 to 40.9",
+        "95% interval": "39.9 to 40.1",
         "n": "2 × 500",
         "verdict": "opposite sign",
     }
@@ -109,9 +140,9 @@ def test_gaps_are_shown_in_points_and_shares():
 def test_accuracies_stand_by_accounting_and_policy():
     table = pd.concat([results().assign(accounting=name) for name in ("caps", "refunds")])
     shown = tables.by_accounting(table, "about").data
-    assert shown.index[0] == ("caps", "Uniform") and len(shown) == 2 * len(OF_THE_PAPER)
-    assert shown.columns.tolist() == [("U-Shaped", "0.20"), ("U-Shaped", "1.56")]
-    assert shown.loc[("refunds", "CLEAR (Lambert)"), ("U-Shaped", "0.20")] == pytest.approx(40)
+    assert shown.index[0] == ("U-Shaped", "Uniform") and len(shown) == len(OF_THE_PAPER)
+    assert shown.columns.tolist() == [(name, cost) for name in ("caps", "refunds") for cost in ("0.20", "1.56")]
+    assert shown.loc[("U-Shaped", "CLEAR (Lambert)"), ("refunds", "0.20")] == pytest.approx(40)
 
 
 def test_tallies_count_cells_and_share_the_gap():

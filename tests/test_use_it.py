@@ -48,8 +48,9 @@ def rows(path):
 
 def test_the_page_runs_as_it_is_printed(folder):
     said = (folder / "said").read_text(encoding="utf-8")
-    assert "CLEAR (Lambert), caps: 20 queries, a budget of 500 completion tokens" in said
-    assert "is above the abandonment line" in said and '"threshold": 90, "tokens": ' in said
+    assert re.search(r"^(CLEAR|Uniform).*, refunds: 20 queries, a budget of 500 completion tokens$", said, re.MULTILINE)
+    assert "abandoned" in said and '"threshold": 90, "tokens": ' in said
+    assert re.search(r"what wins at 12 budgets .*: caps: .*; refunds: ", said)
     assert {path.suffix for path in (folder / "forecaster").rglob("*") if path.is_file()} == {".json"}
 
 
@@ -65,7 +66,7 @@ def test_what_it_writes_is_within_the_budget_and_keeps_the_input(folder):
 def test_what_is_kept_and_what_is_sent_to_a_service(folder):
     kept, (request,) = rows(folder / "kept.jsonl"), rows(folder / "capped.jsonl")
     assert len(kept) == len(rows(folder / "questions.jsonl")) and not list(folder.glob("*.part"))
-    assert 0 < sum(row["tokens"] for row in kept) <= 500 and (folder / "abandoned.jsonl").read_text() == ""
+    assert 0 < sum(row["n_tokens"] or 0 for row in kept) <= 500 and (folder / "abandoned.jsonl").read_text() == ""
     assert 0 < request["body"]["max_completion_tokens"] * 0.60 + 12 * 0.15 <= 300
 
 

@@ -8,12 +8,17 @@ affordable side, and the rest of the budget stays unspent. :mod:`clear_lib.alloc
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.utility import Utility
+
+#: From so many queries on they are sorted once, instead of being asked all at every price.
+MANY = 5000
 
 #: Relative excess over a budget that is rounding error of a sum, not demand.
 ROUNDING = 1e-12
@@ -151,17 +156,42 @@ def clear_market(
         The price and the tokens bought at it.
     """
     affordable = budget * (1 + ROUNDING)
+
+    def total(price: float) -> float:
+        return float(demand(price, thresholds, utility, cap).sum())
+
+    if thresholds.size >= MANY and utility.shared and np.ndim(cap) == 0:
+        high = _crossing(_total_of_sorted(thresholds, utility, float(cap)), affordable, utility, iterations)
+        tokens = demand(high, thresholds, utility, cap)
+        if tokens.sum() <= affordable:
+            return Clearing(high, tokens)
+    high = _crossing(total, affordable, utility, iterations)
+    return Clearing(high, demand(high, thresholds, utility, cap))
+
+
+def _crossing(total: Callable[[float], float], affordable: float, utility: Utility, iterations: int) -> float:
+    """The affordable end of the interval in which total demand crosses the budget, after so many halvings; or 0."""
     low, high = 0.0, float(np.max(utility.steepest))
-    tokens = demand(low, thresholds, utility, cap)
-    if tokens.sum() <= affordable:
-        return Clearing(low, tokens)
+    if total(low) <= affordable:
+        return low
     for _ in range(iterations):
         price = (low + high) / 2
-        if demand(price, thresholds, utility, cap).sum() > affordable:
-            low = price
-        else:
-            high = price
-    return Clearing(high, demand(high, thresholds, utility, cap))
+        low, high = (price, high) if total(price) > affordable else (low, price)
+    return high
+
+
+def _total_of_sorted(thresholds: Array, utility: Utility, cap: float) -> Callable[[float], float]:
+    """Total demand by price, where all share a utility and a cap: who is served are the smallest thresholds."""
+    last = np.sort(thresholds)
+    sums = np.concatenate([[0.0], np.cumsum(last)])
+
+    def total(price: float) -> float:
+        served = bisect_left(range(last.size), True, key=lambda k: demand(price, last[k : k + 1], utility, cap)[0] == 0)
+        surge = float(utility.best_response(price))
+        below = min(served, int(np.searchsorted(last, cap - surge)))  # the others are served up to their cap
+        return float(sums[below] + below * surge) + ((served - below) * cap if served > below else 0.0)
+
+    return total
 
 
 class Borders(NamedTuple):

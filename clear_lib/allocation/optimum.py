@@ -89,7 +89,7 @@ def solve_shared(thresholds: Array, budget: float, utility: Utility, *, cap: flo
     best = int(np.argmax(values))
     tokens = np.zeros(thresholds.size)
     if values[best] > 0:
-        served = _smallest(thresholds, last[best], best + 1)
+        served = smallest(thresholds, last[best], best + 1)
         tokens[served] = thresholds[served] + surges[best]
     if (tokens > cap).any():
         return solve(thresholds, budget, utility, cap=cap)
@@ -122,7 +122,7 @@ def _certificate(last: Array, fees: Array, budget: float, utility: Utility) -> t
     return float(price), float(served * utility.value(surge) + price * (budget - fee - served * surge))
 
 
-def _smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]:
+def smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]:
     """Mask of the ``count`` smallest values, of which ``last`` is the largest; ties by position."""
     chosen = values <= last
     surplus = int(np.count_nonzero(chosen)) - count

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
 
 from clear_lib.allocation.forecasts import Array, Forecasts
 
@@ -89,6 +88,8 @@ def promise(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, po
     -------
     Promise
     """
+    from scipy.special import ndtr
+
     spread = np.maximum(forecasts.spread, LEAST_SPREAD)[:, None]
     center = forecasts.log_median[:, None]
     center = np.where(np.isfinite(center), center, 0.0)  # a threshold of 0 tokens: one token

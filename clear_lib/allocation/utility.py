@@ -17,7 +17,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr, wrightomega
 
 from clear_lib.allocation.forecasts import Array
 
@@ -143,6 +142,8 @@ class Surge(Utility):
         the logarithm of the price, since ``W0(exp(x))`` is the Wright omega function of ``x``: the smallest prices
         lose nothing, and no complex number is involved.
         """
+        from scipy.special import wrightomega  # here: most of the time that importing the library would take
+
         with np.errstate(divide="ignore"):
             w = wrightomega(1.0 + np.log(_price(price) / self.velocity))
         return np.maximum(1.0 - w, 0.0) / self.decay
@@ -316,6 +317,8 @@ class LogNormal(Utility):
 
     def value(self, surge: float | Array) -> Array:
         """Chance of a correct answer within ``surge`` tokens."""
+        from scipy.special import ndtr
+
         with np.errstate(divide="ignore"):
             return self.solvable * ndtr((np.log(np.maximum(surge, 0.0)) - self.log_median) / self.spread)
 
@@ -340,6 +343,8 @@ class LogNormal(Utility):
         """``exp(μ + σz)`` where ``φ(z) = σ·Φ(z)``: the most chance per token; thresholds must be 0."""
         if np.any(threshold):
             raise ValueError("a log-normal utility counts tokens from the start: all its thresholds must be 0")
+        from scipy.special import log_ndtr
+
         # Newton on log φ - log Φ - log σ, which is concave and falls: from the second step on it comes down to
         # the root from above.
         target = np.log(self.spread) + math.log(2 * math.pi) / 2

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -57,24 +57,25 @@ run breaks off, the same command with --resume goes on within the same budget. W
       --engine-option dtype=bfloat16 --template prompt.txt --forecaster forecaster --out answers.jsonl
 
 options of the engines: dtype, batch_size, device (transformers); dtype, batch_size and all of vllm.LLM (vllm);
-base_url, chat, concurrency, timeout, retries, context, api_key_env (openai)
+base_url, chat, concurrency, timeout, retries, context, api_key_env, extra_body, thinking and reserve (openai)
 
 {EXIT_CODES}"""
 
 FIT = """\
 The rollouts are logs of evaluation harnesses, or JSON lines such as `run` writes, with a "gold" answer or a verdict
-"correct". The folder holds JSON and safetensors, and says whose rollouts they were.
+"correct". The folder holds JSON and safetensors, and says whose rollouts they were, and which policy and constants win
+on them by forecasts of fits that have not seen the question: it is fitted six times.
 
   python -m clear_lib fit rollouts.jsonl --out forecaster"""
 
 
 def allocate(arguments: argparse.Namespace) -> None:
     """Split a budget over the questions of a file."""
-    from clear_lib.budgeter import usable
+    from clear_lib.budgeter import decide, usable
 
-    lines, policy = read_lines(arguments.questions), usable(arguments.policy)
-    if policy.kind != "cap":
-        raise ValueError(f"policy {policy.name!r} decides as it runs, so it has no caps to write; use `run`")
+    lines, asked = read_lines(arguments.questions), arguments.policy and usable(arguments.policy)
+    if asked and asked.kind != "cap":
+        raise ValueError(f"policy {asked.name!r} decides as it runs, so it has no caps to write; use `run`")
     requests = arguments.format == "openai-batch"
     if arguments.abandoned and not requests:
         raise ValueError(
@@ -85,8 +86,9 @@ def allocate(arguments: argparse.Namespace) -> None:
     if not lines:
         write_lines(arguments.out, [])
         return print("no lines: nothing to allocate", file=sys.stderr)
-    forecasts = _forecasts(arguments, lines, policy)
-    allocation = allocate_tokens(forecasts, budget, policy.name, cap=arguments.cap, **settings_of(arguments.set))
+    forecasts, advice = _forecasts(arguments, lines, asked or POLICIES["clear"])
+    policy, settings = decide(arguments.policy, settings_of(arguments.set), forecasts, advice.get("caps"))
+    allocation = allocate_tokens(forecasts, budget, policy.name, cap=arguments.cap, **settings)
     if requests:
         granted = _write_requests(arguments, lines, allocation)
     else:
@@ -104,17 +106,17 @@ def allocate(arguments: argparse.Namespace) -> None:
     )
 
 
-def _forecasts(arguments: argparse.Namespace, lines: list[Line], policy: Policy) -> Forecasts:
-    """What the questions cost, by a forecaster or by their lines."""
+def _forecasts(arguments: argparse.Namespace, lines: list[Line], policy: Policy) -> tuple[Forecasts, Mapping[str, Any]]:
+    """What the questions cost, by a forecaster or by their lines, and what the forecaster's logs advise."""
     if not arguments.forecaster:
-        return forecasts_of(lines, policy)
+        return forecasts_of(lines, policy), {}
     from clear_lib import predictor
 
     forecaster = predictor.load(arguments.forecaster)
     if arguments.model:
         predictor.warn_of_other_model(forecaster.trained_on, [arguments.model])
     forecasts, estimates = forecaster.predict(questions_of(lines)), column(lines, "estimate")
-    return replace(forecasts, estimate=estimates) if estimates else forecasts
+    return replace(forecasts, estimate=estimates) if estimates else forecasts, getattr(forecaster, "advice", {})
 
 
 def _write_requests(arguments: argparse.Namespace, lines: list[Line], allocation: Allocation) -> NDArray[np.int64]:
@@ -136,10 +138,10 @@ def run(arguments: argparse.Namespace) -> None:
     from clear_lib import engines, reasoner
     from clear_lib.budgeter import Budgeter, usable
 
-    lines, policy = read_lines(arguments.questions), usable(arguments.policy)
+    lines, asked = read_lines(arguments.questions), arguments.policy and usable(arguments.policy)
     questions, forecaster = questions_of(lines), arguments.forecaster
     if not forecaster:
-        known = forecasts_of(lines, policy) if lines else None
+        known = forecasts_of(lines, asked or POLICIES["clear"]) if lines else None
         forecaster = SimpleNamespace(predict=lambda texts: known)
     out = None if arguments.out == "-" else arguments.out
     if arguments.resume and out is None:
@@ -152,8 +154,8 @@ def run(arguments: argparse.Namespace) -> None:
     budgeter = Budgeter(
         engines.start(arguments.engine, arguments.model, **settings_of(arguments.engine_option)),
         forecaster,
-        policy.name,
-        accounting=arguments.accounting,
+        arguments.policy,
+        accounting=arguments.accounting or ("caps" if arguments.price_in else None),
         template=template,
         cap=arguments.cap,
         model=arguments.model,
@@ -182,14 +184,22 @@ def _counter(budgeter: Budgeter, questions: list[str]) -> Callable[[int], int] |
 
 def fit(arguments: argparse.Namespace) -> None:
     """Fit a calibrated forecaster to rollouts and save it."""
-    from clear_lib.predictor import fit_to_rollouts
+    from clear_lib.predictor import fit_to_rollouts, unseen
     from clear_lib.predictor.quality import quality
+    from clear_lib.serving import tuning
 
     rollouts, _ = read_rollouts(arguments.files, arguments.model, arguments)
     fitted = fit_to_rollouts(rollouts, arguments.kind)
-    fitted.save(arguments.out)
     measured, models = quality(fitted, rollouts), ", ".join(sorted(set(rollouts["model"])))
     print(f"{arguments.out}: fitted to {len(rollouts):,} rollouts of {models}; {measured}")
+    try:
+        correct = (rollouts["verdict"] == "correct").to_numpy()
+        forecasts = unseen(rollouts, arguments.kind)
+        fitted.advice = tuning.advice(forecasts, rollouts["length"].to_numpy(), correct, int(rollouts["cap"].max()))
+        print(f"what wins at {len(tuning.BUDGETS)} budgets on logs it had not seen: {tuning.in_words(fitted.advice)}")
+    except ValueError as error:
+        print(f"WARNING: policy and constants are not chosen: {error}", file=sys.stderr)
+    fitted.save(arguments.out)
     if measured.doubt:
         print(f"WARNING: {measured.doubt}", file=sys.stderr)
 
@@ -222,8 +232,11 @@ def _budget_options() -> argparse.ArgumentParser:
     add("--price-out", type=amount, metavar="DOLLARS", help="for a million completion tokens")
     of_prompts = "for a million prompt tokens, which the line's prompt_tokens or the engine's tokenizer counts"
     add("--price-in", type=amount, metavar="DOLLARS", help=of_prompts)
-    policies = f"one of {', '.join(POLICIES)} (default: clear); the oracles need what only hindsight knows"
-    add("--policy", default="clear", help=policies)
+    policies = (
+        f"one of {', '.join(POLICIES)}; the oracles need what only hindsight knows (default: what `fit` found best; "
+        "without --forecaster clear-lognormal if the lines have spread and solvable, else clear)"
+    )
+    add("--policy", help=policies)
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the policy: epsilon=64")
     add("--forecaster", metavar="FOLDER", help="a forecaster that `fit` saved")
     add("--cap", type=int, metavar="TOKENS", help="most tokens of one completion")
@@ -250,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     template = "the prompt, with {question} in it (default: the question alone)"
     add("--template", metavar="TEXT|FILE", help=template)
     accounting = (
-        "whether tokens granted or used are within the budget (default: caps; refunds if the policy decides as it runs)"
+        "whether tokens granted or used are within the budget (default: refunds if the engine can pause, else caps)"
     )
     add("--accounting", choices=("caps", "refunds"), help=accounting)
     add("--resume", action="store_true", help="go on with the part file of a run that broke off")

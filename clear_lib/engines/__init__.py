@@ -50,6 +50,7 @@ class Completion:
     finish_reason: Literal["stop", "length", "failed"]  #: ended by itself, stopped by its cap, or see ``error``
     counted: int | None = None  #: number of tokens by the count of a server that does not return them
     error: str | None = None  #: why the request failed; its tokens are those that the server may charge
+    thoughts: str = ""  #: what a server keeps apart from the text as reasoning
 
     @property
     def length(self) -> int:

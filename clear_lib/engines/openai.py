@@ -6,13 +6,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from clear_lib.engines import Completion, Engine, Request
 from clear_lib.engines.redaction import shown, without
+from clear_lib.engines.thinking import Thinking, extra
 from clear_lib.hub import ModelError, needs
 
 with needs("openai"):
@@ -89,6 +90,12 @@ class OpenAIEngine(Engine):
         Attempts after the first; twelve take about seven minutes of a dead server, and half an hour is the most.
     context : int, optional
         Maximum tokens of a prompt and its completion, for a server that does not say.
+    extra_body : mapping, optional
+        More fields of every request, such as ``{"reasoning_effort": "low"}``; None takes one away that a server refuses,
+        such as ``{"temperature": None, "top_p": None}``.
+    thinking, reserve : str and int, optional
+        The server that is to limit thinking, and the tokens of each cap that it keeps for the answer, see
+        :mod:`clear_lib.engines.thinking`.
     api_key_env : str
         Environment variable that holds the key, if the server wants one. The key is written nowhere.
     """
@@ -104,8 +111,12 @@ class OpenAIEngine(Engine):
         timeout: float = 600.0,
         retries: int = 12,
         context: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        thinking: str | None = None,
+        reserve: int | None = None,
         api_key_env: str = "OPENAI_API_KEY",
     ):
+        self.extra, self.thinking = extra(extra_body or {}), Thinking(thinking, reserve)
         for option, value, least in (
             ("concurrency", concurrency, 1),
             ("retries", retries, 0),
@@ -305,13 +316,17 @@ class OpenAIEngine(Engine):
             body |= {"prompt": request.prompt, "max_tokens": request.cap}
         if self.returns_tokens:  # vLLM would otherwise take some of these from the model's generation_config.json
             body |= {"return_token_ids": True, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+        body |= self.thinking.fields(request.cap) | self.extra
+        body = {name: value for name, value in body.items() if value is not None}
         return self._completion(request, self._ask("POST", "chat/completions" if self.chat else "completions", body))
 
     def _completion(self, request: Request, answer: Any) -> Completion:
         """The completion in an answer; an error if it has none, or more than its cap."""
         try:
             choice = answer["choices"][0]
-            text = choice["message"]["content"] or "" if self.chat else choice["text"]
+            said = choice["message"] if self.chat else choice
+            thoughts = str(said.get("reasoning_content") or said.get("reasoning") or "")
+            text = (said.get("content") if thoughts else said["content"]) or "" if self.chat else said["text"]
             reason, counted = choice["finish_reason"], answer["usage"]["completion_tokens"]
             tokens = tuple(choice["token_ids"]) if self.returns_tokens else None
             if not isinstance(text, str) or any(type(token) is not int for token in (counted, *(tokens or ()))):
@@ -321,7 +336,8 @@ class OpenAIEngine(Engine):
             raise TransientError(what, answered=True) from None
         if reason in (None, "abort", "error"):  # of a server that is being stopped
             raise TransientError(f"the server gave up, with finish_reason {reason!r}")
-        length, text = counted if tokens is None else len(tokens), without(text, self._key())
+        length = counted if tokens is None else len(tokens)
+        text, thoughts = (without(part, self._key()) for part in (text, thoughts))
         if not 0 <= length <= request.cap or counted != length:
             raise RequestError(
                 f"{length} tokens ({counted} by the server's count) under a cap of {request.cap}; this server does not "
@@ -332,4 +348,6 @@ class OpenAIEngine(Engine):
         self.answered = True
         if reason not in ("stop", "length"):
             raise RequestError(f"ended by the server, with finish_reason {self._shown(repr(reason))}", counted, text)
-        return Completion(text, tokens, reason, None if self.returns_tokens else counted)
+        details = answer["usage"].get("completion_tokens_details") or {}
+        self.thinking.check(request.cap, details.get("reasoning_tokens"), bool(text.strip()), reason == "stop")
+        return Completion(text, tokens, reason, None if self.returns_tokens else counted, thoughts=thoughts)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from clear_lib.engines import Completion, ModelEngine, Request
-from clear_lib.hub import explained, needs
+from clear_lib.hub import explained, needs, quiet
 
 with needs("engines"):
     import torch
@@ -195,7 +195,7 @@ class TransformersEngine(ModelEngine):
         super().__init__(model, revision, batch_size)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = getattr(torch, dtype)
-        with explained(model, revision):
+        with explained(model, revision), quiet():
             network = AutoModelForCausalLM.from_pretrained(
                 model,
                 revision=revision,

@@ -5,7 +5,7 @@ threshold is the exponential of that. A solution that was stopped by the cap cou
 """
 
 from clear_lib.predictor.base import KINDS, Predictor, build, held_out, load
-from clear_lib.predictor.calibrated import Calibrated, OtherModelWarning, fit_to_rollouts, warn_of_other_model
+from clear_lib.predictor.calibrated import Calibrated, OtherModelWarning, fit_to_rollouts, unseen, warn_of_other_model
 
 __all__ = [
     "KINDS",
@@ -16,5 +16,6 @@ __all__ = [
     "fit_to_rollouts",
     "held_out",
     "load",
+    "unseen",
     "warn_of_other_model",
 ]

@@ -115,6 +115,8 @@ class Calibrated(Predictor):
     kind = "calibrated"
     options: dict[str, Any] = {}
     calibration: Calibration | None = None
+    #: What wins on rollouts that it had not seen, for the wrapper: :func:`clear_lib.serving.tuning.advice`.
+    advice: Mapping[str, Any] = {}
 
     def __init__(
         self, predictor: Predictor | None = None, held_out: float = 0.2, penalty: float | None = None, seed: int = 0
@@ -161,11 +163,12 @@ class Calibrated(Predictor):
         self.classifier.save(Path(folder) / "classifier")
 
     def _state(self) -> dict[str, Any]:
-        return {"trained_on": self.trained_on, "calibration": asdict(self.calibration)}
+        return {"trained_on": self.trained_on, "calibration": asdict(self.calibration), "advice": self.advice}
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         self.predictor, self.classifier = load(folder / "predictor"), load(folder / "classifier")
         self.trained_on, self.calibration = state["trained_on"], Calibration(**state["calibration"])
+        self.advice = state.get("advice", {})
 
 
 def fit_to_rollouts(
@@ -182,6 +185,26 @@ def fit_to_rollouts(
     model.fit(list(rollouts["question"]), rollouts["length"], rollouts["verdict"] == "correct")
     model.trained_on = sorted(set(rollouts["model"]))
     return model
+
+
+def unseen(
+    rollouts: pd.DataFrame,
+    kind: str = "ridge",
+    options: Mapping[str, Any] | None = None,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> Forecasts:
+    """Forecasts of every rollout by a fit to the questions of the other folds; otherwise as :func:`fit_to_rollouts`."""
+    questions, which = np.unique(rollouts["question"].to_numpy(dtype=str), return_inverse=True)
+    fold = (np.random.default_rng(seed).permutation(questions.size) % folds)[which]
+    parts, places = [], [np.flatnonzero(fold == k) for k in range(min(folds, questions.size))]
+    for place in places:
+        rest = rollouts.drop(index=rollouts.index[place])
+        parts.append(fit_to_rollouts(rest, kind, options, seed=seed).predict(list(rollouts["question"].iloc[place])))
+    back = np.argsort(np.concatenate(places))
+    names = "threshold", "spread", "solvable", "log_median"
+    return Forecasts(**{name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names})
 
 
 class OtherModelWarning(UserWarning):

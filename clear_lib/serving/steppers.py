@@ -5,7 +5,7 @@ A :class:`Ledger` keeps count of what each query was granted and has used, and b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -91,7 +91,8 @@ class EngineStepper:
     ----------
     engine : Engine
         Decodes greedily.
-    prompts : sequence of str, length n
+    prompts : sequence of str or callable, length n
+        ``prompt(tokens)`` makes the prompt of a query from what it is granted first.
     recorded : mapping of (round, query) to Piece, optional
         What a former run of the same batch has brought: it is taken from there instead of the engine.
     heard : callable, optional
@@ -101,8 +102,8 @@ class EngineStepper:
     ----------
     tokens : list of tuple of int, or None
         What has been generated for each query so far; None where the engine does not tell.
-    texts : list of str
-        The same as text.
+    texts, thoughts : list of str
+        The same as text, and what a server keeps apart as reasoning.
     errors : list of str, or None
         Why a query failed.
     starts : int64 array of shape (n,)
@@ -114,14 +115,14 @@ class EngineStepper:
     def __init__(
         self,
         engine: Engine,
-        prompts: list[str],
+        prompts: Sequence[str | Callable[[int], str]],
         recorded: Mapping[tuple[int, int], Piece] | None = None,
         heard: Callable[[Piece], None] = lambda piece: None,
     ):
         self.engine, self.prompts, self.n = engine, list(prompts), len(prompts)
         self.recorded, self.heard, self.rounds = recorded or {}, heard, 0
         self.tokens: list[tuple[int, ...] | None] = [() for _ in prompts]
-        self.texts = [""] * self.n
+        self.texts, self.thoughts = [""] * self.n, [""] * self.n
         self.errors: list[str | None] = [None] * self.n
         self.finished, self.failed = np.zeros(self.n, dtype=bool), np.zeros(self.n, dtype=bool)
         self.starts = np.zeros(self.n, dtype=np.int64)
@@ -146,7 +147,7 @@ class EngineStepper:
             self.starts[query] += 1
             self.reread += len(before)
             self.tokens[query] = None if completion.tokens is None else (*before, *completion.tokens)
-            self.texts[query] = self._text(query, completion.text)
+            self.texts[query], self.thoughts[query] = self._text(query, completion.text), completion.thoughts
             self.finished[query] = completion.finish_reason == "stop"
             self.errors[query], self.failed[query] = completion.error, completion.error is not None
         used = np.array([made[query].length for query in queries], dtype=np.int64)
@@ -156,6 +157,9 @@ class EngineStepper:
         """The completions of a round by query: recorded, or else made now."""
         self.rounds += 1
         made = {}
+        for query, granted in grants.items():
+            if callable(prompt := self.prompts[query]):
+                self.prompts[query] = prompt(granted)
         for (number, query), piece in self.recorded.items():
             if number == self.rounds:
                 if piece.granted != (granted := grants.get(query, 0)):

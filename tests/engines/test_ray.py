@@ -15,7 +15,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray
 from ray.cluster_utils import Cluster
 
-from clear_lib import engines
+from clear_lib import Budgeter, engines
 from clear_lib.reasoner import PROMPT, tasks
 
 pytestmark = pytest.mark.slow
@@ -67,18 +67,37 @@ def interrupted(stream, interrupt):
     return [completion for _, completion in sorted(pairs, key=lambda pair: pair[0])]
 
 
-def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(engine, alone):
-    def kill():
-        workers = [
-            process.pid
-            for process in psutil.process_iter(["cmdline"])
-            if "MapWorker" in " ".join(process.info["cmdline"] or ())
-        ]
-        os.kill(workers[0], signal.SIGKILL)
+def kill():
+    """End one of the workers, as suddenly as a machine that runs out of memory."""
+    workers = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if "MapWorker" in " ".join(process.info["cmdline"] or ())
+    ]
+    os.kill(workers[0], signal.SIGKILL)
 
+
+def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(engine, alone):
     samples = interrupted(engine.stream(PROMPTS, CAPS, 1.0, range(len(PROMPTS))), kill)
     assert samples == alone.generate(PROMPTS, CAPS, 1.0, range(len(PROMPTS)))
     assert engine.name == "ray+transformers" and engine.context == 1024
+
+
+def test_refunds_on_two_workers_keep_the_budget_though_one_is_killed(engine, alone, monkeypatch):
+    complete, seen = engine._complete, []
+
+    def disturbed(requests, temperature):
+        for pair in complete(requests, temperature):
+            seen.append(pair[0])
+            if len(seen) == 6:
+                kill()
+            yield pair
+
+    monkeypatch.setattr(engine, "_complete", disturbed)
+    some, budget = PROMPTS[::4], 40 * len(PROMPTS[::4])
+    spread, near = (Budgeter(each, None, "uniform", cap=200).run(some, budget) for each in (engine, alone))
+    assert list(spread) == list(near) and spread.rounds == near.rounds > 1
+    assert spread.accounting == "refunds" and 0.9 * budget < spread.used.sum() <= budget
 
 
 def test_a_worker_without_memory_is_one_plain_error(engine, monkeypatch):

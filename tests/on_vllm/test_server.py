@@ -25,7 +25,8 @@ SOME = slice(0, 120)
 class Served:
     """`vllm serve` on a port of its own; `kill` is as sudden as a power cut."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
+        self.options = options
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -54,6 +55,7 @@ class Served:
             64,
             "--chat-template",
             self.template,
+            *self.options,
         ]
         self.process = subprocess.Popen(
             list(map(str, command)), stdout=self.log.open("a"), stderr=subprocess.STDOUT, start_new_session=True

@@ -12,6 +12,7 @@ from clear_lib.study.setup.streams import STREAMS
 pytestmark = pytest.mark.slow
 
 PAGE = "book/chapters/08_table_1.html"
+NAMES = [(name, policy.label) for name, policy in POLICIES.items()]
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +44,27 @@ def tables(page, pattern):
 
 def test_table_1_shows_the_results_beside_the_paper(pages, results):
     cell = r"(\d+\.\d) \((\d+\.\d)\)"
-    ((_, table),) = tables(pages[PAGE], cell)
-    streams, budgets, *body = table
-    body = [row for row in body if re.fullmatch(cell, row[-1])]
-    streams = [text for text in streams if text in STREAMS.values()]
-    names = {label: name for name, label in STREAMS.items()}
-    columns = [(names[stream], budget) for stream in streams for budget in paper.BUDGETS]
-    assert len(streams) == 4 and len(budgets) >= len(columns)
-    policies = {POLICIES[name].label: name for name in POLICIES}
-    assert {row[0] for row in body} == {POLICIES[name].label for _, _, name in results.index}
-    for label, *cells in body:
-        for (stream, budget), text in zip(columns, cells, strict=True):
+    ((_, (heads, _, *body)),) = tables(pages[PAGE], cell)
+    budgets = [int(tokens.replace(",", "")) for tokens in re.findall(r"\(([\d,]+)\)", " ".join(heads))]
+    streams, policies = ({label: name for name, label in labels} for labels in (STREAMS.items(), NAMES))
+    shown = set()
+    for row in body:
+        if len(row) == len(budgets) + 2:  # the first row of a stream has its name
+            stream = streams[row[0]]
+        policy, *cells = row[-len(budgets) - 1 :]
+        policy = policies[policy]
+        for budget, text in zip(budgets, cells, strict=True):
             ours, theirs = map(float, re.fullmatch(cell, text).groups())
-            policy = policies[label]
-            assert ours == pytest.approx(results.loc[stream, budget, policy].ours, abs=0.0501), (label, stream, budget)
-            row = "oracle" if policy == "oracle-paper" else policy
-            assert theirs == paper.TABLE_1[row][stream][budget], (label, stream, budget)
+            assert ours == pytest.approx(results.loc[stream, budget, policy].ours, abs=0.0501), (policy, stream, budget)
+            printed = paper.TABLE_1["oracle" if policy == "oracle-paper" else policy]
+            assert theirs == printed[stream][budget], (policy, stream, budget)
+            shown.add((stream, budget, policy))
+    assert budgets == list(paper.BUDGETS) and shown == set(results.index)
 
 
 def test_listings_show_accuracy_and_interval_of_the_results(pages, results):
     pattern = r"-?\d+\.\d to -?\d+\.\d"
-    policies, streams = (
-        {label: name for name, label in labels}
-        for labels in ([(name, POLICIES[name].label) for name in POLICIES], STREAMS.items())
-    )
+    policies, streams = ({label: name for name, label in labels} for labels in (NAMES, STREAMS.items()))
     shown = set()
     for caption, (header, *table) in tables(pages[PAGE], pattern):
         assert header[-6:] == ["paper", "ours", "difference", "95% interval", "n", "verdict"], caption

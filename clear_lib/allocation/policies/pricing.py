@@ -19,7 +19,7 @@ from clear_lib.allocation.utility import SHAPES, LogNormal, Surge
 def _utility(problem: Problem, velocity: float, decay: float | None, epsilon: float, shape: str, stretch: float = 1.0):
     """The decay rate, by eq. 16 if it is None, and the utility of that shape."""
     if decay is None:
-        mean = math.fsum(problem.forecasts.threshold) / problem.n
+        mean = float(problem.forecasts.threshold.mean())
         decay = adaptive_decay(problem.mean_budget, mean, epsilon) / stretch
     return decay, SHAPES[shape](Surge(velocity, decay))
 

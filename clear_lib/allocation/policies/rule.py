@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.market import ROUNDING
+from clear_lib.allocation.optimum import smallest
 from clear_lib.allocation.problem import Problem, number
 from clear_lib.allocation.stages import Stages
 from clear_lib.allocation.utility import SHAPES
@@ -175,7 +176,8 @@ def whole_tokens(tokens: Array, budget: int, cap: float = math.inf) -> NDArray[n
     spare = int(math.floor(total) - floors.sum())
     rounded = floors.astype(np.int64)
     if spare > 0:
-        first = np.argsort(floors - tokens, kind="stable")[:spare]
+        missing = floors - tokens
+        first = smallest(missing, np.partition(missing, spare - 1)[spare - 1], spare)
         rounded[first] += (tokens[first] > 0) & (rounded[first] < cap)
     if budget > EXACT and (over := sum(rounded.tolist()) - budget) > 0:
         for query in np.argsort(-rounded, kind="stable"):

@@ -18,16 +18,10 @@ from numbers import Number
 LARGEST = 16 << 20
 
 #: Functions of MBPP whose results are compared as sets, or only as found and not found, as EvalPlus does.
-AS_SETS = {
-    "similar_elements",
-    "find_char_long",
-    "common_in_nested_lists",
-    "extract_singly",
-    "larg_nnum",
-    "intersection_array",
-    "find_dissimilar",
-    "Diff",
-}
+AS_SETS = set(
+    "similar_elements find_char_long common_in_nested_lists extract_singly larg_nnum intersection_array "
+    "find_dissimilar Diff".split()
+)
 FOUND_OR_NOT = {"check_str", "text_match_three", "text_starta_endb"}
 
 
@@ -54,12 +48,9 @@ def encode(value):
         value = value.item()  # a NumPy scalar
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
+    for kind, plain in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
+        if isinstance(value, kind):
+            return plain(value)
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
     if isinstance(value, (Fraction, Decimal)):

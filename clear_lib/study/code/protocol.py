@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from itertools import product
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,10 @@ from scipy.special import betaln, ndtr
 from clear_lib.allocation.forecasts import Array, Forecasts
 from clear_lib.allocation.policies import POLICIES, divide
 from clear_lib.allocation.problem import Problem, Truth
+from clear_lib.rollouts.shipped import FOLDER
+from clear_lib.study.code import shipping
+from clear_lib.study.code.recording import KINDS, SAMPLES
 from clear_lib.study.recordings.forecasts import cross_fitted, fitted_forecasts
-from clear_lib.study.setup import paper
 from clear_lib.study.setup.profiles import PredictorSpec, Profile
 
 #: What the budget is shared among.
@@ -35,31 +36,25 @@ READINGS = {
 #: How one of n programs is chosen: by all tests, as the paper scores, or by the base tests, which is what one has.
 CHOICES = ("all tests", "base tests")
 
+#: Our policy of the reading "samples".
+BUY = "buy-samples"
+
 #: Policies that are compared. CLEAR as printed clears the market by one price and abandons equal queries together, as
 #: the samples of one query are; the exact optimum keeps some of them.
 CODE_POLICIES = (
-    "uniform",
-    "predictor",
-    "clear-heuristic",
-    "clear-auction",
-    "clear",
-    "clear-exact",
-    "clear-lognormal",
-    "oracle",
+    *("uniform", "predictor", "clear-heuristic", "clear-auction", "clear", "clear-exact", "clear-lognormal"),
+    *(BUY, "oracle"),
 )
-
-#: Our policy of the reading "samples".
-BUY = "buy-samples"
 
 #: Policies that have no part in a reading: the log-normal market is slow among equals (a sixth of a second for the
 #: samples of one query), and samples can be bought only where they are the good.
 LEFT_OUT = {"trajectories": ("clear-lognormal", BUY), "queries": (BUY,), "samples": ()}
 
-#: Names of policies on pages.
-LABELS = {name: POLICIES[name].label for name in CODE_POLICIES} | {BUY: "Samples at one price"}
-
 #: Mean cap of a trajectory, as fractions of the mean length of a sample.
 SCARCITIES = (0.25, 0.5, 1.0, 2.0)
+
+#: Fewest greedy rollouts of a data set with which lengths are predicted.
+LEAST = 50
 
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -86,6 +81,18 @@ class Pool:
 # ---- forecasts and pools --------------------------------------------------------------------------------------------
 
 
+def shipped_pools(profile: Profile, folder: Path = FOLDER) -> list[Pool]:
+    """Pools of what is shipped of a profile; none without samples and greedy rollouts to predict their lengths."""
+    greedy, samples = (
+        shipping.read(profile.name, [kind for kind, about in KINDS.items() if about.sampled is sampled], folder)
+        for sampled in (False, True)
+    )
+    enough = greedy.groupby("dataset")["dataset"].transform("size") >= LEAST
+    if samples.empty or not enough.any():
+        return []
+    return make_pools(samples, cross_forecasts(greedy[enough], profile.predictor, profile.model_parameters))
+
+
 def cross_forecasts(greedy: pd.DataFrame, forecaster: PredictorSpec, model_parameters: int) -> pd.DataFrame:
     """Forecasts of every task by a fit to the greedy rollouts of the *other* data sets, or to other folds of the only one.
 
@@ -104,7 +111,7 @@ def cross_forecasts(greedy: pd.DataFrame, forecaster: PredictorSpec, model_param
 
 
 def make_pools(samples: pd.DataFrame, forecasts: pd.DataFrame) -> list[Pool]:
-    """One pool a data set, of the tasks that have all their samples, a forecast and both verdicts.
+    """One pool a data set, of the tasks that have all their samples, a forecast and both verdicts, if there are any.
 
     HumanEval is HumanEval+ where the plus tests are at hand; where they are not, the base tests stand for them.
     """
@@ -115,21 +122,16 @@ def make_pools(samples: pd.DataFrame, forecasts: pd.DataFrame) -> list[Pool]:
         elif dataset == "HumanEval":
             dataset = "HumanEval+"
         rows = rows[rows["plus"].ne("none") & rows["question_id"].isin(forecasts["question_id"])]
-        table = rows.pivot(index="question_id", columns="sample", values=["length", "base", "plus"]).dropna()
-        if table.empty:
-            raise ValueError(f"no task of {dataset} has all of its samples, graded, and a forecast")
-        known = forecasts.set_index("question_id").loc[table.index]
-        names = [each.name for each in fields(Forecasts) if each.name in known]
+        wide = [rows.pivot(index="question_id", columns="sample", values=name) for name in ("length", "base", "plus")]
+        whole = wide[0].reindex(columns=range(SAMPLES)).dropna().index
+        if whole.empty:
+            continue
+        known = forecasts.set_index("question_id").loc[whole]
+        given = {each.name: known[each.name].to_numpy() for each in fields(Forecasts) if each.name in known}
+        length, base, plus = (table.loc[whole].to_numpy() for table in wide)
+        verdicts = base == "correct", plus == "correct"
         pools.append(
-            Pool(
-                str(dataset),
-                table.index.to_numpy(),
-                Forecasts(**{name: known[name].to_numpy() for name in names}),
-                table["length"].to_numpy(np.int64),
-                table["base"].eq("correct").to_numpy(),
-                table["plus"].eq("correct").to_numpy(),
-                int(rows["cap"].max()),
-            )
+            Pool(dataset, whole.to_numpy(), Forecasts(**given), length.astype(int), *verdicts, int(rows["cap"].max()))
         )
     return pools
 
@@ -146,28 +148,22 @@ def caps(pool: Pool, reading: str, policy: str, mean_cap: int, settings: Mapping
     n, k = pool.lengths.shape
     if policy == BUY:
         return bought(pool, n * k * mean_cap)
-    solve = partial(
-        divide, policy=policy, **{name: settings[name] for name in settings if name in POLICIES[policy].settings}
-    )
+
+    def solve(forecasts: Forecasts, budget: int, cap: int, lengths: Counts, right: Flags) -> Counts:
+        known = {name: value for name, value in settings.items() if name in POLICIES[policy].settings}
+        return divide(Problem(forecasts, budget, cap, Truth(lengths, right)), policy, **known).tokens
+
     if reading == "trajectories":
-        rows = [
-            solve(
-                Problem(
-                    pool.forecasts.part([row] * k), k * mean_cap, pool.cap, Truth(pool.lengths[row], pool.plus[row])
-                )
-            )
-            for row in range(n)
-        ]
-        return np.stack([each.tokens for each in rows])
+        alike = (pool.forecasts.part([row] * k) for row in range(n))
+        rows = zip(alike, pool.lengths, pool.plus, strict=True)
+        return np.stack([solve(each, k * mean_cap, pool.cap, *truth) for each, *truth in rows])
+    solvable = pool.plus.any(axis=1)
     if reading == "queries":
-        shortest = np.where(pool.plus, pool.lengths, pool.cap + 1).min(axis=1)
-        truth = Truth(np.minimum(shortest, pool.cap), pool.plus.any(axis=1))
-        shares = solve(Problem(pool.forecasts, n * mean_cap, pool.cap, truth)).tokens
-        return np.repeat(shares[:, None], k, axis=1)
+        shortest = np.where(pool.plus, pool.lengths, pool.cap).min(axis=1)
+        return np.repeat(solve(pool.forecasts, n * mean_cap, pool.cap, shortest, solvable)[:, None], k, axis=1)
     first = pool.plus.argmax(axis=1)  # the first right sample is had when those before it are paid
-    spent = np.take_along_axis(pool.lengths.cumsum(axis=1), first[:, None], axis=1)[:, 0]
-    problem = Problem(pool.forecasts, n * k * mean_cap, k * pool.cap, Truth(spent, pool.plus.any(axis=1)))
-    return in_turn(solve(problem).tokens, pool)
+    spent = pool.lengths.cumsum(axis=1)[np.arange(n), first]
+    return in_turn(solve(pool.forecasts, n * k * mean_cap, k * pool.cap, spent, solvable), pool)
 
 
 def in_turn(grants: Counts, pool: Pool) -> Counts:
@@ -192,10 +188,7 @@ def first_right(solvable: Array, k: int, concentration: float = 1.0) -> Array:
 
 def expected_tokens(forecasts: Forecasts, cap: float) -> Array:
     """Mean tokens of a sample under a cap, ``E[min(ℓ, cap)]``, by the log-normal forecast of its length."""
-    middle = forecasts.log_median
-    if forecasts.spread is None:
-        return np.minimum(np.exp(middle), cap)
-    spread = np.maximum(forecasts.spread, 1e-6)
+    middle, spread = forecasts.log_median, np.maximum(forecasts.spread, 1e-6)
     z = (np.log(cap) - middle) / spread
     return np.exp(middle + spread**2 / 2) * ndtr(z - spread) + cap * ndtr(-z)
 
@@ -206,8 +199,7 @@ def order_of_samples(forecasts: Forecasts, cap: int, k: int, concentration: floa
     The gain of ``m`` samples is concave in ``m``, so one price clears the market: any beginning of this order is the
     best plan for the tokens that it is expected to use, and a query's samples stand in it one after another.
     """
-    solvable = np.full(forecasts.n, 0.5) if forecasts.solvable is None else forecasts.solvable
-    worth = first_right(solvable, k, concentration) / expected_tokens(forecasts, cap)[:, None]
+    worth = first_right(forecasts.solvable, k, concentration) / expected_tokens(forecasts, cap)[:, None]
     return np.argsort(-worth, axis=None, kind="stable")
 
 
@@ -237,6 +229,10 @@ def solved(pool: Pool, given: Counts, choice: str = CHOICES[0]) -> Flags:
     return (passing & pool.plus)[np.arange(len(passing)), passing.argmax(axis=1)]
 
 
+_CELL = ["dataset", "reading", "choice", "scarcity", "mean_cap"]
+_GAIN = ["n", "gain", "gain_low", "gain_high"]
+
+
 def settings_of(profile: Profile, reference: float) -> dict[str, float]:
     """Floor and ``ε`` of a profile in tokens."""
     return {"floor": profile.floor_fraction * reference, "epsilon": profile.epsilon_fraction * reference}
@@ -246,72 +242,35 @@ def run(
     profile: Profile,
     pools: Iterable[Pool],
     readings: Sequence[str] = tuple(READINGS),
-    policies: Sequence[str] = (*CODE_POLICIES, BUY),
+    policies: Sequence[str] = CODE_POLICIES,
     scarcities: Sequence[float] = SCARCITIES,
 ) -> pd.DataFrame:
     """One row a task, reading, policy, budget and choice: whether it is solved, and the tokens that it used.
 
     ``mean_cap`` is the budget, tokens per sample.
     """
-    tables = []
+    tables = [pd.DataFrame(columns=[*_CELL, "policy", "question_id", "solved", "used"])]
     for pool, reading, policy, scarcity in product(pools, readings, policies, scarcities):
         if policy in LEFT_OUT[reading]:
             continue
         mean_cap = round(scarcity * pool.mean_length)
         given = caps(pool, reading, policy, mean_cap, settings_of(profile, pool.mean_length))
-        key = {
-            "dataset": pool.dataset,
-            "reading": reading,
-            "policy": policy,
-            "scarcity": scarcity,
-            "mean_cap": mean_cap,
-        }
         used = np.minimum(pool.lengths, given).sum(axis=1)
         for choice in CHOICES:
-            row = {
-                "choice": choice,
-                "question_id": pool.question_id,
-                "solved": solved(pool, given, choice),
-                "used": used,
-            }
-            tables.append(pd.DataFrame(key | row))
-    return pd.concat(tables, ignore_index=True)
-
-
-_CELL = ["dataset", "reading", "choice", "scarcity", "mean_cap"]
-
-
-def accuracies(results: pd.DataFrame) -> pd.DataFrame:
-    """Share of solved tasks (percent) by policy (columns), for each data set, reading, choice and budget."""
-    means = results.groupby([*_CELL, "policy"], sort=False)["solved"].mean().mul(100).unstack("policy")
-    return means[[name for name in LABELS if name in means]].rename(columns=LABELS)
+            cell = dict(zip(_CELL, (pool.dataset, reading, choice, scarcity, mean_cap), strict=True))
+            row = {"policy": policy, "question_id": pool.question_id, "solved": solved(pool, given, choice)}
+            tables.append(pd.DataFrame(cell | row | {"used": used}))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def gains(results: pd.DataFrame, rival: str = "uniform", draws: int = 2000) -> pd.DataFrame:
     """Lead of every policy over a rival in points, with a paired 95% bootstrap interval over tasks, for each cell."""
-    rng, rows = np.random.default_rng(0), []
+    rng, tables = np.random.default_rng(0), [pd.DataFrame(columns=[*_CELL, "policy", *_GAIN])]
     for key, cell in results.groupby(_CELL, sort=False):
         right = 100.0 * cell.pivot(index="question_id", columns="policy", values="solved")
         leads = right.sub(right[rival], axis=0).drop(columns=rival)
         drawn = rng.multinomial(len(leads), np.full(len(leads), 1 / len(leads)), draws) @ leads / len(leads)
         low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-        values = {"n": len(leads), "gain": leads.mean(), "gain_low": low, "gain_high": high}
-        rows.append(pd.DataFrame(dict(zip(_CELL, key, strict=True)) | values).reset_index())
-    return pd.concat(rows, ignore_index=True)
-
-
-def table_2(results: pd.DataFrame, reading: str, scarcity: float, choice: str = CHOICES[0]) -> pd.DataFrame:
-    """The paper's Table 2 beside ours: Uniform, CLEAR and its gain, the difference of the gains and our interval."""
-    chosen = results.query("reading == @reading and scarcity == @scarcity and choice == @choice")
-    ours = chosen.groupby(["dataset", "policy"])["solved"].mean().mul(100)
-    rows: list[dict[str, Any]] = []
-    for row in gains(chosen).query("policy == 'clear'").to_dict("records"):
-        name = row["dataset"]
-        printed = f"{name.removesuffix('+')}+"  # HumanEval alone, its base tests, stands beside HumanEval+
-        theirs = {policy: paper.TABLE_2[policy].get(printed, np.nan) for policy in ("uniform", "clear")}
-        for policy, label in (("uniform", "Uniform"), ("clear", "CLEAR (Lambert)")):
-            value = ours[row["dataset"], policy]
-            rows.append({"dataset": name, "row": label, "paper": theirs[policy], "ours": value, "n": row["n"]})
-        gain = {"dataset": name, "row": "Gain", "paper": theirs["clear"] - theirs["uniform"], "ours": row["gain"]}
-        rows.append(gain | {"low": row["gain_low"], "high": row["gain_high"], "n": row["n"]})
-    return pd.DataFrame(rows).assign(difference=lambda table: table["ours"] - table["paper"])
+        values = dict(zip(_GAIN, (len(leads), leads.mean(), low, high), strict=True))
+        tables.append(pd.DataFrame(dict(zip(_CELL, key, strict=True)) | values).reset_index())
+    return pd.concat(tables[1:] or tables, ignore_index=True)

@@ -46,9 +46,6 @@ KINDS = {
     "mbpp-samples": Kind("MBPP+", True),
 }
 
-#: Columns of the grades: of a rollout, the hash of the program that was run, the verdicts of both tests, and why.
-GRADES = ("question_id", "sample", "program", "base", "plus", "reason")
-
 _SYSTEM_MESSAGE = re.compile(r"(?<=<\|im_start\|>system\n).*?(?=<\|im_end\|>)", re.DOTALL)
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
@@ -78,18 +75,9 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
     """The rollouts of a kind before they are generated, in a random order; a task's text is its question."""
     known = tasks_of(kind, os.environ.get("CLEAR_BENCHMARKS"))
     sampled = KINDS[kind].sampled
-    table = pd.DataFrame(
-        {
-            "question_id": list(known),
-            "dataset": KINDS[kind].dataset,
-            "tier": "code",
-            "split": "evaluation",
-            "question": [task.prompt for task in known.values()],
-            "gold": "tests",
-            "prompt": [prompt_of(profile, task) for task in known.values()],
-            "rung": "free",
-        }
-    )
+    rows = [(name, task.prompt, prompt_of(profile, task)) for name, task in known.items()]
+    table = pd.DataFrame(rows, columns=["question_id", "question", "prompt"])
+    table = table.assign(dataset=KINDS[kind].dataset, tier="code", split="evaluation", gold="tests", rung="free")
     table = recording.in_random_order(table, profile.seed)
     table = table.merge(pd.DataFrame({"sample": range(SAMPLES if sampled else 1)}), "cross")
     return table.assign(
@@ -140,7 +128,7 @@ def grades_file(profile: Profile, kind: str, artifacts: str | Path) -> Path:
 
 
 def grade(profile: Profile, kind: str, artifacts: str | Path, workers: int | None = None) -> pd.DataFrame:
-    """Run every recorded program that has no grade yet in the sandbox; all grades of the kind.
+    """Run every recorded program that was not run yet in the sandbox, equal ones once; all grades of the kind.
 
     ``base`` and ``plus`` are ``"correct"``, ``"wrong"``, or ``"none"`` where there are no such tests; ``plus`` is right
     only where the base tests pass too. They are written after every 64 programs.
@@ -152,18 +140,18 @@ def grade(profile: Profile, kind: str, artifacts: str | Path, workers: int | Non
     rows["code"] = [program(known[each], code) for each, code in zip(rows["question_id"], rows["answer"], strict=True)]
     rows["program"] = [_hash(jobs[each], code) for each, code in zip(rows["question_id"], rows["code"], strict=True)]
     file = grades_file(profile, kind, artifacts)
-    done = pd.read_parquet(file) if file.is_file() else pd.DataFrame(columns=list(GRADES))
-    done = done.merge(rows[["question_id", "sample", "program"]])
-    missing = rows.merge(done[["question_id", "sample"]], how="left", indicator=True).query("_merge == 'left_only'")
+    names = ["program", "base", "plus", "reason"]
+    ran = pd.read_parquet(file)[names].drop_duplicates("program") if file.is_file() else pd.DataFrame(columns=names)
+    missing = rows[~rows["program"].isin(ran["program"])].drop_duplicates("program")
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for start in range(0, len(missing), 64):
+        for start in range(0, len(missing) + 1, 64):
             part = missing.iloc[start : start + 64]
             verdicts = list(pool.map(sandbox.run_tests, part["code"], part["question_id"].map(jobs)))
-            graded = part[["question_id", "sample", "program"]].assign(**_columns(verdicts))
-            done = pd.concat([done, graded], ignore_index=True) if len(done) else graded
-            done.to_parquet(file.with_suffix(".writing"), index=False)
+            ran = pd.concat([ran, part[["program"]].assign(**_columns(verdicts))], ignore_index=True)
+            grades = rows[["question_id", "sample", "program"]].merge(ran, on="program")
+            grades.to_parquet(file.with_suffix(".writing"), index=False)
             file.with_suffix(".writing").replace(file)
-    return done
+    return pd.read_parquet(file)
 
 
 def _hash(job: Mapping[str, Any], code: str) -> str:

@@ -31,26 +31,15 @@ from typing import IO, Any, NamedTuple
 INSIDE = Path(__file__).with_name("inside.py")
 
 #: System calls that are refused: new processes and threads, tracing, namespaces, mounts, sockets, and the kernel's
-#: less tested parts. By name: numbers on x86-64 and on aarch64.
-REFUSED = {
-    "clone": (56, 220),
-    "fork": (57, None),
-    "vfork": (58, None),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "socket": (41, 198),
-    "keyctl": (250, 219),
-    "bpf": (321, 280),
-    "userfaultfd": (323, 282),
-    "perf_event_open": (298, 241),
-    "io_uring_setup": (425, 425),
-    "clone3": (435, 435),
-}
-_ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+#: less tested parts. Name, number on x86-64, number on aarch64.
+REFUSED = """
+    clone 56 220               fork 57 -                  vfork 58 -               clone3 435 435
+    ptrace 101 117             process_vm_readv 310 270   process_vm_writev 311 271
+    unshare 272 97             setns 308 268              mount 165 40             socket 41 198
+    keyctl 250 219             bpf 321 280                userfaultfd 323 282      perf_event_open 298 241
+    io_uring_setup 425 425
+""".split()
+_ARCHITECTURES = {"x86_64": (0xC000003E, REFUSED[1::3]), "aarch64": (0xC00000B7, REFUSED[2::3])}
 
 
 class SandboxError(ValueError):
@@ -79,8 +68,8 @@ def seccomp(machine: str | None = None) -> bytes:
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
         raise SandboxError(f"no system call filter for {machine} machines; generated code runs on x86_64 and aarch64")
-    audit, column = _ARCHITECTURES[machine]
-    numbers = [row[column] for row in REFUSED.values() if row[column] is not None]
+    audit, numbers = _ARCHITECTURES[machine]
+    numbers = [int(each) for each in numbers if each != "-"]
     load, jump_equal, jump_above, give = 0x20, 0x15, 0x35, 0x06
     kill, refuse, allow = 0x80000000, 0x00050001, 0x7FFF0000
     n = len(numbers)

@@ -30,6 +30,9 @@ COLUMNS = [
 def pack(profile: Profile, kind: str, artifacts: str | Path, folder: Path = FOLDER) -> Path:
     """Ship the graded rollouts of a kind as ``code/PROFILE/KIND.parquet``, with the embeddings of its tasks."""
     rows = recording.load(profile, kind, artifacts)
+    wanted = recording.requests(profile, kind)[["question_id", "sample"]]
+    rows = rows.merge(wanted.assign(place=np.arange(len(wanted)))).sort_values("place", ignore_index=True)
+    rows = packing.up_to_first_gap(rows)  # short ones end first: what is beyond a gap is no random part
     texts = rows.drop_duplicates("question_id")[["question_id", "dataset", "question"]]
     rows = rows[COLUMNS].sort_values(["question_id", "sample"], ignore_index=True)
     name = f"code/{profile.name}/{kind}.parquet"
@@ -53,17 +56,20 @@ def _questions(texts: pd.DataFrame, folder: Path) -> pa.Table:
 
 
 def read(profile: str, kinds: Sequence[str], folder: Path = FOLDER) -> pd.DataFrame:
-    """The shipped rollouts of some kinds, with a stand-in for ``question``; ``ValueError`` if any is missing or changed."""
-    listed, tables = manifest(folder)["files"], []
+    """The shipped rollouts of some kinds, those that there are, with a stand-in for ``question``.
+
+    ``ValueError`` if the file of one is missing or changed.
+    """
+    listed, tables = manifest(folder)["files"], [pd.DataFrame(columns=COLUMNS)]
     for name in (f"code/{profile}/{kind}.parquet" for kind in kinds):
-        if name not in listed:
-            raise ValueError(f"{folder / name} is not shipped; see `python -m clear_lib.study grade --ship`")
-        if not (folder / name).is_file() or digest(folder / name) != listed[name]:
-            raise ValueError(
-                f"{folder / name} is missing, or not the file that was shipped: expected SHA-256 {listed[name]}"
-            )
-        tables.append(pq.read_table(folder / name).to_pandas())
+        if name in listed:
+            if not (folder / name).is_file() or digest(folder / name) != listed[name]:
+                raise ValueError(
+                    f"{folder / name} is missing, or not the file that was shipped: expected SHA-256 {listed[name]}"
+                )
+            tables.append(pq.read_table(folder / name).to_pandas())
+    if len(tables) == 1:
+        return tables[0].assign(question="")
     hashes = questions(folder, QUESTIONS).set_index("question_id")["sha256"]
-    return pd.concat(tables, ignore_index=True).assign(
-        question=lambda rows: STANDS_FOR + rows["question_id"].map(hashes)
-    )
+    rows = pd.concat(tables[1:], ignore_index=True)
+    return rows.assign(question=STANDS_FOR + rows["question_id"].map(hashes))

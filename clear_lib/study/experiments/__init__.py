@@ -1,7 +1,19 @@
 """The experiments of the book: a pool of recorded questions, streams from it, and every policy at every budget."""
 
 # ruff: noqa: F401
-from clear_lib.study.experiments.grid import by_tier, regimes, run, run_distorted, serve, served_streams, settings_of
+from clear_lib.study.experiments.constants import GRID, candidates, chosen, curve, leave_one_out, run_chosen
+from clear_lib.study.experiments.effects import mean_effect, of_draws, paired_effects
+from clear_lib.study.experiments.grid import (
+    Constant,
+    by_tier,
+    regimes,
+    run,
+    run_distorted,
+    run_in_halves,
+    serve,
+    served_streams,
+    settings_of,
+)
 from clear_lib.study.experiments.online import arrivals
 from clear_lib.study.experiments.pool import (
     budget_per_query,
@@ -10,6 +22,7 @@ from clear_lib.study.experiments.pool import (
     distorted,
     draw_stream,
     forecasts_of,
+    halves,
     make_pool,
     problem_of,
     read_pool,
@@ -21,7 +34,8 @@ from clear_lib.study.experiments.results import (
     best_in_each,
     gains,
     gap_closed,
-    interval,
+    mean_interval,
     mean_stream,
+    prediction_range,
     tally,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -13,24 +14,41 @@ from numpy.typing import ArrayLike
 from clear_lib import serving
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, allocate, divide
-from clear_lib.study.experiments.pool import distorted, draws, problem_of, reference_length
+from clear_lib.study.experiments.pool import budget_per_query, distorted, draws, halves, problem_of, reference_length
 from clear_lib.study.experiments.replay import choose_rungs
 from clear_lib.study.setup.profiles import Profile
 
 #: Columns of a table of results. ``accuracy`` and ``active`` are shares of the queries; ``granted``, ``used`` and
 #: ``budget_per_query`` are tokens per query; ``scarcity`` is the budget as a fraction of the reference length;
-#: ``accounting`` says which tokens the budget limits; ``setting`` and ``value`` name the axis of a sweep.
+#: ``accounting`` says which tokens the budget limits; ``setting`` and ``value`` name the axis of a sweep, ``constant``
+#: the choice of what a policy leaves open. A ``stream_seed`` is a draw: a resample of the questions, a stream from it.
 COLUMNS = tuple(
     "profile stream stream_seed predictor_seed policy accounting budget_per_query scarcity n accuracy granted used "
-    "active price setting value".split()
+    "active price setting value constant".split()
 )
 
 
+class Constant(NamedTuple):
+    """A policy with what it leaves open chosen: ``settings`` of a budget per query (tokens)."""
+
+    policy: str
+    name: str
+    settings: Callable[[float], dict[str, Any]]
+
+
 class ServedStream(NamedTuple):
-    """A stream that was served; ``queries`` has its columns and ``rung, granted, used`` (tokens), ``solved``."""
+    """A stream that was served, and the rung and the success of each query."""
 
     outcome: serving.Outcome
-    queries: pd.DataFrame
+    drawn: pd.DataFrame
+    rung: np.ndarray
+    solved: np.ndarray
+
+    @property
+    def queries(self) -> pd.DataFrame:
+        """The columns of the stream, and ``rung, granted, used`` (tokens), ``solved``."""
+        granted, used = self.outcome.granted, self.outcome.used
+        return self.drawn.assign(rung=self.rung, granted=granted, used=used, solved=self.solved)
 
 
 def settings_of(profile: Profile, reference: float, policy: str) -> dict[str, float]:
@@ -66,20 +84,19 @@ def serve(
             lengths = np.where(rungs == rung, queries[f"length@{rung}"], lengths)
             correct = np.where(rungs == rung, queries[f"correct@{rung}"], correct)
     outcome = serving.serve(problem, serving.ReplayStepper(lengths), policy, accounting=accounting, **settings)
-    solved = outcome.finished & correct
-    return ServedStream(outcome, queries.assign(rung=rungs, granted=outcome.granted, used=outcome.used, solved=solved))
+    return ServedStream(outcome, queries, rungs, outcome.finished & correct)
 
 
 def served_streams(
     profile: Profile,
     pool: pd.DataFrame,
-    policies: Sequence[str] = OF_THE_PAPER,
+    policies: Sequence[str | Constant] = OF_THE_PAPER,
     scarcities: Iterable[float] | None = None,
     only: Iterable[str] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[tuple[dict[str, Any], ServedStream]]:
-    """Every stream (or ``only`` some) × seed × budget × policy, served, with the key of its cell.
+    """Every stream (or ``only`` some) × draw × budget × policy, served, with the key of its cell.
 
     ``sweep`` names one setting and its values: a policy that has the setting is served with each of them.
     """
@@ -89,15 +106,15 @@ def served_streams(
     ((axis, values),) = sweep.items() if sweep else [(None, [])]
     budgets = profile.scarcities if scarcities is None else list(scarcities)
     for stream, seed, queries in draws(profile, pool, only):
-        for scarcity, policy in product(budgets, policies):
-            cell = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy}
-            if axis not in POLICIES[policy].settings:
-                served = serve(profile, queries, policy, scarcity, reference, **settings)
-                yield cell | {"setting": None, "value": np.nan}, served
-                continue
-            for value in values:
-                served = serve(profile, queries, policy, scarcity, reference, **settings | {axis: value})
-                yield cell | {"setting": axis, "value": value}, served
+        for scarcity, choice in product(budgets, policies):
+            policy, name, own = (choice, None, lambda tokens: {}) if isinstance(choice, str) else choice
+            own = own(budget_per_query(scarcity, reference))
+            cell = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy, "constant": name}
+            swept = axis in POLICIES[policy].settings
+            for value in values if swept else [np.nan]:
+                fixed = settings | own | ({axis: value} if swept else {})
+                served = serve(profile, queries, policy, scarcity, reference, **fixed)
+                yield cell | {"setting": axis if swept else None, "value": value}, served
 
 
 def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choice: Any) -> pd.DataFrame:
@@ -107,18 +124,28 @@ def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choi
         | {
             "profile": profile.name,
             "predictor_seed": predictor_seed,
-            "accounting": outcome.accounting,
-            "budget_per_query": outcome.budget // len(queries),
-            "n": len(queries),
-            "accuracy": queries["solved"].mean(),
-            "granted": queries["granted"].mean(),
-            "used": queries["used"].mean(),
-            "active": (queries["granted"] > 0).mean(),
-            "price": np.nan if outcome.price is None else outcome.price,
+            "accounting": served.outcome.accounting,
+            "budget_per_query": served.outcome.budget // served.solved.size,
+            "n": served.solved.size,
+            "accuracy": served.solved.mean(),
+            "granted": served.outcome.granted.mean(),
+            "used": served.outcome.used.mean(),
+            "active": (served.outcome.granted > 0).mean(),
+            "price": np.nan if served.outcome.price is None else served.outcome.price,
         }
-        for cell, (outcome, queries) in served_streams(profile, pool, **choice)
+        for cell, served in served_streams(profile, pool, **choice)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def run_in_halves(profile: Profile, pool: pd.DataFrame, serve: Callable = run, **choice: Any) -> pd.DataFrame:
+    """Results (``serve``: :func:`run` or a like) on each half of the questions, ``half`` 0 and 1, under equal budgets.
+
+    What is best among several must be selected on one half and judged on the other: draws of one pool share its luck.
+    """
+    same = replace(profile, reference_length=reference_length(profile, pool))
+    parts = enumerate(halves(pool))
+    return pd.concat([serve(same, part, **choice).assign(half=half) for half, part in parts], ignore_index=True)
 
 
 def run_distorted(
@@ -139,7 +166,8 @@ def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame
     the length of the rollout), ``solved``.
     """
     tables, columns = [], ["abandoned", "lost", "short", "solved", "granted", "used", "threshold"]
-    for cell, (_, queries) in served_streams(profile, pool, **choice):
+    for cell, served in served_streams(profile, pool, **choice):
+        queries = served.queries
         queries = queries.assign(abandoned=queries["granted"] == 0, short=queries["granted"] < queries["length"])
         queries["lost"] = queries["abandoned"] & queries["correct"]
         groups = queries.groupby("tier", sort=False)

@@ -61,20 +61,35 @@ def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
     return pool.assign(**changed)
 
 
-def draw_stream(profile: Profile, pool: pd.DataFrame, stream: str, seed: int) -> pd.DataFrame:
-    """The queries of a stream: rows of the pool. The same seed gives all policies the same queries."""
+def draw_stream(profile: Profile, pool: pd.DataFrame, stream: str, seed: int, resample: bool = False) -> pd.DataFrame:
+    """The queries of a stream: rows of the pool, all different, or with ``resample`` those of a resampled pool.
+
+    A column ``weight`` has chances of being resampled, within a tier. The same seed gives all policies the same queries.
+    """
     shares = profile.stream_shares[stream]
-    rows = streams.draw(pool["tier"], shares, profile.stream_size, profile.seed + seed)
+    rows = streams.draw(
+        pool["tier"], shares, profile.stream_size, profile.seed + seed, resample=resample, weights=pool.get("weight")
+    )
     return pool.iloc[rows].reset_index(drop=True)
 
 
 def draws(
     profile: Profile, pool: pd.DataFrame, only: Iterable[str] | None = None
 ) -> Iterator[tuple[str, int, pd.DataFrame]]:
-    """Every stream (or ``only`` some) of every seed, with its name and its seed."""
+    """Every stream (or ``only`` some) of every seed, with its name and its seed: a two-level bootstrap.
+
+    A seed resamples the questions, the same for all streams, and then draws one stream of each kind from them.
+    """
     for stream in profile.stream_shares if only is None else only:
         for seed in range(profile.stream_seeds):
-            yield stream, seed, draw_stream(profile, pool, stream, seed)
+            yield stream, seed, draw_stream(profile, pool, stream, seed, resample=True)
+
+
+def halves(pool: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two pools with half of each tier's questions: one to select on, one to judge on."""
+    order = pool.sample(frac=1, random_state=seed).groupby("tier").cumcount()
+    second = order.reindex(pool.index) % 2 == 1
+    return tuple(pool[part].reset_index(drop=True) for part in (~second, second))
 
 
 def composition(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:

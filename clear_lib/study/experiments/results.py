@@ -1,4 +1,4 @@
-"""Paired comparisons of results: gains over a baseline, intervals over draws of the stream, and shares of a gap."""
+"""Tables of results reduced: gains over a baseline, means with intervals, prediction ranges, and shares of a gap."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from clear_lib.study.experiments.effects import of_draws
+
 CELL = ("stream", "scarcity", "policy")  # what results are averaged within, over stream seeds
 
 
-def interval(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL) -> pd.DataFrame:
-    """Mean and central 95% of ``columns`` over stream seeds, as ``column, column_low, column_high``, and ``seeds``.
+def prediction_range(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL) -> pd.DataFrame:
+    """Mean and central 95% of ``columns`` over draws, as ``column, column_low, column_high``, and ``seeds``.
 
-    The interval covers the draw of the stream, but neither the pool nor the training of model and predictor.
+    In it lies what one stream of newly drawn questions would show, not the mean: for that see :func:`mean_interval`.
     """
     groups = results.groupby(list(by), sort=False, observed=True)
     parts = {}
@@ -22,6 +24,16 @@ def interval(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = 
         parts[f"{column}_low"] = groups[column].quantile(0.025)
         parts[f"{column}_high"] = groups[column].quantile(0.975)
     return pd.DataFrame(parts | {"seeds": groups["stream_seed"].nunique()}).reset_index()
+
+
+def mean_interval(results: pd.DataFrame, column: str, by: Sequence[str] = CELL) -> pd.DataFrame:
+    """Mean of a column and its 95% interval (:func:`.effects.of_draws`): ``column, column_low, column_high, seeds``."""
+    draws = results.groupby([*by, "stream_seed"], sort=False, observed=True)[column].mean()
+    groups = draws.groupby(list(by), sort=False, observed=True)
+    rows = {key: (*of_draws(values), len(values)) for key, values in groups}
+    index = pd.MultiIndex.from_tuples([key if isinstance(key, tuple) else (key,) for key in rows], names=list(by))
+    columns = [column, f"{column}_low", f"{column}_high", "seeds"]
+    return pd.DataFrame(list(rows.values()), index, columns).reset_index()
 
 
 def mean_stream(results: pd.DataFrame) -> pd.DataFrame:
@@ -59,11 +71,11 @@ def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
 def gap_closed(
     results: pd.DataFrame, baseline: pd.DataFrame, ceiling: pd.DataFrame, by: Sequence[str] = CELL
 ) -> pd.DataFrame:
-    """Paired ``gain`` over a baseline, its :func:`interval`, the ``gap`` to a ceiling, and the share of it ``closed``.
+    """Paired ``gain`` over a baseline, its :func:`mean_interval`, the ``gap`` to a ceiling, and the share of it ``closed``.
 
     The share is NaN where the gap is less than half a per cent of the queries.
     """
-    table = interval(gains(results, baseline=baseline), ["gain"], by)
+    table = mean_interval(gains(results, baseline=baseline), "gain", by)
     gap = gains(ceiling, baseline=baseline).groupby(["stream", "scarcity"])["gain"].mean()
     table["gap"] = gap.loc[pd.MultiIndex.from_frame(table[["stream", "scarcity"]])].to_numpy()
     table["closed"] = (table["gain"] / table["gap"]).where(table["gap"] >= 0.005)

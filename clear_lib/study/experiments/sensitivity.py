@@ -11,7 +11,7 @@ import pandas as pd
 
 from clear_lib.study.experiments.grid import run
 from clear_lib.study.experiments.pool import distorted, reference_length
-from clear_lib.study.experiments.results import interval
+from clear_lib.study.experiments.results import mean_interval
 from clear_lib.study.setup import paper, streams
 from clear_lib.study.setup.profiles import Profile
 
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 def _other_shares(profile: Profile, pool: pd.DataFrame) -> dict[str, dict[str, Profile]]:
     """The profile with other stream shares of the tiers in play, as far as the pool can fill the streams."""
     there, found = np.isin(streams.TIERS, profile.tiers), {}
-    sizes = [int((pool["tier"] == tier).sum()) for tier in streams.TIERS]
+    sizes = np.array([(pool["tier"] == tier).sum() for tier in streams.TIERS])
     given = np.array(list(profile.stream_shares.values()))
     first, rest = given[:, there][:, :1], given[:, there][:, 1:]
     changes = {
@@ -44,7 +44,7 @@ def _other_shares(profile: Profile, pool: pd.DataFrame) -> dict[str, dict[str, P
     for name, (first, rest) in changes.items() if there.sum() > 1 else ():
         first, moved = first.clip(0, 1), np.zeros(given.shape)
         moved[:, there] = np.hstack([first, (1 - first) * rest / rest.sum(axis=1, keepdims=True)])
-        fits = all((streams.tier_counts(each, profile.stream_size) <= sizes).all() for each in moved)
+        fits = all(sizes[streams.tier_counts(each, profile.stream_size) > 0].all() for each in moved)
         if fits and not np.allclose(moved, given):
             shares = dict(zip(profile.stream_shares, map(tuple, moved.tolist()), strict=True))
             found[name] = {"profile": replace(profile, stream_shares=shares)}
@@ -134,8 +134,8 @@ def movement(changes: pd.DataFrame) -> pd.DataFrame:
     """How far each reading of :func:`sensitivity` moves the mean over all cells, and its ``worst`` cell; with intervals."""
     by = ["item", "ours", "other", "policy"]
     means = changes.groupby([*by, "stream_seed"], sort=False)["change"].mean().reset_index()
-    table = interval(means, ["change"], by)
-    cells = interval(changes, ["change"], [*by, "stream", "scarcity"]).drop(columns="seeds")
+    table = mean_interval(means, "change", by)
+    cells = mean_interval(changes, "change", [*by, "stream", "scarcity"]).drop(columns="seeds")
     worst = cells.loc[cells["change"].abs().groupby([cells[name] for name in by], sort=False).idxmax()]
     worst = worst.rename(columns=lambda name: name.replace("change", "worst"))
     return table.merge(worst, on=by).assign(n=int(changes["n"].iloc[0]))

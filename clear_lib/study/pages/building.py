@@ -26,7 +26,7 @@ READ_FORECASTS = ("05", "07", "08", "09", "10", "11", "12", "13", "21")
 READ_RESULTS = ("16", "22")
 READ_PROGRAMS = ("20",)
 LEAVE_FORECASTS = ("06",)
-LEAVE_RESULTS = ("02", "04", "07", "08", "09", "10", "12", "15", "20")
+LEAVE_RESULTS = ("02", "07", "08", "09", "10", "12", "15", "20", "92")
 
 PROFILES = Path("clear_lib/study/setup/profiles")
 PAGES = Path("_build/html/index.html")

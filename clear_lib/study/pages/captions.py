@@ -38,17 +38,19 @@ def data(profile: Profile, streams: bool = True) -> str:
 
 
 def provenance(profile: Profile, policies: Iterable[str] = (), *, intervals: bool = True) -> str:
-    """Model, data and intervals, for the caption of a table; and TALE-EP's teacher, if it is among its policies."""
+    """Model, data and intervals of a table, which its caption folds; TALE-EP's teacher, if it is among its policies."""
     recorded = "recorded greedy" if profile.recorded else "greedy"
     if profile.engine == "none" and not profile.recorded:
         recorded = "simulated" if profile.revision == "simulated" else "imported"
     questions = evaluation_questions(profile)
-    said = f"Model: {profile.label}, {recorded} rollouts, at most {profile.cap:,} tokens; {questions}."
+    said = f"\nModel: {profile.label}, {recorded} rollouts, at most {profile.cap:,} tokens; {questions}."
     if "tale-ep" in set(policies):
         said += f" TALE-EP has a {profile.teacher.label}."
     if intervals:
-        said += f" {profile.stream_seeds} streams of N = {profile.stream_size}; intervals are the central 95% over them"
-        said += " and cover the draw of the stream, not the pool or the training."
+        said += (
+            f" {profile.stream_seeds} streams of N = {profile.stream_size}, each from resampled questions; intervals"
+        )
+        said += " are 95% and cover questions and streams, not the training."
     return said
 
 

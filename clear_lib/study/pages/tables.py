@@ -30,6 +30,9 @@ LABELS = {
 
 NOT_RUN = "not yet run"
 
+#: What a cell of numbers holds: one or several, an interval, a count of streams and queries, or nothing.
+NUMBERS = r"(?:[\d\s.,+−–%×()/e-]|to|no gap|nan|None)*"
+
 
 def label(name: Any) -> Any:
     """The paper's name of a policy, a variant of CLEAR or a stream; anything else as it is."""
@@ -100,23 +103,28 @@ def movements(table: pd.DataFrame, caption: str) -> Styler:
             "n": table["seeds"].map(str) + " × " + table["n"].map(str),
         }
     )
-    return captioned(shown, f"{caption} In brackets: the central 95% over the streams that were drawn.").hide()
+    return captioned(shown, f"{caption} In brackets: 95% intervals, by resampled questions.").hide()
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 in the paper's layout, of a table of ``comparison.compare``: ``ours (paper)`` in per cent, a row a policy."""
-    names = {name: table[name].map(label) for name in ("policy", "stream")}
-    shown = table.assign(**names, cell=_ours_and_theirs(table["ours"], table["paper"]))
-    wide = shown.pivot_table("cell", "policy", ["stream", "paper_tokens"], aggfunc="first", sort=False)
-    return wide.rename_axis(index=None, columns=[None, None])
+    """Table 1, of a table of ``comparison.compare``: ``ours (paper)`` in per cent, by budget in tokens, ours (paper's)."""
+    shown = table.assign(
+        stream=table["stream"].map(label),
+        policy=table["policy"].map(label),
+        cell=_ours_and_theirs(table["ours"], table["paper"]),
+        tokens=_ours_and_theirs(table["tokens"], table["paper_tokens"]),
+    )
+    wide = shown.pivot_table("cell", ["stream", "policy"], "tokens", aggfunc="first", sort=False)
+    return wide.rename_axis(columns=None)
 
 
 def by_accounting(results: pd.DataFrame, caption: str) -> Styler:
-    """Mean accuracy in per cent by accounting and policy, stream and budget."""
+    """Mean accuracy in per cent by stream and policy, accounting and budget."""
     names = {"stream": results["stream"].map(label), "policy": results["policy"].map(label)}
     shown = results.assign(**names, budget=results["scarcity"].map("{:.2f}".format))
-    wide = 100 * shown.pivot_table("accuracy", ["accounting", "policy"], ["stream", "budget"], sort=False)
-    return captioned(wide.rename_axis(index=[None, None], columns=[None, None]), caption).format(precision=1)
+    wide = 100 * shown.pivot_table("accuracy", ["stream", "policy"], ["accounting", "budget"], sort=False)
+    wide = wide.sort_index(axis=1).rename_axis(columns=[None, None])
+    return captioned(wide, caption).format(precision=1, na_rep="")
 
 
 def gaps(table: pd.DataFrame, caption: str) -> Styler:
@@ -143,6 +151,19 @@ def tallies(closed: Mapping[str, pd.DataFrame], caption: str) -> Styler:
     return captioned(counts.assign(**{"mean gain (points)": gain, "gap closed": share}), caption)
 
 
+def effects(table: pd.DataFrame, caption: str) -> Styler:
+    """Effects with intervals (fractions, shown in points), as of ``experiments.effects``, with what they are of."""
+    shown = table.drop(columns=["low", "high", "p", "p_holm"], errors="ignore")
+    shown = shown.assign(effect=(100 * table["effect"]).map("{:+.1f}".format))
+    shown.insert(
+        shown.columns.get_loc("effect") + 1, "95% interval", _intervals(100 * table["low"], 100 * table["high"], "+")
+    )
+    if "share_of_cells_above" in shown:
+        above = (table["share_of_cells_above"] * table["cells"]).round().astype(int)
+        shown["cells above zero"] = [f"{k} of {n:.0f}" for k, n in zip(above, table["cells"], strict=True)]
+    return listed(shown.drop(columns=["share_of_cells_above", "cells"], errors="ignore"), caption)
+
+
 def verification(manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Recorded questions that were decoded again with their model, a row a run, by the fields of ``verifying.Verified``.
 
@@ -160,13 +181,30 @@ def verification(manifest: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def captioned(frame: pd.DataFrame, caption: str) -> Styler:
-    """A table with a caption. All texts in it are shown as texts, whatever markup they hold."""
+    """A table with a caption, of which all that follows a line break is folded.
+
+    All texts in it are shown as texts, whatever markup they hold. Columns of numbers stand right, others left; where
+    rows are policies of a stream, the best of each column is bold.
+    """
     columns = [
         pd.Series(list(map(_text, column)), column.index, object) if column.dtype.kind == "O" else column
         for _, column in frame.items()
     ]
     shown = pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
-    return shown.rename(index=_text, columns=_text).style.set_caption(_text(caption))
+    shown = shown.rename(index=_text, columns=_text)
+    said, _, made = map(str.strip, _text(caption).partition("\n"))
+    fold = f" <details><summary>How this was made</summary>{made}</details>" if made else ""
+    left = [name for name, column in shown.items() if not column.map(str).str.fullmatch(NUMBERS).all()]
+    styles = {name: [{"selector": "", "props": "text-align: left; white-space: normal"}] for name in left}
+    styler = shown.style.set_caption(said + fold).set_table_styles(styles)
+    return styler.apply(_best) if shown.index.names == ["stream", "policy"] else styler
+
+
+def _best(column: pd.Series) -> Iterable[str]:
+    """The style of each number of a column: bold for the highest of a stream, oracles aside."""
+    number = column.map(str).str.extract(r"^(-?\d+\.?\d*)", expand=False).astype(float).round(1)
+    ours = number.mask(column.index.get_level_values("policy").str.startswith("Oracle"))
+    return np.where(ours.eq(ours.groupby(level="stream").transform("max")), "font-weight: bold", "")
 
 
 def _text(value: Any) -> Any:

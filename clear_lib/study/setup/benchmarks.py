@@ -6,14 +6,15 @@ there twice, questions that two sets share, missing answers) are written down he
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from clear_lib.jsonlines import json_lines
 from clear_lib.rollouts.grading import gold_answer
 from clear_lib.study.setup import paper
 from clear_lib.study.setup.questions import assert_disjoint, same_text, validate
@@ -193,21 +194,28 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _from_hub(name: str, part: str) -> tuple[list[dict[str, Any]], str]:
     """Rows of a set, and their repository and commit."""
+    known = SETS[name]
+    sources = [known.repository, known.revision, known.hub_split or part, known.configs]
+    return hub_rows(name, *sources, f"{known.stems[0]}_{part}.jsonl")
+
+
+def hub_rows(
+    name: str, repository: str, revision: str | None, split: str, configs: Sequence[str], file: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Rows of a split of a set on the hub, and their repository and commit; ``file`` is what would do in a folder."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
 
-    known = SETS[name]
-    revision, split = known.revision, known.hub_split or part
     try:
-        revision = revision or HfApi().dataset_info(known.repository).sha
-        parts = [load_dataset(known.repository, each, split=split, revision=revision) for each in known.configs]
+        commit = revision or HfApi().dataset_info(repository).sha
+        parts = [load_dataset(repository, each, split=split, revision=commit) for each in configs]
     except Exception as error:  # the hub's clients raise errors of many kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"{name} cannot be loaded from the hub (dataset {known.repository}, revision {revision or 'newest'}): "
-            f"{reason}\nWithout a network, name a folder that holds {known.stems[0]}_{part}.jsonl"
+            f"{name} cannot be loaded from the hub (dataset {repository}, revision {revision or 'newest'}): "
+            f"{reason}\nWithout a network, name a folder that holds {file}"
         ) from error
-    return [row for rows in parts for row in rows], f"{known.repository}@{revision}"
+    return [row for rows in parts for row in rows], f"{repository}@{commit}"
 
 
 def _from_folder(name: str, part: str, folder: Path) -> tuple[list[dict[str, Any]], str]:
@@ -218,20 +226,16 @@ def _from_folder(name: str, part: str, folder: Path) -> tuple[list[dict[str, Any
     for layout in layouts:
         files = [folder / path for path in layout]
         if all(file.is_file() for file in files):
-            return [row for file in files for row in _lines(file)], ", ".join(map(str, files))
+            return [row for file in files for row in file_rows(file)], ", ".join(map(str, files))
     raise ValueError(f"{name}, {part}: not in {folder}; looked for {', '.join(map(' and '.join, layouts))}")
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file with JSON lines."""
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            if not isinstance(row, dict):
-                raise ValueError(f"{file}, line {number}: no JSON object: {line[:80]!r}")
+def file_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with JSON lines, which may be packed by gzip."""
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as lines:
+        for number, row in json_lines(lines):
+            if isinstance(row, ValueError):
+                raise ValueError(f"{file}, line {number}: {row}")
             yield row
 
 

@@ -27,21 +27,35 @@ def tier_counts(shares: Sequence[float], n: int) -> NDArray[np.int64]:
     return counts
 
 
-def draw(pool_tiers: Sequence[Any], shares: Sequence[float], n: int, seed: int) -> NDArray[np.int64]:
+def draw(
+    pool_tiers: Sequence[Any],
+    shares: Sequence[float],
+    n: int,
+    seed: int,
+    *,
+    resample: bool = False,
+    weights: Sequence[float] | None = None,
+) -> NDArray[np.int64]:
     """Positions of a stream of ``n`` queries in a pool with these tiers, without replacement, in random order.
 
     Streams of one seed have as many queries in common as their shares and lengths allow, so that differences between
-    them are not chance. A ``ValueError`` names a tier that is unknown or has too few queries.
+    them are not chance. With ``resample`` each tier of the pool is first drawn anew from itself, with replacement and as
+    large as it was (a bootstrap of the questions, with chances in proportion to ``weights``); what a stream needs beyond
+    that are the same questions again. A ``ValueError`` names a tier that is unknown, empty, or has too few queries for a stream of different ones.
     """
     tiers = np.asarray(pool_tiers, dtype=object)
     unknown = ~np.isin(tiers, TIERS)
     if unknown.any():
         position = int(np.argmax(unknown))
         raise ValueError(f"unknown tier {tiers[position]!r} at position {position}; known: {', '.join(TIERS)}")
-    chosen = []
+    weight, chosen = np.ones(tiers.size) if weights is None else np.asarray(weights, dtype=float), []
     for index, (tier, count) in enumerate(zip(TIERS, tier_counts(shares, n), strict=True)):
-        pool = np.flatnonzero(tiers == tier)
-        if count > pool.size:
+        pool, rng = np.flatnonzero(tiers == tier), np.random.default_rng([seed, index])
+        if count > pool.size * (count if resample else 1):
             raise ValueError(f"the stream needs {count} queries of tier {tier!r}, the pool has {pool.size}")
-        chosen.append(np.random.default_rng([seed, index]).permutation(pool)[:count])
+        if resample and count:
+            chances = weight[pool] / weight[pool].sum()
+            chosen.append(np.resize(rng.choice(pool, pool.size, p=chances), count))
+        else:
+            chosen.append(rng.permutation(pool)[:count])
     return np.random.default_rng([seed, len(TIERS)]).permutation(np.concatenate(chosen)).astype(np.int64)

@@ -1,6 +1,7 @@
 # ruff: noqa: F401
 """Figures of the book, as Matplotlib figures. They draw what they are given; only positions of marks are computed."""
 
+from clear_lib.study.pages.figures.claims import verdict_figure
 from clear_lib.study.pages.figures.market import (
     by_size,
     demand_curve,
@@ -12,6 +13,7 @@ from clear_lib.study.pages.figures.market import (
 )
 from clear_lib.study.pages.figures.results import (
     by_tier,
+    frontier,
     gains,
     granted_and_used,
     oracle_audit,
@@ -31,4 +33,4 @@ from clear_lib.study.pages.figures.rollouts import (
     predicted_against_true,
     solved_by_cap,
 )
-from clear_lib.study.pages.figures.style import POLICY_STYLE, TIER_COLORS
+from clear_lib.study.pages.figures.style import STYLES, TIER_COLORS, use_style

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from clear_lib.study.pages.figures import style
@@ -21,18 +22,17 @@ BUDGET, ACCURACY = "budget / mean length", "accuracy (%)"
 def stream_composition(shares: pd.DataFrame) -> Figure:
     """Figure 3: one bar a stream (row), cut into tiers or data sets (columns); fractions."""
     table = 100 * shares.loc[:, shares.any()].rename(label)
-    figure, (ax,) = style.panels(width=7, height=2.4)
+    figure, (ax,) = style.panels(height=2.4)
     for (name, part), left in zip(table.items(), (table.T.cumsum() - table.T).to_numpy(), strict=True):
         color = style.looks(table)[name]["color"]
-        bars = ax.barh(table.index, part, left=left, color=color, label=name)
+        bars = ax.barh(table.index, part, left=left, color=color, edgecolor="white", label=name)
         texts = [f"{value:.0f}" if value >= 4 else "" for value in part]
-        ax.bar_label(bars, texts, label_type="center", fontsize=9, color="white" if sum(color) < 1.5 else "black")
+        ax.bar_label(bars, texts, label_type="center", color="white" if sum(to_rgb(color)) < 1.5 else "black")
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
     sns.despine(figure, left=True)
     ax.set(xlabel="share of the queries (%)", xlim=(0, 100))
-    ax.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return figure
+    return style.legend(figure)
 
 
 def who_gets_what(served: Mapping[str, pd.DataFrame], column: str = "granted") -> Figure:
@@ -42,20 +42,20 @@ def who_gets_what(served: Mapping[str, pd.DataFrame], column: str = "granted") -
         queries = queries.sort_values("length", kind="stable").reset_index(drop=True)
         abandoned = queries["granted"] == 0
         kinds = {
-            "abandoned": (abandoned, style.VERMILION),
-            "granted, not solved": (~abandoned & ~queries["solved"], "0.6"),
-            "solved": (queries["solved"], style.BLUE),
+            "abandoned": (abandoned, style.VERMILION, "|"),
+            "granted, not solved": (~abandoned & ~queries["solved"], "0.6", "v"),
+            "solved": (queries["solved"], style.BLUE, "."),
         }
-        for name, (which, color) in kinds.items():
-            ax.scatter(queries.index[which], queries[column][which], s=5, color=color, linewidth=0, label=name)
+        for name, (which, color, marker) in kinds.items():
+            look = {"s": 9, "color": color, "marker": marker, "linewidth": 0.5, "label": name}
+            ax.scatter(queries.index[which], queries[column][which], **look)
         ax.plot(queries.index, queries["length"], color="black", linewidth=1, label="length of the solution", zorder=0)
-        ax.set_title(label(policy), fontsize=10)
+        ax.set_title(label(policy))
         ax.set_yscale("symlog", linthresh=10)
         ax.set(xlabel="query, by length", ylabel=f"tokens {column}")
         ax.label_outer()
     axes[0].set_ylim(bottom=-2)
-    style.legend(figure, markerscale=3)
-    return figure
+    return style.legend(figure, markerscale=2)
 
 
 def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
@@ -68,12 +68,12 @@ def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
             value, low, high = (rows[name] for name in (column, f"{column}_low", f"{column}_high"))
             reach = np.maximum([value - low, high - value], 0)
             height = np.arange(len(policies)) + 0.17 * (i - 1.5)
-            ax.errorbar(value, height, xerr=reach, fmt="o", markersize=4, color=style.TIER_COLORS[tier], label=tier)
+            look = style.looks([tier])[tier] | {"linestyle": "", "markersize": 4}
+            ax.errorbar(value, height, xerr=reach, **look)
         ax.set(xlabel=xlabel, xlim=(-4, 104))
         ax.grid(axis="x", color="0.92")
     style.policy_rows(ax, policies)
-    style.legend(figure)
-    return figure
+    return style.legend(figure)
 
 
 def granted_and_used(table: pd.DataFrame) -> Figure:
@@ -85,13 +85,12 @@ def granted_and_used(table: pd.DataFrame) -> Figure:
         rows = table[table["scarcity"] == scarcity].set_index("policy").loc[policies]
         budget = rows["budget_per_query"].iloc[0]
         ax.hlines(heights, rows["used"], rows["granted"], color="0.75", linewidth=2)
-        ax.plot(rows["granted"], heights, "o", color=style.ORANGE, label="granted (the cap)")
+        ax.plot(rows["granted"], heights, "D", color=style.ORANGE, label="granted (the cap)")
         ax.plot(rows["used"], heights, "o", color=style.BLUE, label="used (the bill)")
         ax.axvline(budget, color="0.4", linewidth=1, linestyle=":")
         ax.set(title=f"B̄ = {budget:.0f}", xlabel="tokens per query", xlim=(0, None))
     style.policy_rows(ax, policies)
-    style.legend(figure, 2)
-    return figure
+    return style.legend(figure, 2)
 
 
 def _lines(
@@ -121,8 +120,7 @@ def pareto(table: pd.DataFrame, cost: str, xlabel: str) -> Figure:
         ax.set_xlabel(xlabel)
     for ax in figure.axes[::columns]:
         ax.set_ylabel(ACCURACY)
-    style.legend(figure)
-    return figure
+    return style.legend(figure)
 
 
 #: Lines of the picture in the README: label, policy and accounting.
@@ -136,15 +134,14 @@ OVERVIEW = {
 
 def overview(results: pd.DataFrame, title: str) -> Figure:
     """Accuracy by budget of the policies of :data:`OVERVIEW`, mean over streams and draws."""
-    figure, (ax,) = style.panels(width=6.4, height=3.6)
+    figure, (ax,) = style.panels(height=3.6)
     for name, (policy, accounting) in OVERVIEW.items():
         rows = results[(results["policy"] == policy) & (results["accounting"] == accounting)]
         means = 100 * rows.groupby("scarcity")["accuracy"].mean()
         ax.plot(means.index, means, **style.looks([policy])[policy] | {"label": name})
     ax.set(xlabel=BUDGET, ylabel=ACCURACY, title=title, ylim=(0, None))
     style.log_ticks(ax, results["scarcity"])
-    ax.legend(frameon=False, loc="lower right")
-    return figure
+    return style.legend(figure, 2)
 
 
 def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
@@ -156,16 +153,30 @@ def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
     figure, axes = _gain_panels(table, "gain over Uniform (points)")
     _lines(axes, table, "scarcity", "gain", ours)
     _lines(axes, table, "scarcity", "paper_gain", theirs)
-    style.legend(figure, 2)
-    return figure
+    return style.legend(figure, 2)
 
 
 def paired_gains(table: pd.DataFrame, ylabel: str = "gain (points)") -> Figure:
     """Paired gains (fractions) with their intervals by ``scarcity``, one panel a ``stream``, one line a ``name``."""
     figure, axes = _gain_panels(table, ylabel)
     _lines(axes, style.percent(table, "gain"), "scarcity", "gain", style.looks(table["name"]), "name")
-    style.legend(figure)
-    return figure
+    return style.legend(figure)
+
+
+def frontier(table: pd.DataFrame, marked: Sequence[float]) -> Figure:
+    """Gains over Uniform by ``scarcity`` (``effects.paired_effects``), one panel a ``stream``; some budgets are marked."""
+    points = table.rename(columns={"effect": "gain", "low": "gain_low", "high": "gain_high"})
+    columns = -(-table["stream"].nunique() // 2)
+    figure, axes = style.panels_of(table["stream"], columns, height=3.2, sharex=True, sharey=True)
+    _lines(axes, style.percent(points, "gain"), "scarcity", "gain", style.looks(table["policy"]))
+    for ax in axes.values():
+        ax.axhline(0, color="0.4", linewidth=0.8)
+        for budget in marked:
+            ax.axvline(budget, color="0.75", linewidth=0.8, linestyle=":", zorder=0)
+        ax.set(xlabel=BUDGET, ylabel="gain over Uniform (points)")
+        ax.label_outer()
+        style.log_ticks(ax, marked)
+    return style.legend(figure)
 
 
 def _gain_panels(table: pd.DataFrame, ylabel: str) -> tuple[Figure, dict[Any, Axes]]:
@@ -195,18 +206,17 @@ def sweep(table: pd.DataFrame, xlabel: str, level: pd.DataFrame | None = None, l
             for name, height in heights.items():
                 ax.axhline(100 * height, color=looks[name]["color"], linewidth=1, linestyle="--")
             ax.plot([], [], color="0.4", linewidth=1, linestyle="--", label=level_name)
-        ax.set_title(f"{BUDGET} {scarcity:.2g}", fontsize=9)
+        ax.set_title(f"{BUDGET} {scarcity:.2g}")
         ax.set(xlabel=xlabel, ylim=(0, None))
         if values[0] > 0:
             style.log_ticks(ax, values[:: max(1, len(values) // 3)])
     figure.axes[0].set_ylabel(ACCURACY)
-    style.legend(figure, 5, fontsize=9)
-    return figure
+    return style.legend(figure, 5)
 
 
 def velocity(table: pd.DataFrame) -> Figure:
     """Figure 8: accuracy and price by initial velocity (``value``), one line a ``stream``."""
-    figure, (left, right) = style.panels(2, width=8)
+    figure, (left, right) = style.panels(2)
     for name, look in style.looks(table["stream"]).items():
         rows = table[table["stream"] == name]
         style.line_with_band(left, style.percent(rows, "accuracy"), "value", "accuracy", **look)
@@ -215,23 +225,23 @@ def velocity(table: pd.DataFrame) -> Figure:
         ax.set(xscale="log", xlabel="initial velocity (utility per token)")
     left.set(ylabel=ACCURACY, ylim=(0, None))
     right.set(ylabel="price (utility per token)", yscale="log")
-    style.legend(figure, fontsize=9)
-    return figure
+    return style.legend(figure)
 
 
 def oracle_audit(bounds: Mapping[str, pd.DataFrame]) -> Figure:
     """The reported Oracle and lower bounds on a true one: tables of ``audit.oracle_bounds`` by what they rest on."""
-    figure, axes = style.panels_of(next(iter(bounds.values()))["stream"], width=9.8)
+    figure, axes = style.panels_of(next(iter(bounds.values()))["stream"])
     for stream, ax in axes.items():
         parts = {name: table[table["stream"] == stream].set_index("budget") for name, table in bounds.items()}
         wide = pd.DataFrame({f"at least: {name}": part["bound"] for name, part in parts.items()})
-        wide.plot.bar(ax=ax, width=0.72, color=[style.ORANGE, style.BLUE], legend=False, rot=0, fontsize=9)
+        wide.plot.bar(ax=ax, width=0.72, color=[style.SKY, style.BLUE], legend=False, rot=0)
+        for bar in ax.containers[1]:
+            bar.set(hatch="//", edgecolor="white")
         reported = next(iter(parts.values()))["reported"]
         ax.plot(range(len(reported)), reported, "o", color="black", markersize=6, label="reported Oracle")
         ax.set(xlabel="tokens per query", ylabel=ACCURACY if ax is figure.axes[0] else "")
         ax.set_ylim(0.75 * wide.min(axis=None), None)
-    style.legend(figure, 3)
-    return figure
+    return style.legend(figure, 3)
 
 
 def replica(table: pd.DataFrame, policies: Mapping[str, str]) -> Figure:
@@ -241,11 +251,9 @@ def replica(table: pd.DataFrame, policies: Mapping[str, str]) -> Figure:
     for ax, (policy, title) in zip(axes, policies.items(), strict=True):
         for stream, look in style.looks(table["stream"]).items():
             cells = table[(table["policy"] == policy) & (table["stream"] == stream)]
-            marks = {"markersize": 4, "color": look["color"], "label": look["label"]}
-            style.marks_with_intervals(ax, cells["paper"], cells["ours"], cells["low"], cells["high"], **marks)
+            style.marks_with_intervals(ax, cells["paper"], cells["ours"], cells["low"], cells["high"], **look)
         ax.plot([0, top], [0, top], color="0.6", linewidth=1, zorder=0)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title)
         ax.set(xlabel="the paper (%)", ylabel="the replica (%)")
         ax.label_outer()
-    style.legend(figure)
-    return figure
+    return style.legend(figure)

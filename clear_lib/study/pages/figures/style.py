@@ -1,39 +1,69 @@
-"""Colours, markers, panels and legends that all figures share."""
+"""How the figures of the book look: one size, one colour, marker and dash for each thing, in every figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clear_lib.study.pages.tables import label
 from clear_lib.study.setup.streams import TIERS
 
-#: One colour a tier, from light to dark as it gets harder.
-TIER_COLORS = dict(zip(TIERS, sns.color_palette("viridis_r", len(TIERS) + 1)[1:], strict=True))
+#: The width of a page's text, in inches (688 px), so that a figure is shown as large as it is drawn.
+COLUMN = 688 / 96
 
-#: Colour, marker and dashes of each policy, the same in every figure.
-POLICY_STYLE = {
+COLORS = sns.color_palette("colorblind").as_hex()[:8]
+MARKERS, DASHES = "osD^vP*X", ("-", "--", "-.", ":") * 2
+
+#: What every figure looks like unless it says otherwise: 9 pt, no frame, lines that differ in more than their colour.
+LOOK = {
+    **dict.fromkeys([f"{part}.labelsize" for part in ("axes", "xtick", "ytick")], 9),
+    **dict.fromkeys(["font.size", "axes.titlesize", "figure.titlesize", "legend.fontsize", "legend.title_fontsize"], 9),
+    "figure.figsize": (COLUMN, 2.9),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=DASHES),
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "svg.hashsalt": "clear",
+}
+
+#: Colour, marker and dashes of each tier (darker as it gets harder) and of each policy, the same in every figure.
+STYLES = {
+    **dict(zip(TIERS, zip(("#E1A100", "#3FA35B", "#2C6FBB", "#3B0F5C"), MARKERS, DASHES, strict=False), strict=True)),
     "uniform": ("0.45", "o", "--"),
     "predictor": ("#56B4E9", "s", "--"),
-    "tale-ep": ("#CC79A7", "D", "--"),
+    "tale-ep": ("#CC79A7", "<", "--"),
     "clear-heuristic": ("#E69F00", "^", "-"),
     "clear-auction": ("#009E73", "v", "-"),
-    "clear": ("#D55E00", "o", "-"),
-    "clear-exact": ("#882255", "d", "-"),
-    "clear-lognormal": ("#117733", "p", "-"),
-    "clear-sequential": ("#7B3294", "*", "-"),
+    "clear": ("#D55E00", "D", "-"),
+    "clear-exact": ("#4B0082", "d", "-."),
+    "clear-lognormal": ("#8B5A2B", "p", "-."),
+    "clear-sequential": ("#B8A000", "*", "-."),
     "oracle": ("black", "P", ":"),
     "oracle-paper": ("#0072B2", "X", ":"),
 }
+TIER_COLORS = {tier: STYLES[tier][0] for tier in TIERS}
 
 BLUE, ORANGE, VERMILION, SKY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9"
+
+
+def use_style() -> None:
+    """Draw as the book does from here on: its look, as SVG in a notebook."""
+    from matplotlib_inline.config import InlineBackend
+
+    sns.set_theme(style="ticks", rc=LOOK)
+    InlineBackend.instance().figure_formats = {"svg"}
+
 
 #: Keyword arguments of a line, by the name of its policy, tier, stream or other group.
 Looks = dict[str, dict[str, Any]]
@@ -41,22 +71,21 @@ Looks = dict[str, dict[str, Any]]
 
 def looks(names: Iterable[str]) -> Looks:
     """Colour, marker, dashes and label of a line for each policy, tier, stream or other group."""
-    names, found = list(dict.fromkeys(names)), {}
-    for name, other in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
-        color, marker, dashes = POLICY_STYLE.get(name, (TIER_COLORS.get(name, other), "o", "-"))
+    found = {}
+    for name, other in zip(dict.fromkeys(names), cycle(zip(COLORS, MARKERS, DASHES, strict=True)), strict=False):
+        color, marker, dashes = STYLES.get(name, other)
         found[name] = {"color": color, "marker": marker, "linestyle": dashes, "label": label(name)}
     return found
 
 
 def panels(
-    n: int = 1, columns: int | None = None, *, width: float = 9.2, height: float = 3.3, **shared: Any
+    n: int = 1, columns: int | None = None, *, height: float = 2.9, **shared: Any
 ) -> tuple[Figure, Sequence[Axes]]:
     """``n`` panels in rows of ``columns``, by default all in one row; ``height`` is that of a row, in inches."""
     columns = columns or n
     rows = -(-n // columns)
-    size = (width, rows * height)
+    size = (COLUMN, rows * height)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **shared)
-    sns.despine(figure)
     for ax in axes.flat[n:]:
         ax.set_visible(False)
     return figure, axes.flat[:n]
@@ -71,13 +100,14 @@ def panels_of(values: Iterable[Any], columns: int | None = None, **options: Any)
     return figure, dict(zip(values, axes, strict=True))
 
 
-def legend(figure: Figure, columns: int = 4, **options: Any) -> None:
-    """One legend below all panels, with each label once."""
+def legend(figure: Figure, columns: int = 4, **options: Any) -> Figure:
+    """The figure with one legend below all panels, with each label once."""
     entries: dict[str, Any] = {}
     for ax in figure.axes:
         for handle, text in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(text, handle)
-    figure.legend(entries.values(), entries.keys(), frameon=False, ncols=columns, loc="outside lower center", **options)
+    figure.legend(entries.values(), entries.keys(), ncols=columns, loc="outside lower center", **options)
+    return figure
 
 
 def percent(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -88,14 +118,14 @@ def percent(table: pd.DataFrame, column: str) -> pd.DataFrame:
 def line_with_band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
     """Line of ``y`` against ``x`` and, where the table has them, the band from ``<y>_low`` to ``<y>_high``."""
     rows = rows.sort_values(x)
-    ax.plot(rows[x], rows[y], **{"markersize": 5, "linewidth": 1.4} | look)
+    ax.plot(rows[x], rows[y], **look)
     if f"{y}_low" in rows:
         ax.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], color=look["color"], alpha=0.13, linewidth=0)
 
 
 def marks_with_intervals(ax: Axes, x: pd.Series, y: pd.Series, low: pd.Series, high: pd.Series, **look: Any) -> None:
     """Marks of ``y`` against ``x`` with vertical intervals from ``low`` to ``high``."""
-    ax.errorbar(x, y, np.maximum([y - low, high - y], 0), fmt="o", **look)
+    ax.errorbar(x, y, np.maximum([y - low, high - y], 0), **{"marker": "o", "markersize": 4} | look | {"linestyle": ""})
 
 
 def log_ticks(ax: Axes, values: Iterable[float] | None = None) -> None:

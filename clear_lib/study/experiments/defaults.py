@@ -1,0 +1,80 @@
+"""What the wrapper does by default, judged on questions that nothing was tuned on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from clear_lib import Forecasts, Problem
+from clear_lib.allocation.policies import POLICIES
+from clear_lib.predictor import fit_to_rollouts, unseen
+from clear_lib.serving import ReplayStepper, serve, tuning
+from clear_lib.study.recordings import packing, recording
+from clear_lib.study.setup import profiles
+
+#: Resampled sets of questions of an interval, and its quantiles.
+DRAWS, QUANTILES = 2000, (0.025, 0.975)
+
+
+def held_out(name: str, seed: int = 0) -> pd.DataFrame:
+    """The default against equal shares on the evaluation questions of a shipped recording, either accounting.
+
+    Forecaster, policy and constants come from the recording's lessons alone. A row a budget; ``low`` and ``high`` are
+    the 95% interval of the difference in right answers, by resampling questions (paired).
+    """
+    shipped = profiles.load(name)
+    with TemporaryDirectory() as folder:
+        made = profiles.load(packing.unpack(shipped, folder))
+        lessons, asked = (recording.load(made, kind, folder) for kind in ("predictor", "evaluation"))
+    kind, cap = shipped.predictor.kind, shipped.cap
+    right = (lessons["verdict"] == "correct").to_numpy()
+    advised = tuning.advice(unseen(lessons, kind), lessons["length"].to_numpy(), right, cap)
+    forecasts = fit_to_rollouts(lessons, kind).predict(list(asked["question"]))
+    logged = forecasts, asked["length"].to_numpy(), asked["verdict"] == "correct", cap
+    rows = []
+    for accounting, one in advised.items():
+        policy = one["policy"]
+        ours = tuning.right_answers(*logged, policy, accounting, **one["settings"].get(policy, {}))
+        equal = tuning.right_answers(*logged, "uniform", accounting)
+        chosen = np.random.default_rng(seed).integers(0, len(asked), (DRAWS, len(asked)))
+        for budget, better, worse in zip(tuning.BUDGETS, ours, equal, strict=True):
+            low, high = np.quantile((better.astype(int) - worse)[chosen].sum(axis=1), QUANTILES)
+            rows.append((name, accounting, policy, len(asked), budget, better.sum(), worse.sum(), low, high))
+    columns = ["profile", "accounting", "policy", "n", "budget", "default", "uniform", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def by_policy(
+    forecasts: Forecasts,
+    advised: Mapping[str, Mapping[str, Any]],
+    lengths: ArrayLike,
+    correct: ArrayLike,
+    cap: int,
+    each: ArrayLike,
+) -> pd.DataFrame:
+    """Right answers of each policy at budgets of ``each`` so many tokens a question, with caps and with refunds.
+
+    ``default`` marks the policy, with its constants, that ``advised`` names for the accounting.
+    """
+    lengths, correct = np.asarray(lengths), np.asarray(correct, dtype=bool)
+    rows = []
+    for accounting, one in advised.items():
+        tuned = {name: one["settings"].get(name, {}) for name in ("clear", "clear-lognormal", "clear-sequential")}
+        shown = [("uniform", {}), ("predictor", {}), ("clear", {}), *tuned.items()]
+        for policy, settings in shown:
+            if accounting == "caps" and POLICIES[policy].kind == "sequential":
+                continue
+            label = POLICIES[policy].label + (", ε of fit" if policy == "clear" and settings else "")
+            default = policy == one["policy"] and settings == tuned.get(policy, {})
+            problem = Problem(forecasts, 0, cap)
+            for tokens in each:
+                budget = replace(problem, budget=int(tokens * lengths.size))
+                done = serve(budget, ReplayStepper(lengths), policy, accounting=accounting, **settings).finished
+                rows.append((label, accounting, f"{tokens:g}", int((done & correct).sum()), default))
+    return pd.DataFrame(rows, columns=["policy", "accounting", "tokens a question", "right", "default"])
