@@ -22,7 +22,10 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # What the book is made of, and in which order, Python knows (clear_lib/study/pages/building.py), so that it can be made
 # where there is no make.
 BOOK = $(PY) -m clear_lib.study book
-OF   = --profile $(PROFILE) $(if $(ROLLOUTS),--rollouts $(ROLLOUTS)) $(if $(IMPORT),--options='$(IMPORT)')
+OF   = --profile $(PROFILE) $(if $(ROLLOUTS),--rollouts "$$ROLLOUTS") $(if $(IMPORT),--options="$$IMPORT")
+
+# Through the environment, so that no shell reads what a harness writes into the names of its files: spaces, bars.
+export ROLLOUTS IMPORT
 
 # Threads that wait for each other sleep instead of spinning: on a busy machine the model decodes five times faster.
 export OMP_WAIT_POLICY ?= PASSIVE

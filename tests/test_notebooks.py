@@ -69,9 +69,13 @@ def test_first_code_cell_holds_the_parameters(notebook):
 
 
 def test_cells_are_short(notebook):
-    lengths = [len(lines_of_code(cell)) for cell in code_cells(notebook) if is_shown(cell)]
+    """Those of the story; what is folded does not count."""
+    told = [
+        cell for cell in code_cells(notebook) if is_shown(cell) and "hide-input" not in cell.metadata.get("tags", [])
+    ]
+    lengths = [len(lines_of_code(cell)) for cell in told]
     assert statistics.median(lengths) < 5
-    assert statistics.quantiles(lengths, n=10)[-1] <= 12
+    assert len(lengths) == 1 or statistics.quantiles(lengths, n=10)[-1] <= 12
     assert max(lengths) <= 20
 
 

@@ -136,10 +136,12 @@ def _one_filter(table: pd.DataFrame, keep: str | None, report: Report) -> pd.Dat
     if not names:
         return table
     keep = keep or names[0]
-    kept = table[table["filter"] == keep]
+    kept, without = table[table["filter"] == keep], int(table["filter"].isna().sum())
     if others := [name for name in names if name != keep]:
         report.notes.append(f"verdicts of the filter {keep!r}; also there: {', '.join(others)}")
-        report.dropped["the same rollout under another filter"] += len(table) - len(kept)
+        report.dropped["the same rollout under another filter"] += len(table) - len(kept) - without
+    if without:
+        report.dropped["no filter, and other lines have one"] += without
     return kept.reset_index(drop=True)
 
 

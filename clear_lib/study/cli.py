@@ -18,7 +18,7 @@ def book(arguments: argparse.Namespace) -> None:
     """Make the book of a profile: all that is out of date, and nothing else."""
     from clear_lib.study.pages import building
 
-    making = building.Making(arguments.profile, arguments.rollouts or (), arguments.options)
+    making = building.Making(arguments.profile, building.paths_of(arguments.rollouts or ()), arguments.options)
     building.book(making, arguments.what, arguments.jobs)
     if not arguments.what:
         print(f"The book (profile {arguments.profile}) is ready. Open {building.PAGES.resolve().as_uri()}")
@@ -131,6 +131,9 @@ def import_(arguments: argparse.Namespace) -> None:
     from clear_lib.predictor import OtherModelWarning
     from clear_lib.study.recordings.importing import NAME, import_rollouts
 
+    there = arguments.artifacts / NAME / "profile.yaml"
+    if there.is_file() and not arguments.force:
+        raise ValueError(f"{there} is of an earlier import; --force replaces it, --artifacts names another folder")
     rollouts, reports = read_rollouts(arguments.files, arguments.model, arguments)
     training = None
     if arguments.predictor:
@@ -248,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--hold-out", type=float, default=0.0, metavar="SHARE", help=share)
     add("--stream-size", type=int, metavar="N", help="queries of a stream (default: what they allow)")
     add("--parameters", type=int, help="weights of the model (default: by its name)")
+    add("--force", action="store_true", help="replace an earlier import")
     add("--artifacts", **artifacts)
 
     add = command(replicate, "make a profile that simulates a study of the paper from its tables")

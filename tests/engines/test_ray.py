@@ -38,9 +38,10 @@ def cluster():
             each.bind(("", 0))
         ports = [each.getsockname()[1] for each in free]
     nodes = [dict(zip(PORTS, ports[start : start + 4], strict=True)) for start in (0, 4, 8)]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **nodes[0]})
+    spare = {"include_dashboard": False, "include_log_monitor": False}  # each is one more process to wait for
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **spare, **nodes[0]})
     for node in nodes[1:]:
-        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **node)
+        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **spare, **node)
     yield cluster
     ray.shutdown()
     cluster.shutdown()

@@ -73,6 +73,16 @@ def test_another_filter_has_other_verdicts():
         logs.read(WORDS, keep_filter="strict")
 
 
+@pytest.mark.parametrize("name, others", [("boxed", 4), ("raw", 4), ("boxed", 0)])
+def test_lines_without_a_filter_are_counted(tmp_path, name, others):
+    records = [json.loads(line) for line in WORDS.read_text(encoding="utf-8").splitlines()]
+    bare = [{key: value for key, value in each.items() if key != "filter"} for each in records[:3]]
+    some = [each for each in records if others or each["filter"] == name]
+    _, report = logs.read(lines(tmp_path / "samples_a.jsonl", *some, *bare), keep_filter=name)
+    assert report.dropped["no filter, and other lines have one"] == 3 and "3 dropped: no filter" in str(report)
+    assert report.dropped["the same rollout under another filter"] == others
+
+
 def test_samples_of_a_vote_are_graded_one_by_one():
     table, report = rollouts(SAMPLED)
     assert report.lines == 2 and table["sample"].tolist() == [0, 1, 2] * 2

@@ -21,12 +21,12 @@ from clear_lib.study.pages import student, teaching
 
 #: What a chapter reads and leaves besides the library, by its number. A chapter that stands nowhere reads nothing.
 READ_ROLLOUTS = ("02", "06")
-READ_LABORATORY = ("02", "07", "12", "90")
-READ_FORECASTS = ("05", "07", "08", "09", "10", "11", "12", "13", "21")
-READ_RESULTS = ("16", "22")
+READ_LABORATORY = ("02", "07", "26", "90")
+READ_FORECASTS = ("05", "07", "08", "09", "10", "11", "12", "13", "21", "25")
+READ_RESULTS = ("16", "22", "25")
 READ_PROGRAMS = ("20",)
 LEAVE_FORECASTS = ("06",)
-LEAVE_RESULTS = ("02", "07", "08", "09", "10", "12", "15", "20", "92")
+LEAVE_RESULTS = ("02", "07", "08", "09", "10", "12", "15", "20", "26", "92")
 
 PROFILES = Path("clear_lib/study/setup/profiles")
 PAGES = Path("_build/html/index.html")
@@ -141,7 +141,7 @@ class Making:
             if not self.rollouts and not made.is_file():
                 how = "make book PROFILE=imported ROLLOUTS=path/to/logs IMPORT='--model name'"
                 raise ValueError(f"nothing is imported yet: {how}")
-            command, of = (*study, "import", *self.rollouts, *shlex.split(self.options)), self._asked()
+            command, of = (*study, "import", "--force", *self.rollouts, *shlex.split(self.options)), self._asked()
         elif given.is_file():
             return given, []
         else:
@@ -153,7 +153,7 @@ class Making:
         """The logs to import and a file that says what was asked; without logs, what was imported last is used."""
         if not self.rollouts:
             return []
-        asked, text = self.folder / "asked", f"{' '.join(self.rollouts)} {self.options}\n"
+        asked, text = self.folder / "asked", f"{shlex.join(self.rollouts)} {self.options}\n"
         if not asked.is_file() or asked.read_text(encoding="utf-8") != text:
             asked.parent.mkdir(parents=True, exist_ok=True)
             asked.write_text(text, encoding="utf-8")
@@ -179,6 +179,11 @@ class Making:
         shutil.move(built, PAGES.parent)
         shutil.rmtree(new)
         PAGES.touch()
+
+
+def paths_of(texts: Iterable[str]) -> list[str]:
+    """Paths as they are, and as a shell splits it a text that is none: `make` has one variable for several paths."""
+    return [path for text in texts for path in ([text] if Path(text).exists() else shlex.split(text))]
 
 
 def _profile(name: str) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from clear_lib.predictor import Calibrated, warn_of_other_model
-from clear_lib.study.recordings.forecasts import cross_fitted, fitted_forecasts, forecast_file
+from clear_lib.study.recordings.forecasts import cross_fitted, fitted_forecasts
 from clear_lib.study.recordings.new_profile import write_profile
 from clear_lib.study.recordings.tiers import LEAST, largest_stream, nearest_tier, shares_among, sizes_of, tiers_of
 from clear_lib.study.setup import profiles
@@ -100,9 +100,7 @@ def import_rollouts(
         learned, _ = tiers_of(split.training, cross_fitted(split.training, forecaster, parameters, folds)["threshold"])
         tier = [nearest_tier(each, fields["tiers"]) for each in learned]
         kinds["predictor"] = split.training.assign(tier=tier, split="predictor")
-    file, profile = write_profile(fields, kinds, forecasts, Path(artifacts))
-    if model is not None:
-        model.save(forecast_file(profile, artifacts).parent / forecaster.kind)
+    file, profile = write_profile(fields, kinds, forecasts, Path(artifacts), model)
     pool = split.evaluation.assign(correct=split.evaluation["verdict"].eq("correct"))
     return Imported(profile, file, pool.merge(forecasts, on="question_id"), tuple(notes))
 
