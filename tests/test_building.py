@@ -74,7 +74,7 @@ def stand_in(asked):
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             Path(target).write_text(Path(source).read_text() + profile)
             return
-        command, *others = arguments[2:]
+        command, *others = (each for each in arguments[2:] if each != "--force")
         if command == "book":
             asked.append("pages")
             page = Path("_build/new/_build/html/index.html")
@@ -168,6 +168,16 @@ def test_an_import_is_made_when_the_logs_or_the_question_change(project):
     assert make(**y)[0] == "import logs --model y"
     edit(project / "logs" / "a.jsonl")
     assert make(**y)[0] == "import logs --model y"
+
+
+def test_the_names_that_harnesses_give_to_logs_are_paths(project):
+    names = ["details_lighteval|gsm8k|0_2025-01-28T10:00:00.000000.parquet", "my logs.jsonl", "a.jsonl"]
+    for name in names:
+        edit(project / name, "{}\n")
+    assert building.paths_of(names) == names
+    assert building.paths_of([f"a.jsonl '{names[1]}'"]) == ["a.jsonl", "my logs.jsonl"]
+    assert make(profile="imported", rollouts=names)[0] == f"import {' '.join(names)}"
+    assert make(profile="imported", rollouts=names) == []
 
 
 def test_a_replica_is_made_anew_when_the_library_changes(project):

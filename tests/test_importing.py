@@ -1,7 +1,9 @@
 """Imported rollouts become a profile that the study runs on."""
 
+import contextlib
 import json
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from clear_lib import predictor
 from clear_lib.rollouts import logs
 from clear_lib.study import experiments
 from clear_lib.study.cli import main
-from clear_lib.study.recordings import importing, recording, tiers
+from clear_lib.study.recordings import importing, new_profile, recording, tiers
 from clear_lib.study.recordings.forecasts import cross_fitted, forecast_file, read_forecasts
 from clear_lib.study.setup import paper, profiles, streams
 from clear_lib.study.setup.profiles import PredictorSpec
@@ -134,6 +136,71 @@ def test_samples_are_kept_for_the_three_phases(rollouts, tmp_path):
         recording.load(made.profile, "sampled", tmp_path)
 
 
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_an_import_that_fails_leaves_the_last_good_one(imported, tmp_path, capsys):
+    mine, force = write(tmp_path / "a.jsonl", records()), ["--artifacts", str(tmp_path / "made"), "--force"]
+    assert main(["import", str(mine), *force]) == 0
+    (tmp_path / "made" / "imported" / "chapters").mkdir()
+    (tmp_path / "made" / "imported" / "chapters" / "02.ipynb").write_text("{}")
+    before = files(tmp_path / "made")
+    first, *others = records(model="Other-8B")
+    lone = [*others, first | {"question": "\ud83d"}]
+    for rows, said in ((records(5), "give more questions"), (lone, "line 160")):
+        assert main(["import", str(write(tmp_path / "b.jsonl", rows)), *force, "--malformed", "0"]) == 1
+        assert said in capsys.readouterr().err and files(tmp_path / "made") == before
+    assert main(["import", str(mine), *force[:-1]]) == 1
+    assert "is of an earlier import; --force replaces it" in capsys.readouterr().err
+    other = write(tmp_path / "c.jsonl", records(model="Other-8B"))
+    assert main(["import", str(other), *force]) == 0
+    after = files(tmp_path / "made")
+    assert set(after) == set(before), "and chapters that have run stay"
+    for name in ("profile.yaml", "import.txt"):
+        assert b"Other-8B" in after[Path("imported", name)] and b"Small-7B" not in after[Path("imported", name)]
+
+
+class Killed(BaseException):
+    """What nothing catches, like the end of the process."""
+
+
+def test_an_import_killed_at_any_step_leaves_the_last_one_or_the_new_one(rollouts, tmp_path, monkeypatch):
+    asked, steps, outcomes = [], [], []
+    write_profile = new_profile.write_profile
+    monkeypatch.setattr(importing, "write_profile", lambda *given: asked.append(given) or write_profile(*given))
+    for model in ("Other-8B", "Small-7B"):
+        importing.import_rollouts(rollouts[:120].assign(model=model), tmp_path)
+    (tmp_path / "imported" / "asked").write_text("no import takes this away")
+    last = files(tmp_path)
+
+    def counted(function):
+        def call(*arguments, **options):
+            steps.append(function)
+            if len(steps) > len(outcomes):
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    while len(steps) >= len(outcomes):  # until it comes to its end
+        steps.clear()
+        with monkeypatch.context() as patched, contextlib.suppress(Killed):
+            for owner, name in ((Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (recording, "store")):
+                patched.setattr(owner, name, counted(getattr(owner, name)))
+            write_profile(*asked[0])
+        new_profile._settle(tmp_path / "imported")
+        profile = profiles.load(tmp_path / "imported" / "profile.yaml")
+        assert set(recording.load(profile, "evaluation", tmp_path).model) == {profile.model}
+        assert len(read_forecasts(profile, tmp_path)) == 120
+        outcomes.append(profile.model)
+        write_profile(*asked[1])
+        assert files(tmp_path) == last
+    assert outcomes == sorted(outcomes, reverse=True) and len(set(outcomes)) == 2, (
+        "first the last one, then the new one"
+    )
+
+
 def test_several_models_are_not_one(rollouts, tmp_path):
     mixed = rollouts.assign(model=["Small-7B", "Other-8B"] * 80)
     with pytest.raises(ValueError, match="several models.*Other-8B, Small-7B"):
@@ -215,7 +282,7 @@ def test_the_command_reads_folders_and_reports(tmp_path, capsys):
     assert "line 71: not JSON" in said and "160 questions" in said and "make book PROFILE=imported" in said
     report = (tmp_path / "made" / "imported" / "import.txt").read_text()
     assert "line 71: not JSON" in report and "streams of N =" in report
-    assert main(given[:-1] + ["0"]) == 1
+    assert main([*given[:-1], "0", "--force"]) == 1
     assert "1 of 71 lines are malformed, more than 0%" in capsys.readouterr().err
 
 

@@ -29,7 +29,7 @@ def make(*arguments, cwd=ROOT, dry=True, **environment):
         (["artifacts/qwen-1.5b/chapters/08_table_1.ipynb"], "book 08_table_1 --profile qwen-1.5b"),
         (
             ["book", "PROFILE=imported", "ROLLOUTS=a b", "IMPORT=--model x"],
-            "book --profile imported --rollouts a b --options='--model x'",
+            'book --profile imported --rollouts "$ROLLOUTS" --options="$IMPORT"',
         ),
         (["plan", "PROFILE=paper-7b", "CARD=H100"], 'plan --profile paper-7b --card "H100"'),
         (["lab", "PROFILE=tiny"], "lab --profile tiny"),
@@ -37,6 +37,15 @@ def make(*arguments, cwd=ROOT, dry=True, **environment):
 )
 def test_a_target_asks_python(asked, run):
     assert make(*asked) == [f"{STUDY} {run}"]
+
+
+def test_no_shell_reads_the_names_of_logs(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "py").write_text('#!/bin/sh\nprintf "%s;" "$@"\n')
+    (tmp_path / "py").chmod(0o755)
+    logs, options = "details_a|b|0_10:00 1.parquet 'it is' mine", "--columns question=a|b --model 'my model'"
+    said = make("book", "PY=./py", "PROFILE=imported", f"ROLLOUTS={logs}", f"IMPORT={options}", cwd=tmp_path, dry=False)
+    assert said == [f"-m;clear_lib.study;book;--profile;imported;--rollouts;{logs};--options={options};"]
 
 
 def test_the_profile_may_come_from_the_environment():

@@ -131,7 +131,7 @@ def import_(arguments: argparse.Namespace) -> None:
     from clear_lib.predictor import OtherModelWarning
     from clear_lib.study.recordings.importing import NAME, import_rollouts
 
-    there = arguments.artifacts / NAME / "profile.yaml"
+    there = Path(arguments.artifacts, NAME, "profile.yaml")
     if there.is_file() and not arguments.force:
         raise ValueError(f"{there} is of an earlier import; --force replaces it, --artifacts names another folder")
     rollouts, reports = read_rollouts(arguments.files, arguments.model, arguments)

@@ -13,6 +13,7 @@ from scipy.stats import norm, spearmanr
 
 from clear_lib import allocate
 from clear_lib.allocation import market
+from clear_lib.allocation.optimum import solve_shared
 from clear_lib.allocation.utility import LogNormal, Quadratic, Surge, Triangular
 from clear_lib.study.evidence import audit, replica
 from clear_lib.study.recordings.plan import CARDS, EFFICIENCY
@@ -237,3 +238,17 @@ def cautious(random: np.random.Generator) -> Cases:
         if count:
             grants[order[:count]] = taus[order[:count]] + min(surge[count - 1], peak)
         yield (taus, budget), grants
+
+
+@tried_on("worth-of-one", 1e-9)
+def worths(random: np.random.Generator) -> Cases:
+    for taus, budget in _batches(random, 0.6, 1.2):
+        utility = Surge(1.0, 1 / 64)
+        yield (taus, budget, utility), 1 / (solve_shared(taus, budget, utility).tokens > 0).sum()
+
+
+@tried_on("read-again", 1e-9)
+def read_once_more(random: np.random.Generator) -> Cases:
+    for n in (0, 1, 5):
+        prompt, pauses = int(random.integers(1, 100)), random.integers(1, 500, n).tolist()
+        yield (prompt, pauses), n * prompt + sum(pauses)
