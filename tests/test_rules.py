@@ -165,10 +165,3 @@ def test_rounding(batch):
     shares = PAGE.uniform(batch.taus, batch.budget) * (1 + np.arange(batch.taus.size)) / (1 + batch.taus.size)
     assert PAGE.whole(shares).sum() == whole_tokens(shares, batch.budget).sum()
     assert (abs(PAGE.whole(shares) - shares) < 1 + 1e-6).all()
-
-
-@given(batch=batches())
-def test_the_solution_of_the_first_exercise(batch):
-    affine = next(block for block in re.findall(r"```python\n(.*?)```", CHAPTER.cells[-1].source, re.DOTALL))
-    page = retyped(affine)
-    same(page.auction(batch.taus, batch.budget), library(batch, "clear-auction", affine="shift"))
