@@ -266,6 +266,8 @@ def test_too_few_questions_are_an_error(rollouts, tmp_path):
     assert importing.import_rollouts(few, tmp_path, stream_size=5).profile.stream_size == 5
     with pytest.raises(ValueError, match="a stream of 300 queries needs more questions than there are; at most"):
         importing.import_rollouts(rollouts, tmp_path, stream_size=300)
+    with pytest.raises(ValueError, match="a stream has at least 1 query, got 0"):
+        importing.import_rollouts(rollouts, tmp_path, stream_size=0)
 
 
 # ---- the command ----------------------------------------------------------------------------------------------

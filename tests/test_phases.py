@@ -122,6 +122,7 @@ def test_samples_are_the_laboratory_models_where_there_are_none(tmp_path):
     real = replace(profiles.load("tiny"), name="real", engine="none")
     lab = replace(profiles.load("tiny"), name="lab", engine="none")
     texts = dict.fromkeys(SCHEMA.names, "x") | dict.fromkeys(("sample", "seed", "cap"), 1) | {"temperature": 1.0}
+    texts["finish_reason"] = "stop"
     alike = pd.DataFrame([texts | {"length": n, "verdict": "correct", "question_id": "q", "sample": n} for n in (3, 4)])
     rows = alike.assign(verdict=["correct", "wrong"])
     RolloutStore(lab.artifacts(tmp_path) / "rollouts" / "sampled").append(rows)

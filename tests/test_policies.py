@@ -425,7 +425,7 @@ def test_rounding_ties_go_to_the_first():
     assert whole_tokens(np.array([1.5, 1.5, 1.5, 1.5]), 6).tolist() == [2, 2, 1, 1]
 
 
-@pytest.mark.parametrize("budget", [10**12 - 1, 2**53 + 1, 10**18, 2**63 - 1])
+@pytest.mark.parametrize("budget", [10**12 - 1, 10**15, 2**53 + 1, 10**18, 2**63 - 1])
 @pytest.mark.parametrize("cap", [1, 2048, 2**62, None])
 def test_caps_and_sums_hold_at_any_budget_that_64_bits_can_count(budget, cap):
     thresholds = np.random.default_rng(0).lognormal(6, 1, 37)

@@ -1,7 +1,6 @@
 """The lines that chapter 19 asks readers to retype grant what the library grants."""
 
 import ast
-import re
 from pathlib import Path
 from types import SimpleNamespace
 

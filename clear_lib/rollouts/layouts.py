@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from numbers import Real
@@ -28,6 +27,7 @@ COLUMNS: Mapping[str, str] = {
 }
 #: Columns that hold numbers, and the least value of each. All but the temperature are whole.
 LEAST = {"n_tokens": 1, "cap": 1, "sample": 0, "temperature": 0}
+MOST = 2**53  # up to here a float counts one by one
 
 
 class Layout(NamedTuple):
@@ -167,18 +167,20 @@ def _unpadded(tokens: Any) -> Any:
 def _checked(name: str, value: Any) -> Any:
     """A value of its column's type; ``ValueError`` says what it must be. NaN is nothing recorded."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if value is None or (number and math.isnan(value)):
+    if value is None or (number and value != value):
         return None
     if name in ("correct", "finished"):
         if value in (0, 1):
             return bool(value)
         raise ValueError(f"{name} must be true or false, got {value!r:.60}")
     if name in LEAST:
-        if not number or not LEAST[name] <= value < math.inf:
-            raise ValueError(f"{name} must be a number of at least {LEAST[name]}, got {value!r:.60}")
+        if not number or not LEAST[name] <= value <= MOST:
+            raise ValueError(f"{name} must be a number from {LEAST[name]} to {MOST:,}, got {value!r:.60}")
         if name != "temperature" and value != int(value):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
         return value if name == "temperature" else int(value)
     if not number and not isinstance(value, str):
         raise ValueError(f"{name} must be text, got {value!r:.60}")
+    if not number and not value.isprintable() and any("\ud800" <= each <= "\udfff" for each in value):
+        raise ValueError(f"{name} has half of a surrogate pair, which is no character")
     return str(value).removesuffix(".0") if number else value  # every digit, and a whole number without a point

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
@@ -36,6 +37,9 @@ SCHEMA = pa.schema(
 
 #: Columns that identify a rollout: it is recorded once, never again.
 KEY = ("question_id", "prompt", "model", "revision", "dtype", "rung", "sample", "seed", "temperature", "cap")
+
+#: What these columns may say.
+VALUES = {"finish_reason": ("stop", "length"), "verdict": ("correct", "wrong", "unknown")}
 
 _SHARD = re.compile(r"part-(\d{5,})\.parquet")
 _WRITING = re.compile(r"part-(\d{5,})\.\d+\.writing")
@@ -143,7 +147,18 @@ def _read_shard(path: Path) -> pa.Table:
             f"{path}: not a shard of rollouts, or from another version; its columns are "
             f"{', '.join(table.schema.names)}; expected {', '.join(SCHEMA.names)} in their types"
         )
+    if wrong := _wrong_value(table):
+        raise ValueError(f"{path}: {wrong}; remove it and record again")
     return table
+
+
+def _wrong_value(table: pa.Table) -> str | None:
+    """The first value that no rollout has, in words."""
+    wrong = {name: pc.invert(pc.is_in(table[name], pa.array(values))) for name, values in VALUES.items()}
+    for name, found in (wrong | {"length": pc.less(table["length"], 0)}).items():
+        if (row := pc.index(found, True).as_py()) >= 0:
+            return f"row {row}: {name} is {table[name][row].as_py()!r:.60}"
+    return None
 
 
 def _table(rows: pd.DataFrame) -> pa.Table:
@@ -163,6 +178,8 @@ def _table(rows: pd.DataFrame) -> pa.Table:
         row = int(doubled.argmax())
         question = rows["question_id"].iloc[row]
         raise ValueError(f"row {row}: question {question!r} is there twice with the same {', '.join(KEY[1:])}")
+    if wrong := _wrong_value(table):
+        raise ValueError(wrong)
     return table.replace_schema_metadata(None)
 
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import socket
-from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -26,25 +24,23 @@ PROMPTS = [
     for question in tasks.questions("evaluation", tier, 20).question
 ]
 CAPS = [200] * len(PROMPTS)
-PORTS = "metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port"
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that does no work and two machines of one CPU each; ports are given, since Ray waits briefly for others."""
-    with ExitStack() as stack:
-        free = [stack.enter_context(socket.socket()) for _ in range(12)]
-        for each in free:
-            each.bind(("", 0))
-        ports = [each.getsockname()[1] for each in free]
-    nodes = [dict(zip(PORTS, ports[start : start + 4], strict=True)) for start in (0, 4, 8)]
-    spare = {"include_dashboard": False, "include_log_monitor": False}  # each is one more process to wait for
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **spare, **nodes[0]})
-    for node in nodes[1:]:
-        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **spare, **node)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    """A head that does no work and two machines of one CPU each, without Ray's dashboard.
+
+    Ray waits 15 seconds for what each of these starts, no longer, and a busy machine needs them.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ray._private.utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted"))
+        bare = {"include_dashboard": False, "include_log_monitor": False}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **bare})
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **bare)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ questions of this project.
 """
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -260,8 +261,13 @@ def test_missing_counts_need_a_named_tokenizer(tmp_path):
 BAD = {
     '{"question": "cut off': "not JSON",
     "[1, 2]": "not a JSON object",
-    json.dumps(plain(1, n_tokens="many")): "n_tokens must be a number of at least 1, got 'many'",
-    json.dumps(plain(1, n_tokens=0)): "n_tokens must be a number of at least 1, got 0",
+    json.dumps(plain(1, n_tokens="many")): "n_tokens must be a number from 1 to 9,007,199,254,740,992, got 'many'",
+    json.dumps(plain(1, n_tokens=0)): "n_tokens must be a number from 1",
+    json.dumps(plain(1, n_tokens=1e30)): "n_tokens must be a number from 1",
+    json.dumps(plain(1, cap=10**400)): "cap must be a number from 1",
+    json.dumps(plain(1, sample=1e300)): "sample must be a number from 0",
+    json.dumps(plain(1, temperature=math.inf)): "temperature must be a number from 0",
+    json.dumps(plain(1, question="\ud83d")): "question has half of a surrogate pair",
     json.dumps(plain(1, n_tokens=2.5)): "n_tokens must be a whole number, got 2.5",
     json.dumps(plain(1, correct="yes")): "correct must be true or false, got 'yes'",
     json.dumps(plain(1, question=["a"])): "question must be text, got",
@@ -279,9 +285,9 @@ def test_malformed_lines_are_listed_with_their_number(tmp_path, bad):
 
 def test_too_many_malformed_lines_are_an_error(tmp_path):
     path = lines(tmp_path / "a.jsonl", plain(0), *BAD)
-    with pytest.raises(ValueError, match=r"7 of 8 lines are malformed, more than 1%:\n  line 2: not JSON"):
+    with pytest.raises(ValueError, match=r"12 of 13 lines are malformed, more than 1%:\n  line 2: not JSON"):
         logs.read(path)
-    assert len(logs.read(path, malformed=0.9)[0]) == 1
+    assert len(logs.read(path, malformed=0.95)[0]) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def rows(first, n, **changes):
     """``n`` rollouts of the questions ``first``, ``first + 1``, …"""
     texts = {name: "x" for name in SCHEMA.names if SCHEMA.field(name).type == pa.string()}
+    texts |= {"finish_reason": "stop", "verdict": "wrong"}
     ids = [f"q{number}" for number in range(first, first + n)]
     table = pd.DataFrame(
         {**texts, "question_id": ids, "sample": 0, "seed": 0, "temperature": 0.0, "cap": 9, "length": 3}
@@ -134,6 +135,14 @@ def test_a_table_of_other_columns_is_named(store):
         store.read()
 
 
+def test_a_whole_shard_with_values_that_no_rollout_has_is_named(store):
+    table = pq.read_table(store.shards()[0])
+    changed = table.set_column(table.schema.get_field_index("length"), SCHEMA.field("length"), [[-5] * len(table)])
+    pq.write_table(changed, store.folder / "part-00002.parquet")
+    with pytest.raises(ValueError, match=r"part-00002\.parquet: row 0: length is -5"):
+        store.read()
+
+
 def test_a_rollout_in_two_shards_is_named(store):
     store.append(rows(1, 1))
     with pytest.raises(ValueError, match=r"part-00002\.parquet.*'q1'.*already recorded"):
@@ -155,6 +164,9 @@ def test_two_writers_do_not_mix(store):
         (rows(0, 2).assign(colour="red"), "missing or unknown: colour"),
         (rows(0, 2).assign(length="long"), "length"),
         (rows(0, 2).assign(length=2.5), "length"),
+        (rows(0, 2).assign(length=[5, -5]), "row 1: length is -5"),
+        (rows(0, 2).assign(verdict="banana"), "row 0: verdict is 'banana'"),
+        (rows(0, 2).assign(finish_reason="tired"), "row 0: finish_reason is 'tired'"),
         (rows(0, 2).assign(gold=["1", None]), "row 1: gold is missing"),
         (pd.concat([rows(0, 2), rows(1, 1)]), "row 2: question 'q1' is there twice"),
     ],

@@ -172,8 +172,8 @@ def whole_tokens(tokens: Array, budget: int, cap: float = math.inf) -> NDArray[n
     """
     tokens = np.minimum(tokens, min(cap, LARGEST))
     floors = np.floor(tokens)
-    total = min(float(tokens.sum()) + 1e-6 + ROUNDING * budget, budget)
-    spare = int(math.floor(total) - floors.sum())
+    total = min(float(tokens.sum()) * (1 + ROUNDING) + 1e-6, budget)
+    spare = min(int(math.floor(total) - floors.sum()), tokens.size)
     rounded = floors.astype(np.int64)
     if spare > 0:
         missing = floors - tokens
