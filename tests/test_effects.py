@@ -115,3 +115,8 @@ def test_the_frontier_draws_every_policy_and_marks_the_papers_budgets():
     ax = figures.frontier(gain, [2.0]).axes[0]
     drawn = {tuple(np.round(line.get_ydata(), 6)) for line in ax.get_lines()}
     assert (15.0, -10.0) in drawn and [line.get_xdata()[0] for line in ax.get_lines()].count(2.0) == 1
+
+
+def test_one_draw_has_its_value_for_an_effect_and_none_has_no_effect():
+    assert effects.of_draws([0.0]) == (0.0, 0.0, 0.0)
+    assert np.isnan(effects.of_draws([])).all()

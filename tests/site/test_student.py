@@ -134,10 +134,11 @@ LAUNCHED = {
 
 @pytest.mark.parametrize("address, launched", [("", set()), (ADDRESS, LAUNCHED)])
 def test_colab_and_binder_are_offered_once_the_repository_has_an_address(tmp_path, address, launched):
-    config = yaml.safe_load((ROOT / "_config.yml").read_text()) | {"bibtex_bibfiles": []}
+    config = yaml.safe_load((ROOT / "_config.yml").read_text()) | {"bibtex_bibfiles": ["empty.bib"]}
     config["repository"]["url"] = address
     config["sphinx"]["config"] |= {"html_extra_path": [], "html_static_path": [], "html_css_files": []}
     (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
+    (tmp_path / "empty.bib").touch()
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/intro\nchapters:\n  - file: book/chapters/01_a\n")
     (tmp_path / "book" / "chapters").mkdir(parents=True)
     (tmp_path / "book" / "intro.md").write_text("# Intro\n\nWords.\n")

@@ -45,7 +45,8 @@ def of_draws(values: ArrayLike) -> tuple[float, float, float]:
     [0.2, -0.23, 0.63]
     """
     values = np.asarray(values, dtype=float)
-    effect, spread = (values.mean(), values.std(ddof=1)) if values.size > 1 else (values.sum() or np.nan, np.nan)
+    effect = values.mean() if values.size else np.nan
+    spread = values.std(ddof=1) if values.size > 1 else np.nan
     low, high = t.interval(LEVEL, max(values.size - 1, 1), effect, spread) if spread > 1e-12 else (effect, effect)
     return float(effect), float(low), float(high)
 
