@@ -194,14 +194,16 @@ def _above_at_same_use(results, part):
 
 @rule("C11", "halves", unit=TIMES, region=(3.0, math.inf))
 def _best_ratio(results):
-    """Streams of which Uniform solves less than half a per cent do not count: such a ratio says nothing."""
+    """Where Uniform solves less than half a per cent, a ratio says nothing, neither to choose by nor to judge by."""
     first, second = _halves(_scarcest(results))
     means = first.pivot_table("accuracy", "stream", "policy").query("uniform >= 0.005")
     if means.empty:
         return exact(math.nan)
     rows = second[second["stream"] == (means["clear"] / means["uniform"]).idxmax()]
     wide = rows.pivot_table("accuracy", "stream_seed", "policy")
-    return Effect(*effects.of_draws(wide["clear"] / wide["uniform"]))
+    if wide["uniform"].mean() < 0.005:
+        return exact(math.nan)
+    return Effect(*effects.of_draws(wide["clear"] / wide["uniform"].clip(lower=0.005)))
 
 
 @rule("C12", "table1", parts={"largest": False, "shrinking": True})
@@ -293,7 +295,7 @@ def _most_are_short(tiers, part):
     rows = _policy(_scarcest(tiers), part)
     draws = rows.assign(short=rows["short"] * rows["n"]).groupby("stream_seed")[["short", "n"]].sum()
     short = draws["short"] / draws["n"]
-    return Effect(*effects.of_draws(short))
+    return Effect(*np.clip(effects.of_draws(short), 0, 1))
 
 
 @rule("C16", "tiers", aside=BY_CONSTRUCTION)
@@ -322,8 +324,15 @@ def _above_uniform_under_noise(results, part):
     return _above_baseline(results[results["value"] == part], "uniform")
 
 
-@rule("C19", "decay", parts={"scarcest budget": 0, "second": 1, "third": 2, "amplest": 3}, region=(-0.01, math.inf))
+@rule(
+    "C19",
+    "decay",
+    parts={"scarcest budget": 0, "second": 1, "third": 2, "amplest": 3},
+    aside=dict.fromkeys(("scarcest budget", "second", "third"), BY_CONSTRUCTION),
+    region=(-0.01, math.inf),
+)
 def _adaptive_is_near_the_best(results, part):
+    """Below the mean threshold the adaptive rate is ``1/ε``, which is one of the fixed rates."""
     results = results[results["scarcity"] == sorted(results["scarcity"].unique())[part]]
     first, second = _halves(results)
     fixed = first[first["setting"] == "decay"].groupby("value")["accuracy"].mean().idxmax()
