@@ -201,7 +201,7 @@ def _best_ratio(results):
         return exact(math.nan)
     rows = second[second["stream"] == (means["clear"] / means["uniform"]).idxmax()]
     wide = rows.pivot_table("accuracy", "stream_seed", "policy")
-    if wide["uniform"].mean() < 0.005:
+    if wide.empty or wide["uniform"].mean() < 0.005:
         return exact(math.nan)
     return Effect(*effects.of_draws(wide["clear"] / wide["uniform"].clip(lower=0.005)))
 
