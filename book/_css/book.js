@@ -9,5 +9,6 @@ function reach() {
 addEventListener('load', () => {
   reach();
   addEventListener('resize', reach);
+  document.querySelector('.citation-list')?.removeAttribute('role'); // a list for readers that look at its items
   [...document.querySelectorAll('[id="search-input"]')].slice(1).forEach(field => field.removeAttribute('id'));
 });
