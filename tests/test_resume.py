@@ -298,9 +298,9 @@ def test_answers_are_json_lines_that_a_terminal_does_not_obey(tmp_path):
 
 def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
     questions = tmp_path / "q.jsonl"
-    questions.write_text("".join(json.dumps({"question": f"Ann has {n} eggs. How many?"}) + "\n" for n in range(400)))
+    questions.write_text("".join(json.dumps({"question": f"Ann has {n} eggs. How many?"}) + "\n" for n in range(900)))
     command = [sys.executable, "-m", "clear_lib", "run", str(questions), "--policy", "uniform", "--model", "embedded"]
-    command += ["--budget", "80000", "--cap", "200", "--out", "out.jsonl", "--engine-option", "batch_size=8"]
+    command += ["--budget", "180000", "--cap", "200", "--out", "out.jsonl", "--engine-option", "batch_size=8"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     part = tmp_path / "out.jsonl.part"
@@ -313,4 +313,4 @@ def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
     last = said.strip().splitlines()[-1]
     assert last == f"stopped; {kept} answers are kept in out.jsonl.part: go on with --resume, in Python resume=True"
     done = subprocess.run([*command, "--resume"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and len(rows(tmp_path / "out.jsonl")) == 400 and not part.exists(), done.stderr
+    assert done.returncode == 0 and len(rows(tmp_path / "out.jsonl")) == 900 and not part.exists(), done.stderr

@@ -44,7 +44,8 @@ def tables(page, pattern):
 
 def test_table_1_shows_the_results_beside_the_paper(pages, results):
     cell = r"(\d+\.\d) \((\d+\.\d)\)"
-    ((_, (heads, _, *body)),) = tables(pages[PAGE], cell)
+    found = tables(pages[PAGE], cell)
+    ((heads, _, *body),) = (rows for caption, rows in found if not caption.startswith("Streams like the paper's"))
     budgets = [int(tokens.replace(",", "")) for tokens in re.findall(r"\(([\d,]+)\)", " ".join(heads))]
     streams, policies = ({label: name for name, label in labels} for labels in (STREAMS.items(), NAMES))
     shown = set()
@@ -86,7 +87,7 @@ def test_every_table_of_results_ends_in_the_same_columns(pages):
     found = {}
     for name, page in pages.items():
         for table in page.select("article table"):
-            header = [cell.get_text(" ", strip=True) for cell in table.find("tr").find_all(["th", "td"])]
+            header = [cell.get_text(" ", strip=True) for cell in table.select("tr:first-of-type > *")]
             if {"paper", "verdict"} <= set(header):
                 found.setdefault(name.rsplit("/", 1)[-1], []).append(header[-6:])
     assert set(found) >= {"08_table_1.html", "09_variants.html", "15_replica.html", "16_verdict.html"}
