@@ -87,7 +87,8 @@ def test_every_table_of_results_ends_in_the_same_columns(pages):
     found = {}
     for name, page in pages.items():
         for table in page.select("article table"):
-            header = [cell.get_text(" ", strip=True) for cell in table.select("tr:first-of-type > *")]
+            first = table.find("tr") or []
+            header = [cell.get_text(" ", strip=True) for cell in first if cell.name]
             if {"paper", "verdict"} <= set(header):
                 found.setdefault(name.rsplit("/", 1)[-1], []).append(header[-6:])
     assert set(found) >= {"08_table_1.html", "09_variants.html", "15_replica.html", "16_verdict.html"}
