@@ -119,18 +119,24 @@ def data(rollouts: pd.DataFrame, sets: Sequence[paper.DataSet], use: str) -> pd.
     return table
 
 
+def share_interval(right: int, n: int) -> tuple[float, float]:
+    """The 95% interval (Wilson) of a share in per cent; NaN of nothing."""
+    low, high = binomtest(right, n).proportion_ci(method="wilson") if n else (np.nan, np.nan)
+    return 100 * low, 100 * high
+
+
 def quantities(printed: Sequence[paper.DataSet], rollouts: pd.DataFrame) -> list[tuple[Any, ...]]:
     """``what, paper, ours, low, high, n`` of some of the paper's sets and of rollouts."""
     n, right, mean = len(rollouts), int(rollouts["verdict"].eq("correct").sum()), rollouts["length"].mean()
     total = sum(row.total for row in printed) or np.nan
     passed = 100 * sum(row.correct for row in printed) / total
     length = sum(row.total * row.mean_length for row in printed) / total
-    low, high = binomtest(right, n).proportion_ci(method="wilson") if n else (np.nan, np.nan)
+    low, high = share_interval(right, n)
     solved = 100 * right / n if n else np.nan
     error = 1.96 * rollouts["length"].std() / np.sqrt(n) if n > 1 else np.nan
     return [
         ("questions", total, n or np.nan, np.nan, np.nan, n),
-        ("Pass@1 (%)", passed, solved, 100 * low, 100 * high, n),
+        ("Pass@1 (%)", passed, solved, low, high, n),
         ("mean length (tokens)", length, mean, mean - error, mean + error, n),
     ]
 

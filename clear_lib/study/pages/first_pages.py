@@ -8,8 +8,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
+from scipy.special import lambertw
 
 from clear_lib.allocation.market import demand, exit_price
 from clear_lib.allocation.utility import Surge
@@ -42,7 +42,7 @@ def branches() -> Figure:
     ):
         z = np.linspace(low, high, 200)
         ax.plot(z, z * np.exp(z), dashes, color=color, label=name)
-    crossed = np.array([-2.5426, -0.2592])
+    crossed = [lambertw(level, branch).real for branch in (-1, 0)]
     ax.axhline(level, color="0.4", linestyle=":", label=f"level x = {level}")
     ax.plot(crossed, [level, level], "o", color="black")
     ax.plot(-1, lowest, "s", color="black")
@@ -86,7 +86,7 @@ def write(readme: Path) -> None:
     book = readme.parent / "book"
     short = verdicts_in_short(readme.read_text(encoding="utf-8"))
     (book / "verdicts_short.md").write_text(short, encoding="utf-8")
-    sns.set_theme(style="ticks", rc=style.LOOK)
+    style.use_style()
     for name, draw in PICTURES.items():
         figure = draw()
         figure.savefig(book / name, metadata={"Date": None})

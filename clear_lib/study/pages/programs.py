@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import spearmanr
 
 from clear_lib.rollouts.shipped import FOLDER
 from clear_lib.study.code import protocol, shipping
@@ -70,12 +70,6 @@ def recorded(shown: Mapping[str, Profile], folder: Path = FOLDER) -> pd.DataFram
     return pd.DataFrame(rows, columns=["model", "tasks", "greedy", f"{SAMPLES} samples", "tests"])
 
 
-def _interval(right: pd.Series) -> tuple[float, float]:
-    """The 95% interval (Wilson) of a share in per cent."""
-    low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return 100 * low, 100 * high
-
-
 def greedy(shown: Mapping[str, Profile], folder: Path = FOLDER) -> pd.DataFrame:
     """Greedy pass rates beside the published ones, by model, data set and tests."""
     rows = []
@@ -85,7 +79,7 @@ def greedy(shown: Mapping[str, Profile], folder: Path = FOLDER) -> pd.DataFrame:
             graded = found[(found["dataset"] == dataset) & found[tests].isin(["correct", "wrong"])]
             if len(graded):
                 right = graded[tests] == "correct"
-                low, high = _interval(right)
+                low, high = comparison.share_interval(int(right.sum()), len(right))
                 side = (
                     "inside"
                     if low <= published <= high
@@ -162,7 +156,7 @@ def table_2(
             for policy, value in theirs.items():
                 right = chosen.loc[chosen["policy"] == policy, "solved"]
                 row = {"policy": policy, "paper": value, "ours": 100 * right.mean(), "n": len(right)}
-                low, high = _interval(right)
+                low, high = comparison.share_interval(int(right.sum()), len(right))
                 verdict = comparison.BASELINE if policy == "uniform" else ""
                 rows.append({"model": name, "tasks": dataset} | row | {"low": low, "high": high, "verdict": verdict})
             (gain,) = gains[name].query(f"{cell} and dataset == @dataset and policy == 'clear'").to_dict("records")
