@@ -34,6 +34,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 RECORDING := $(if $(QUESTIONS),CLEAR_BENCHMARKS=$(QUESTIONS)) KMP_BLOCKTIME=0 VLLM_CPU_OMP_THREADS_BIND=nobind \
   VLLM_CPU_KVCACHE_SPACE=6 .venv-vllm/bin/python -m clear_lib.study
 
+# Tests on every core, on four at most; those of a file stay together.
+AT_ONCE := -n auto --maxprocesses 4 --dist loadfile --durations 15
+
 help: ## this list
 	@echo "First:  make book   (installs, runs every notebook, builds the pages)    make test   (the tests)"
 	@echo
@@ -58,10 +61,10 @@ pdf: $(INSTALLED) ## the book that was made as one PDF, printed with Chromium
 	@$(PY) book/print.py
 
 test: $(INSTALLED) ## the tests, in minutes: all that need no long training and no browser
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" $(AT_ONCE)
 
 test-slow: $(INSTALLED) ## the other tests: trainings, a Ray cluster, the pages of the smoke book in a browser
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow $(AT_ONCE)
 
 lint: $(INSTALLED) ## formatter and linter
 	$(PY) -m ruff format --check . && $(PY) -m ruff check .

@@ -44,6 +44,7 @@ def record(arguments: argparse.Namespace) -> None:
     """Record what a profile asks for; shipped rollouts count as recorded."""
     from clear_lib.rollouts import shipped
     from clear_lib.study.code import recording as code
+    from clear_lib.study.code import shipping
     from clear_lib.study.recordings import packing, recording, runs
     from clear_lib.study.setup import models, profiles
 
@@ -56,13 +57,17 @@ def record(arguments: argparse.Namespace) -> None:
     if known and solutions:
         print(f"{packing.restore(profile, artifacts)} rollouts taken over from {shipped.FOLDER}", flush=True)
     for kind, share in kinds:
-        room, about = (code, code.KINDS[kind].about) if kind in code.KINDS else (recording, recording.KINDS.get(kind))
-        print(f"{kind}, {share:.0%} of {len(room.requests(profile, kind))}: {about}", flush=True)
+        if kind in code.KINDS:
+            left, about = shipping.unshipped(profile, kind), f"what is not shipped of {code.KINDS[kind].about}"
+        else:
+            left, about = recording.requests(profile, kind), recording.KINDS[kind]
+        print(f"{kind}, {share:.0%} of {len(left)}: {about}", flush=True)
     engine, made = cache(lambda: models.start(profile, arguments.weights)), 0
     with runs.logged(profile, artifacts, [kind for kind, _ in kinds]):
-        for room in (recording, code):
-            if own := [each for each in kinds if (each[0] in code.KINDS) == (room is code)]:
-                made += room.record(profile, own, artifacts, engine)
+        if own := [each for each in kinds if each[0] not in code.KINDS]:
+            made += recording.record(profile, own, artifacts, engine)
+        if own := [each for each in kinds if each[0] in code.KINDS]:
+            made += code.record(profile, own, artifacts, engine, shipping.unshipped)
     print(f"{made} rollouts recorded now")
     if solutions and (known or profile.weights):
         print(f"to ship them: python -m clear_lib.study pack --profile {profile.name} --artifacts {artifacts}")
@@ -129,8 +134,10 @@ def plan(arguments: argparse.Namespace) -> None:
 def import_(arguments: argparse.Namespace) -> None:
     """Read rollouts of other programs, report what was read and what was not, and make the profile of them."""
     from clear_lib.predictor import OtherModelWarning
+    from clear_lib.rollouts.store import check_writable
     from clear_lib.study.recordings.importing import NAME, import_rollouts
 
+    check_writable(arguments.artifacts)
     there = Path(arguments.artifacts, NAME, "profile.yaml")
     if there.is_file() and not arguments.force:
         raise ValueError(f"{there} is of an earlier import; --force replaces it, --artifacts names another folder")
@@ -146,7 +153,7 @@ def import_(arguments: argparse.Namespace) -> None:
         tiers = split_pairs(arguments.tier)
         made = import_rollouts(rollouts, arguments.artifacts, training=training, tiers=tiers, **settings)
     loud = [str(each.message) for each in caught if issubclass(each.category, OtherModelWarning)]
-    print(f"\n{made}\n{made.file} is ready: make book PROFILE={NAME}")
+    print(f"\n{made}\n{made.file} is ready: python -m clear_lib.study book --profile {NAME}")
     for message in loud:
         print(f"\nWARNING: {message}", file=sys.stderr)
     made.file.with_name("import.txt").write_text("\n".join([*reports, "", str(made), *loud]) + "\n", encoding="utf-8")

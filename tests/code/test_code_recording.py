@@ -1,6 +1,7 @@
 """Recording programs: prompts, the code in an answer, going on where it was stopped, grades, and what is shipped."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from clear_lib.predictor.sentence import Sentence
 from clear_lib.rollouts.shipped import manifest, questions
 from clear_lib.study.cli import main
 from clear_lib.study.code import protocol, recording, sandbox, shipping, tasks
+from clear_lib.study.recordings import packing
 from clear_lib.study.recordings import recording as recordings
 from clear_lib.study.setup import models, profiles
 
@@ -134,6 +136,19 @@ def test_shipped_are_lengths_and_verdicts_and_no_text(profile, artifacts, tmp_pa
     after = questions(folder, shipping.QUESTIONS)
     assert len(before) == 4 and len(after) == 8 and after.row.is_monotonic_increasing
     order, real = recording.requests(profile, "humaneval").question_id, recording.load
+    left = shipping.unshipped(profile, "humaneval", folder)
+    assert set(left.question_id) == set(order[8:]) and len(left) == len(order) - 8
+
+    # On another machine only the next tasks are recorded; what is shipped stays.
+    there = tmp_path / "there"
+    recording.record(profile, [("humaneval", 0.02)], there, Scripted, partial(shipping.unshipped, folder=folder))
+    recording.grade(profile, "humaneval", there)
+    shipping.pack(profile, "humaneval", there, folder)
+    assert set(shipping.read(profile.name, ["humaneval"], folder).question_id) == set(order[:11])
+    assert len(questions(folder, shipping.QUESTIONS)) == 11
+
+    path.unlink()
+    packing.write_manifest({"files": {}, "profiles": {}}, folder)
     monkeypatch.setattr(recording, "load", lambda *a: real(*a).set_index("question_id").drop(order[3]).reset_index())
     shipping.pack(profile, "humaneval", artifacts, folder)
     kept = shipping.read(profile.name, ["humaneval"], folder).question_id
@@ -159,10 +174,11 @@ def test_lengths_are_predicted_from_what_is_shipped(profile, tmp_path, monkeypat
 
 def test_the_commands_record_and_grade(profile, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(models, "start", lambda *a: Scripted())
+    monkeypatch.setattr(shipping, "unshipped", recording.requests)
     common = ["--profile", "qwen-1.5b", "--artifacts", str(tmp_path)]
     assert main(["record", *common, "--only", f"humaneval:{SHARE}"]) == 0
     assert main(["grade", *common]) == 0
     said = capsys.readouterr().out
-    assert "humaneval, 2% of 164: one greedy rollout of every task of HumanEval" in said
+    assert "humaneval, 2% of 164: what is not shipped of one greedy rollout of every task of HumanEval" in said
     assert "4 rollouts recorded now" in said and "humaneval: 4 programs; passed: base 0.500" in said
     assert (tmp_path / "qwen-1.5b" / "runs.jsonl").is_file()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "_build" / "smoke-book"  # a project of its own, so that the pages of `make book` stay as they are
@@ -20,14 +21,23 @@ FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
 
 
 @pytest.fixture(scope="session")
-def project():
-    """The folder of a copy of the project in which `make book PROFILE=smoke` has run."""
+def project(testrun_uid):
+    """The folder of a copy of the project in which `make book PROFILE=smoke` has run, once for all processes."""
+    COPY.mkdir(parents=True, exist_ok=True)
+    made = COPY / "made-for"
+    with FileLock(COPY / "making.lock"):
+        if not made.exists() or made.read_text() != testrun_uid:
+            _build()
+            made.write_text(testrun_uid)
+    return COPY
+
+
+def _build():
     for name in SOURCES:  # times are kept, so a second run of the tests makes only what changed
         if (ROOT / name).is_dir():
             shutil.rmtree(COPY / name, ignore_errors=True)
             shutil.copytree(ROOT / name, COPY / name, ignore=shutil.ignore_patterns("__pycache__", "chapters"))
         else:
-            COPY.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, COPY / name)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     build = subprocess.run(
@@ -39,7 +49,6 @@ def project():
     )
     if build.returncode:
         pytest.fail(f"make book PROFILE=smoke failed:\n{build.stdout[-3000:]}\n{build.stderr[-5000:]}", pytrace=False)
-    return COPY
 
 
 @pytest.fixture(scope="session")

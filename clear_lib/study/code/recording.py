@@ -95,6 +95,7 @@ def record(
     kinds: Sequence[str | tuple[str, float]],
     artifacts: str | Path,
     engine: Callable[[], engines.Engine] | None = None,
+    requests: Callable[[Profile, str], pd.DataFrame] = requests,
 ) -> int:
     """Generate the rollouts that are missing, ungraded, and return how many; they are written every two minutes."""
     return recording.record(profile, kinds, artifacts, engine, requests=requests, finish=with_programs)

@@ -28,12 +28,18 @@ COLUMNS = [
 
 
 def pack(profile: Profile, kind: str, artifacts: str | Path, folder: Path = FOLDER) -> Path:
-    """Ship the graded rollouts of a kind as ``code/PROFILE/KIND.parquet``, with the embeddings of its tasks."""
+    """Ship the graded rollouts of a kind as ``code/PROFILE/KIND.parquet``, with the embeddings of its tasks.
+
+    What is shipped already and was not recorded here stays.
+    """
     rows = recording.load(profile, kind, artifacts)
+    shipped = read(profile.name, [kind], folder).drop(columns="question")
+    texts = rows.drop_duplicates("question_id")[["question_id", "dataset", "question"]]
+    rows = pd.concat([rows[COLUMNS], shipped]).drop_duplicates(["question_id", "sample"])
     wanted = recording.requests(profile, kind)[["question_id", "sample"]]
     rows = rows.merge(wanted.assign(place=np.arange(len(wanted)))).sort_values("place", ignore_index=True)
     rows = packing.up_to_first_gap(rows)  # short ones end first: what is beyond a gap is no random part
-    texts = rows.drop_duplicates("question_id")[["question_id", "dataset", "question"]]
+    texts = texts[texts["question_id"].isin(rows["question_id"])]
     rows = rows[COLUMNS].sort_values(["question_id", "sample"], ignore_index=True)
     name = f"code/{profile.name}/{kind}.parquet"
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +48,13 @@ def pack(profile: Profile, kind: str, artifacts: str | Path, folder: Path = FOLD
     listed = manifest(folder)
     packing.write_manifest(listed | {"files": dict(sorted((listed["files"] | files).items()))}, folder)
     return folder / name
+
+
+def unshipped(profile: Profile, kind: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """The rollouts of a kind that are not shipped yet, before they are generated: what is left to record anywhere."""
+    wanted, shipped = recording.requests(profile, kind), read(profile.name, [kind], folder)
+    keys = ["question_id", "sample"]
+    return wanted[~pd.MultiIndex.from_frame(wanted[keys]).isin(pd.MultiIndex.from_frame(shipped[keys]))]
 
 
 def _questions(texts: pd.DataFrame, folder: Path) -> pa.Table:
