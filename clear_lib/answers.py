@@ -6,7 +6,9 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -113,6 +115,21 @@ class Answers(Sequence[Answer]):
         """
         write_lines(target, self._lines(fields or [{}] * len(self)))
 
+    def metrics(self) -> str:
+        """The batch in numbers, in the text format of Prometheus, for its Pushgateway or a folder of text files."""
+        named = {name: getattr(self, name) for name in ("model", "policy", "accounting")}
+        kinds = Counter(answer.finish_reason for answer in self.answers)
+        tokens = {"budget": self.budget, "granted": self.granted.sum(), "used": self.used.sum()}
+        lines = []
+        for name, label, values in (("clear_answers", "finish_reason", kinds), ("clear_tokens", "kind", tokens)):
+            lines.append(f"# TYPE {name} gauge")
+            for value, number in values.items():
+                labels = ",".join(
+                    f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in (named | {label: value}).items()
+                )
+                lines.append(f"{name}{{{labels}}} {number}")
+        return "\n".join(lines) + "\n"
+
     def _lines(self, fields: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         for own, answer in zip(fields, self.answers, strict=True):
             begun = answer.finish_reason != "abandoned"
@@ -193,4 +210,5 @@ def write_lines(target: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     except OSError as error:
         raise ValueError(f"{target}: {error.strerror}") from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # of the same kind, and it would hide the first
+            aside.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -27,6 +27,7 @@ from clear_lib.allocation.policies.rule import HINDSIGHT
 from clear_lib.allocation.problem import Problem, number
 from clear_lib.answers import Answer, Answers
 from clear_lib.engines import Engine
+from clear_lib.jsonlines import is_whole
 from clear_lib.predictor import load, warn_of_other_model
 from clear_lib.reasoner import name_of
 from clear_lib.serving import EngineStepper, Outcome, serve
@@ -107,7 +108,7 @@ class Budgeter:
     ):
         if policy is None and forecaster is None:
             policy = "uniform"
-        if "{question}" not in template:
+        if not isinstance(template, str) or "{question}" not in template:
             raise ValueError(f"the template must contain {{question}}, got {template!r:.80}")
         if policy is not None:
             usable(policy).checked(settings)
@@ -118,6 +119,8 @@ class Budgeter:
         if isinstance(forecaster, (str, Path)):
             forecaster = load(forecaster)
             warn_of_other_model(forecaster.trained_on, [model or name_of(engine.model)])
+        if forecaster is not None and not callable(getattr(forecaster, "predict", None)):
+            raise ValueError(f"a forecaster has predict(texts), or is the folder of one; got {forecaster!r:.80}")
         self.engine, self.forecaster, self.policy, self.settings = engine, forecaster, policy, settings
         pauses, sequential = getattr(engine, "pauses", True), policy and POLICIES[policy].kind == "sequential"
         self.accounting = accounting or ("refunds" if pauses or sequential else "caps")
@@ -183,6 +186,8 @@ class Budgeter:
         questions = _texts(questions)
         if out is None and resume:
             raise ValueError("resume=True goes on with a part file: give out=, the file that was being written")
+        if fields is not None and len(fields) != len(questions):
+            raise ValueError(f"{len(fields)} fields for {len(questions)} questions; there must be as many")
         if not questions:
             budget = number("budget", budget, whole=True)
             answers = Answers((), self.policy or "uniform", self.accounting, budget, None, 0, self.model)
@@ -302,9 +307,11 @@ def usable(policy: str) -> Policy:
 
 def _texts(given: Sequence[str]) -> list[str]:
     """The questions as a list; ``ValueError`` if they are no texts."""
-    questions = list(given)
-    if isinstance(given, str) or not all(isinstance(question, str) for question in questions):
+    questions = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)) else [None]
+    if not all(isinstance(question, str) for question in questions):
         raise ValueError(f"questions must be a list of texts, got {given!r:.80}")
+    if broken := [number for number, question in enumerate(questions) if not is_whole(question)]:
+        raise ValueError(f"question {broken[0]} has half of a surrogate pair, which is no character")
     return questions
 
 

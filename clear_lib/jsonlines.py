@@ -7,6 +7,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which is no character, and which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
     """Objects of JSON lines with the numbers of their lines, from 1; an error stands in for a line that is none.
 

@@ -13,6 +13,7 @@ import pytest
 
 from clear_lib import Budgeter, Forecasts, allocate, predictor
 from clear_lib.allocation import policies
+from clear_lib.answers import Answer, Answers
 from clear_lib.engines import Completion
 from clear_lib.engines.transformers import TransformersEngine
 from clear_lib.reasoner import CHECKPOINT, PROMPT, tasks
@@ -203,6 +204,18 @@ def test_the_result_is_a_sequence_a_table_and_a_summary(engine, questions):
     assert "is above the abandonment line" in said and f"{answers.used.sum()} used" in said
 
 
+def test_its_metrics_are_read_by_prometheus():
+    parser = pytest.importorskip("prometheus_client.parser")
+    rows = tuple(Answer("q", "t", kind, 9, used, None) for kind, used in (("stop", 4), ("length", 9), ("stop", 5)))
+    answers = Answers(rows, "clear", "caps", 30, 0.25, 1, 'C:\\new\n"modèle"')
+    families = list(parser.text_string_to_metric_families(answers.metrics()))
+    found = {(family.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+    shared = answers.model, "clear", "caps"
+    expected = {("clear_tokens", *shared, kind): n for kind, n in (("budget", 30), ("granted", 27), ("used", 18))}
+    assert found == expected | {("clear_answers", *shared, "stop"): 2, ("clear_answers", *shared, "length"): 1}
+    assert {family.type for family in families} == {"gauge"}
+
+
 @pytest.mark.parametrize("policy, needs", [("oracle", "lengths and correct"), ("oracle-paper", "lengths")])
 def test_hindsight_is_refused(engine, policy, needs):
     with pytest.raises(
@@ -228,6 +241,12 @@ def test_hindsight_is_refused(engine, policy, needs):
         (dict(cap=0), "cap must be a whole number of at least 1, got 0"),
         (dict(resume=True), "give out=, the file that was being written"),
         (dict(questions="1+1?"), "must be a list of texts"),
+        (dict(questions=["1+1?", "a \ud800"]), "question 1 has half of a surrogate pair"),
+        (dict(questions=None), "must be a list of texts, got None"),
+        (dict(questions={"1+1?": 2}), "must be a list of texts"),
+        (dict(template=None), r"must contain \{question\}, got None"),
+        (dict(forecaster=5), r"a forecaster has predict\(texts\), or is the folder of one; got 5"),
+        (dict(fields=[{}, {}]), "2 fields for 1 questions; there must be as many"),
         (dict(questions=["1+1?", 2]), "must be a list of texts"),
         (dict(questions=["1+1?", "7 " * 5000]), "prompt 1 has .* leaves nothing of the context of "),
         (dict(budget=-1), "budget must be a whole number of at least 0"),
@@ -241,7 +260,7 @@ def test_mistakes_are_named_before_anything_is_decoded(engine, given, message):
             raise AssertionError("decoded")
 
     questions, budget = given.pop("questions", ["1+1?"]), given.pop("budget", 100)
-    how = {"resume": True} if given.pop("resume", False) else {}
+    how = {name: given.pop(name) for name in ("resume", "fields") if name in given}
     given = {"forecaster": ByTheLetter(), "policy": "clear"} | given
     with pytest.raises(ValueError, match=message):
         Budgeter(Silent(), **given).run(questions, budget, **how)
@@ -274,6 +293,7 @@ def test_one_forecaster_serves_its_model_under_any_path(engine, taught, tmp_path
     shutil.copytree(taught, tmp_path, dirs_exist_ok=True)
     state = (taught / "predictor.json").read_text()
     (tmp_path / "predictor.json").write_text(state.replace('"embedded"', '"Qwen2.5-Math-7B"'))
+    (tmp_path / "sha256.json").unlink()
     with warnings.catch_warnings():
         warnings.simplefilter("error", predictor.OtherModelWarning)
         Budgeter(engine, tmp_path, model="Qwen/Qwen2.5-Math-7B")

@@ -159,6 +159,34 @@ def test_wrong_input_is_exit_code_1(options, message, known, capsys):
     assert caught.out == "" and caught.err.startswith("error: ") and message in caught.err
 
 
+@pytest.mark.parametrize("command", ["allocate", "run", "fit"])
+def test_where_nothing_can_be_written_one_sentence_says_so_before_anything_is_paid_for(
+    command, known, capsys, monkeypatch
+):
+    from clear_lib.engines import Engine
+    from clear_lib.rollouts import logs
+
+    monkeypatch.setattr(Engine, "stream", lambda *given, **named: pytest.fail("tokens were paid for"))
+    monkeypatch.setattr(logs, "read", lambda *given: pytest.fail("logs were read"))
+    more = {"allocate": ["--budget", "9"], "run": ["--budget", "9", "--model", "embedded"], "fit": []}[command]
+    for out, message in ((Path(known, "below"), "Not a directory"), (Path(known).parent, "folder|directory")):
+        if (command, out) != ("fit", Path(known).parent):
+            assert main([command, known, *more, "--out", str(out)]) == 1
+            said = capsys.readouterr().err
+            assert re.fullmatch(f"error: {out}.*({message}).*\n", said)
+
+
+def test_a_full_standard_output_is_one_sentence(known):
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "clear_lib", "allocate", known, "--budget", "800"]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
+    assert done.returncode == 1 and done.stderr == "error: No space left on device\n"
+
+
 def test_a_missing_file_is_named_and_an_empty_one_is_an_empty_batch(tmp_path, capsys, monkeypatch):
     assert main(["allocate", "nowhere.jsonl", "--budget", "5"]) == 1
     assert "nowhere.jsonl: No such file" in capsys.readouterr().err
@@ -417,10 +445,33 @@ def test_lines_may_know_what_they_cost(tmp_path):
     assert row["finished"] and row["tokens"] <= 40 and np.isclose(row["threshold"], 9)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell that limits the size of files")
+def test_a_disk_that_fills_up_ends_the_run_in_a_sentence_and_it_goes_on_when_there_is_room(tmp_path):
+    asked = [{"question": f"Ann has {n} eggs, loses 2. How many eggs does Ann have?"} for n in range(3, 60)]
+    write(tmp_path / "in.jsonl", asked)
+    command = (
+        "run in.jsonl --model embedded --policy uniform --budget 9000 --cap 150 --engine-option batch_size=4".split()
+    )
+    full = f"ulimit -f 8; exec {sys.executable} -m clear_lib {' '.join(command)} --out out.jsonl"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(["bash", "-c", full], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = done.stderr.splitlines()[-1]
+    kept = re.fullmatch(
+        r"error: out.jsonl.part: File too large; (\d+) answers are kept in out.jsonl.part: go on .*", said
+    )
+    assert done.returncode == 1 and 3 < int(kept[1]) < len(asked) and "Traceback" not in done.stderr
+    for more in (["--out", "out.jsonl", "--resume"], ["--out", "whole.jsonl"]):
+        assert ask(*command, *more, cwd=tmp_path).returncode == 0
+    assert rows((tmp_path / "out.jsonl").read_text()) == rows((tmp_path / "whole.jsonl").read_text())
+
+
 def test_run_names_mistakes(rollouts, tmp_path, capsys):
     source = write(tmp_path / "in.jsonl", [{"question": "1+1?"}, {"question": 3}])
     assert main(["run", source, "--budget", "5", "--model", "embedded"]) == 1
     assert "line 2: 'question' must be a text, and is 3" in capsys.readouterr().err
+    source = write(tmp_path / "in.jsonl", [{"question": "1+1?"}, {"question": "\ud83d"}])
+    assert main(["run", source, "--budget", "5", "--model", "embedded"]) == 1
+    assert "line 2: 'question' has half of a surrogate pair" in capsys.readouterr().err
     source = write(tmp_path / "in.jsonl", [{"question": "1+1?", "threshold": 5}])
     for options, message in [
         (["--model", "embedded", "--engine-option", "dtype=complex"], "dtype must be one of"),

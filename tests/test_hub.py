@@ -149,3 +149,22 @@ def test_code_that_comes_with_a_model_is_never_run(path):
         if name.endswith(".from_pretrained") and name != "GenerationConfig.from_pretrained":
             safe = "trust_remote_code=False" in map(ast.unparse, call.keywords)
             assert safe or ast.unparse(call.args[0]) == "CHECKPOINT", f"{path}:{call.lineno}"
+
+
+@pytest.mark.parametrize("module", ["predictor.network", "predictor.sentence", "engines.transformers"])
+def test_threads_that_wait_sleep_which_torch_learns_before_it_is_loaded(module):
+    code = (
+        "import os, sys\n"
+        "class Look:\n"
+        "    def find_spec(self, name, *given):\n"
+        "        if name == 'torch': sys.exit(print(os.environ.get('OMP_WAIT_POLICY')))\n"
+        f"sys.meta_path.insert(0, Look())\nimport clear_lib.{module}"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, expected in (
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+    ):  # what the user says goes first
+        environment = clean | given | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr

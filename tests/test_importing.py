@@ -201,6 +201,13 @@ def test_an_import_killed_at_any_step_leaves_the_last_one_or_the_new_one(rollout
     )
 
 
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_logs_are_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logs, "read", lambda *given: pytest.fail("the logs were read"))
+    path = write(tmp_path / "a.jsonl", records(5))
+    assert main(["import", str(path), "--artifacts", str(path / "below")]) == 1
+    assert capsys.readouterr().err == f"error: {path / 'below'} cannot be written: Not a directory\n"
+
+
 def test_several_models_are_not_one(rollouts, tmp_path):
     mixed = rollouts.assign(model=["Small-7B", "Other-8B"] * 80)
     with pytest.raises(ValueError, match="several models.*Other-8B, Small-7B"):
@@ -281,7 +288,7 @@ def test_the_command_reads_folders_and_reports(tmp_path, capsys):
     given = ["import", str(folder), "--artifacts", str(tmp_path / "made"), "--malformed", "0.02"]
     assert main(given) == 0
     said = capsys.readouterr().out
-    assert "line 71: not JSON" in said and "160 questions" in said and "make book PROFILE=imported" in said
+    assert "line 71: not JSON" in said and "160 questions" in said and "clear_lib.study book --profile imported" in said
     report = (tmp_path / "made" / "imported" / "import.txt").read_text()
     assert "line 71: not JSON" in report and "streams of N =" in report
     assert main([*given[:-1], "0", "--force"]) == 1
@@ -302,7 +309,7 @@ def test_the_page_names_options_and_layouts_that_exist(capsys):
     page = (Path(__file__).parents[1] / "book" / "your_rollouts.md").read_text()
     with pytest.raises(SystemExit):
         main(["import", "--help"])
-    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--log", "--save-details"}
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--log", "--save-details", "--profile"}
     assert set(re.findall(r"(?<=[`\s])--[a-z-]+", page)) <= known
     assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == ["lm-eval", "lighteval", "qwen-math", "jsonl"]
     assert set(logs.LAYOUTS) == {"lm-eval", "lighteval", "qwen-math", "jsonl"}

@@ -1,5 +1,6 @@
 """Recording a profile: everything it asks for, once, in spite of being killed; and serving against replay."""
 
+import errno
 import itertools
 import json
 import os
@@ -172,6 +173,26 @@ def test_an_interrupt_keeps_what_had_come(profile, engine, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         recording.record(profile, "evaluation", tmp_path, Interrupted)
     assert len(recording.store(profile, "evaluation", tmp_path).keys()) == 7
+
+
+def test_a_file_system_without_hard_links_will_do(profile, engine, artifacts, tmp_path, monkeypatch):
+    def refused(*paths):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(recording, "SHARD", 20)
+    assert recording.record(profile, "evaluation", tmp_path, lambda: engine) == 64
+    assert len(recording.store(profile, "evaluation", tmp_path).shards()) == 4
+    assert recording.load(profile, "evaluation", tmp_path).equals(recording.load(profile, "evaluation", artifacts))
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_an_engine_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(models, "start", lambda *given: pytest.fail("an engine was started"))
+    (tmp_path / "file").write_text("")
+    for command in (["record", "--profile", "smoke"], ["replicate", "replica-7b"]):
+        assert main([*command, "--artifacts", str(tmp_path / "file")]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and "Not a directory" in said and said.count("\n") == 1
 
 
 def test_a_second_recorder_is_refused_before_it_starts_an_engine(profile, engine, tmp_path):

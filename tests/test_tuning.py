@@ -73,6 +73,7 @@ def test_it_is_kept_with_the_forecaster_and_an_older_folder_has_none(tmp_path):
     assert load(tmp_path).advice == fitted.advice
     text = (tmp_path / "predictor.json").read_text().replace('"advice"', '"other"')
     (tmp_path / "predictor.json").write_text(text)
+    (tmp_path / "sha256.json").unlink()
     assert load(tmp_path).advice == {}
 
 

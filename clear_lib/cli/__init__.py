@@ -186,8 +186,10 @@ def fit(arguments: argparse.Namespace) -> None:
     """Fit a calibrated forecaster to rollouts and save it."""
     from clear_lib.predictor import fit_to_rollouts, unseen
     from clear_lib.predictor.quality import quality
+    from clear_lib.rollouts.store import check_writable
     from clear_lib.serving import tuning
 
+    check_writable(arguments.out)
     rollouts, _ = read_rollouts(arguments.files, arguments.model, arguments)
     fitted = fit_to_rollouts(rollouts, arguments.kind)
     measured, models = quality(fitted, rollouts), ", ".join(sorted(set(rollouts["model"])))
@@ -316,8 +318,9 @@ def execute(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = N
             parsed.run(parsed)
     except BrokenPipeError:  # who reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:  # of the second kind: a full disk, a folder that is read-only
+        where = getattr(error, "filename", None) or ""
+        print(f"error: {where and f'{where}: '}{getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         print(f"stopped; {str(stopped) or 'what was finished is kept'}", file=sys.stderr)

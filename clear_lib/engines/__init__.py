@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,10 +29,6 @@ import numpy as np
 
 from clear_lib import reasoner
 from clear_lib.hub import ModelError, explained
-
-# Threads that wait for each other sleep instead of spinning: on a busy machine a model decodes five times faster.
-# Torch reads it when it is loaded, so it must come first.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["ENGINES", "Completion", "Engine", "ModelEngine", "ModelError", "Request", "start"]
 

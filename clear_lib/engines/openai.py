@@ -26,7 +26,7 @@ RETRY_STATUSES = {408, 409, 425, 429}
 #: Seconds between attempts: doubling from 1 to 60, and up to one more so that clients do not come back in step.
 BACK_OFF = tenacity.wait_exponential_jitter(initial=1, max=60)
 
-#: Most seconds that are waited because a server asks for it (``Retry-After``), and from which on nothing is repeated.
+#: Most seconds that are waited because a server asks for it (``Retry-After``), and after which nothing is repeated.
 LONGEST_WAIT, LONGEST_RETRYING = 600.0, 1800.0
 
 #: Statuses that hold for every request: no money, no valid key, no such model or address.
@@ -87,7 +87,8 @@ class OpenAIEngine(Engine):
     timeout : float
         Seconds for an attempt: of silence, and until the answer is whole.
     retries : int
-        Attempts after the first; twelve take about seven minutes of a dead server, and half an hour is the most.
+        Attempts after the first; twelve take about seven minutes of a dead server. A wait that a server asks for
+        (``Retry-After``) is kept up to ten minutes, and no request is asked again later than half an hour after it began.
     context : int, optional
         Maximum tokens of a prompt and its completion, for a server that does not say.
     extra_body : mapping, optional
@@ -117,6 +118,9 @@ class OpenAIEngine(Engine):
         api_key_env: str = "OPENAI_API_KEY",
     ):
         self.extra, self.thinking = extra(extra_body or {}), Thinking(thinking, reserve)
+        for option, value, kind in (("chat", chat, bool), ("api_key_env", api_key_env, str), ("model", model, str)):
+            if not isinstance(value, kind):
+                raise ModelError(f"{option} must be {'true or false' if kind is bool else 'a text'}, got {value!r:.60}")
         for option, value, least in (
             ("concurrency", concurrency, 1),
             ("retries", retries, 0),
@@ -244,7 +248,7 @@ class OpenAIEngine(Engine):
             retry=tenacity.retry_if_exception_type(TransientError),
             reraise=True,
             sleep=tenacity.sleep_using_event(cancelled),
-            stop=tenacity.stop_any(*limits, tenacity.stop_after_delay(LONGEST_RETRYING), repeats),
+            stop=tenacity.stop_any(*limits, tenacity.stop_before_delay(LONGEST_RETRYING), repeats),
             wait=lambda state: max(BACK_OFF(state), state.outcome.exception().wait),
         )
         try:

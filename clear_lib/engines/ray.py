@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from clear_lib.allocation.problem import number
 from clear_lib.engines import ENGINES, Completion, ModelEngine, Request
 from clear_lib.hub import ModelError, needs
 
@@ -78,6 +79,8 @@ class RayEngine(ModelEngine):
     ):
         if engine not in ("transformers", "vllm"):
             raise ModelError(f"Ray's workers run 'transformers' or 'vllm', not {engine!r}")
+        number("workers", workers, low=1, whole=True)
+        number("gpus", gpus, low=0)
         super().__init__(model, revision, batch_size)
         self.context = options.get("max_model_len", self.context)
         self.worker = getattr(importlib.import_module(f"clear_lib.engines.{engine}"), ENGINES[engine])

@@ -49,7 +49,7 @@ class Thinking:
     """
 
     def __init__(self, server: str | None, reserve: int | None):
-        if server is not None and server not in FIELDS:
+        if server is not None and server not in list(FIELDS):
             raise ModelError(f"thinking={server!r:.60}: known are {', '.join(FIELDS)}")
         if (server is None) != (reserve is None):
             raise ModelError(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from clear_lib.engines import Completion, ModelEngine, Request
-from clear_lib.hub import explained, needs, quiet
+from clear_lib.hub import ModelError, explained, first_line, needs, quiet
 
 with needs("engines"):
     import torch
@@ -193,7 +193,11 @@ class TransformersEngine(ModelEngine):
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of: {', '.join(DTYPES)}, got {dtype!r}")
         super().__init__(model, revision, batch_size)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            torch.zeros(1, device=self.device).item()
+        except Exception as error:  # each device has exceptions of its own
+            raise ModelError(f"the device {device!r:.60} cannot be used: {first_line(error)}") from None
         self.dtype = getattr(torch, dtype)
         with explained(model, revision), quiet():
             network = AutoModelForCausalLM.from_pretrained(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from clear_lib.allocation.forecasts import Array, Forecasts, vector
-from clear_lib.hub import needs
+from clear_lib.hub import ModelError, first_line, needs
 
 #: Module and class of each kind of predictor; the module is imported when one of its kinds is built.
 KINDS = {
@@ -31,6 +32,9 @@ PARTS = {
     "sentence-logistic": ("sentence", "SentenceLogistic"),
 }
 
+#: The files of a saved model, and one with the SHA-256 of each, so that none is used that is not as it was saved.
+FILES, HASHES = ("predictor.json", "weights.safetensors"), "sha256.json"
+
 
 class Model(ABC):
     """A model that is made of keyword options, the fields of a dataclass, and kept in a folder without pickles."""
@@ -45,11 +49,24 @@ class Model(ABC):
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def save(self, folder: str | Path) -> None:
-        """Write the fitted model into a folder, as JSON and safetensors."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        """Write the fitted model into a folder, as JSON and safetensors, with the hashes of these files.
+
+        ``ValueError`` if the folder cannot be written or has no room.
+        """
+        try:
+            self._write(Path(folder))
+            files = [path for path in sorted(Path(folder).rglob("*")) if path.name in FILES]
+            hashes = {path.relative_to(folder).as_posix(): _hash(path) for path in files}
+            (Path(folder) / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{folder}: {error.strerror}; the predictor is not saved") from None
+
+    def _write(self, folder: Path) -> None:
+        """Write the files of the model itself."""
+        folder.mkdir(parents=True, exist_ok=True)
         state = {"kind": self.kind, "options": self.options, **self._state()}
         text = json.dumps(state, ensure_ascii=False, indent=1, default=np.ndarray.tolist)
-        (Path(folder) / "predictor.json").write_text(text, encoding="utf-8")
+        (folder / "predictor.json").write_text(text, encoding="utf-8")
 
     def _state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.state}
@@ -108,14 +125,27 @@ def build(
 
 
 def load(folder: str | Path) -> Any:
-    """Read a predictor that was saved; ``ValueError`` if the folder holds none."""
-    path = Path(folder) / "predictor.json"
-    if not path.is_file():
+    """Read a predictor that was saved; ``ValueError`` if the folder holds none, or one that is not as it was saved."""
+    folder = Path(folder)
+    if not (folder / "predictor.json").is_file():
         raise ValueError(f"{folder} holds no predictor (predictor.json is missing)")
-    state = json.loads(path.read_text(encoding="utf-8"))
-    model = build(state["kind"], state["options"])
-    model._restore(Path(folder), state)
+    try:
+        hashes = folder / HASHES
+        for name, known in json.loads(hashes.read_text(encoding="utf-8")).items() if hashes.is_file() else ():
+            if _hash(folder / name) != known:
+                raise ValueError(f"{name} is not as it was saved")
+        state = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
+        model = build(state["kind"], state["options"])
+        model._restore(folder, state)
+    except ModelError:  # a package or a model of the hub is missing
+        raise
+    except Exception as error:  # of any kind: files may hold anything
+        raise ValueError(f"{folder} holds a damaged predictor: {first_line(error)}; fit and save it again") from error
     return model
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fitted(value: Any) -> Any:

@@ -157,10 +157,10 @@ class Calibrated(Predictor):
         cost = self.predictor.cost(texts)
         return cost if self.classifier.kind == "sentence-logistic" else cost + self.classifier.cost(texts)
 
-    def save(self, folder: str | Path) -> None:
-        super().save(folder)
-        self.predictor.save(Path(folder) / "predictor")
-        self.classifier.save(Path(folder) / "classifier")
+    def _write(self, folder: Path) -> None:
+        super()._write(folder)
+        self.predictor._write(folder / "predictor")
+        self.classifier._write(folder / "classifier")
 
     def _state(self) -> dict[str, Any]:
         return {"trained_on": self.trained_on, "calibration": asdict(self.calibration), "advice": self.advice}

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 from tqdm import tqdm
 
@@ -204,10 +204,10 @@ class Network(Predictor):
     def cost(self, texts: Sequence[str]) -> Array:
         return self.weights_in_use * np.array([len(row) for row in self._tokens(texts)], dtype=float)
 
-    def save(self, folder: str | Path) -> None:
-        super().save(folder)
+    def _write(self, folder: Path) -> None:
+        super()._write(folder)
         weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
-        save_file(weights, Path(folder) / "weights.safetensors")
+        (folder / "weights.safetensors").write_bytes(save(weights))
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         super()._restore(folder, state)

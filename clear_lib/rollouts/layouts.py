@@ -8,6 +8,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clear_lib.jsonlines import is_whole
+
 #: What is read of a rollout, and where it stands in plain JSON lines if the user does not say. ``|`` separates
 #: alternatives, and a dot goes into a nested object.
 COLUMNS: Mapping[str, str] = {
@@ -28,6 +30,8 @@ COLUMNS: Mapping[str, str] = {
 #: Columns that hold numbers, and the least value of each. All but the temperature are whole.
 LEAST = {"n_tokens": 1, "cap": 1, "sample": 0, "temperature": 0}
 MOST = 2**53  # up to here a float counts one by one
+#: Characters of the longest question; a predictor takes seconds for so many.
+LONGEST = 1_000_000
 
 
 class Layout(NamedTuple):
@@ -181,6 +185,8 @@ def _checked(name: str, value: Any) -> Any:
         return value if name == "temperature" else int(value)
     if not number and not isinstance(value, str):
         raise ValueError(f"{name} must be text, got {value!r:.60}")
-    if not number and not value.isprintable() and any("\ud800" <= each <= "\udfff" for each in value):
+    if name == "question" and not number and len(value) > LONGEST:
+        raise ValueError(f"question has {len(value):,} characters, more than {LONGEST:,}")
+    if not number and not is_whole(value):
         raise ValueError(f"{name} has half of a surrogate pair, which is no character")
     return str(value).removesuffix(".0") if number else value  # every digit, and a whole number without a point

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from clear_lib import reasoner
 from clear_lib.jsonlines import json_lines
 from clear_lib.rollouts.grading import Grader, extract_answer, gold_answer
-from clear_lib.rollouts.layouts import COLUMNS, LAYOUTS, layout_of, rollouts_of
+from clear_lib.rollouts.layouts import COLUMNS, LAYOUTS, MOST, layout_of, rollouts_of
 from clear_lib.rollouts.store import SCHEMA
 
 #: What a model or a set of questions may be called. Names stand in captions and pages, where markup would be obeyed.
@@ -194,8 +194,10 @@ def complete(
     ------
     ValueError
         If token counts are missing and no tokenizer is named, if the model is not named, if a name has other
-        characters than :data:`NAME` allows, or nothing is left.
+        characters than :data:`NAME` allows, if the cap is no number of tokens, or nothing is left.
     """
+    if cap is not None and not 1 <= cap <= MOST:
+        raise ValueError(f"the cap must be a number from 1 to {MOST:,}, got {cap!r:.60}")
     text, question, gold = (table[name].fillna("").str.strip().ne("") for name in ("completion", "question", "gold"))
     reasons = {
         "no question": ~question,

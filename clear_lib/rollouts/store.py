@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +50,9 @@ _WRITING = re.compile(r"part-(\d{5,})\.\d+\.writing")
 class RolloutStore:
     """Rollouts in a folder of Parquet shards, safe against being killed at any moment.
 
-    A shard is written to a file ending in ``.writing``, flushed to disk and then linked to its final name. What a
-    killed writer left behind is never read. The folder is made when the first rows are appended.
+    A shard is written to a file ending in ``.writing``, flushed to disk and then linked to its final name; where the
+    file system has no links, it is renamed. What a killed writer left behind is never read. The folder is made when the
+    first rows are appended.
     """
 
     def __init__(self, folder: str | Path):
@@ -99,27 +102,33 @@ class RolloutStore:
         ------
         ValueError
             If a column is missing, unknown, of another type or null where it must not be, if rows are there
-            twice, or if another process has appended meanwhile.
+            twice, if another process has appended meanwhile, or if there is no room. Nothing is written then.
         """
         table = _table(rows)
+        try:
+            return self._append(table)
+        except OSError as error:
+            raise ValueError(f"{self.folder}: {error.strerror or error}; this shard is not written") from None
+
+    def _append(self, table: pa.Table) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._next is None:
             known = self.shards()
             self._next = int(_SHARD.fullmatch(known[-1].name)[1]) + 1 if known else 0
         path = self.folder / f"part-{self._next:05d}.parquet"
         aside = self.folder / f"part-{self._next:05d}.{os.getpid()}.writing"
-        with aside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            os.link(aside, path)
+            with aside.open("wb") as file:
+                pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+                file.flush()
+                os.fsync(file.fileno())
+            _name(aside, path)
         except FileExistsError:
             raise ValueError(
                 f"{path}: appeared meanwhile; another process is recording into this folder, wait for it or stop it"
             ) from None
         finally:
-            aside.unlink()
+            aside.unlink(missing_ok=True)
         _sync_folder(self.folder)
         for leftover in self.folder.glob("*.writing"):
             if (match := _WRITING.fullmatch(leftover.name)) and int(match[1]) <= self._next:
@@ -128,11 +137,35 @@ class RolloutStore:
         return path
 
 
+def check_writable(folder: str | Path) -> None:
+    """``ValueError`` if nothing could be written into a folder, which need not be there yet; leaves nothing behind."""
+    folder = Path(folder)
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _name(aside: Path, path: Path) -> None:
+    """Give a finished file its name; ``FileExistsError`` if that is taken."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no links here, so only the lock of a recording keeps two writers apart
+        if path.exists():
+            raise FileExistsError from None
+        aside.rename(path)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a new name in a folder survive a power cut, where the system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
+        with suppress(OSError):
+            os.fsync(descriptor)
         os.close(descriptor)
 
 

@@ -57,6 +57,8 @@ class Journal:
         self.forecasts = forecasts
         if resume and not self.path.exists() and Path(target).exists():
             raise ValueError(f"{target} is there and whole: nothing is left to go on with; to answer anew, delete it")
+        if Path(target).is_dir():
+            raise ValueError(f"{target} is a folder: name a file in it")
         try:
             self.file = self.path.open("a+b")
         except OSError as error:
@@ -72,8 +74,10 @@ class Journal:
         if fcntl:
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise ValueError(f"{self.path} is in use: another run writes into it") from None
+            except OSError:  # a file system without locks
+                pass
         self.file.seek(0)
         data = self.file.read()
         lines = data[: data.rfind(b"\n") + 1].splitlines()  # a line without its end was being written
@@ -148,8 +152,8 @@ class Journal:
         if kind is None or not self.count:
             self.path.unlink(missing_ok=True)
         else:
-            self.file.seek(0)
-            lines = self.file.read().count(b"\n") - 1  # an interrupt may have come between an answer and its count
+            # Read anew: an interrupt may have come between an answer and its count, and the disk may be full.
+            lines = self.path.read_bytes().count(b"\n") - 1
             kept = f"{lines:,} answers are kept in {self.path}: go on with --resume, in Python resume=True"
             if isinstance(error, (KeyboardInterrupt, ValueError)):
                 error.args = ("; ".join(filter(None, (str(error), kept))),)

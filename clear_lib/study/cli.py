@@ -153,7 +153,8 @@ def import_(arguments: argparse.Namespace) -> None:
         tiers = split_pairs(arguments.tier)
         made = import_rollouts(rollouts, arguments.artifacts, training=training, tiers=tiers, **settings)
     loud = [str(each.message) for each in caught if issubclass(each.category, OtherModelWarning)]
-    print(f"\n{made}\n{made.file} is ready: python -m clear_lib.study book --profile {NAME}")
+    print(f"\n{made}\n{made.file} is ready. In the folder of the project, where the book looks for it in artifacts/:")
+    print(f"python -m clear_lib.study book --profile {NAME}")
     for message in loud:
         print(f"\nWARNING: {message}", file=sys.stderr)
     made.file.with_name("import.txt").write_text("\n".join([*reports, "", str(made), *loud]) + "\n", encoding="utf-8")

@@ -195,6 +195,21 @@ def test_the_server_says_when_to_come_back(server):
     assert time.monotonic() - started >= 1
 
 
+@pytest.mark.parametrize("wait", ["600", "86400", "9" * 400])
+def test_a_server_that_asks_for_hours_is_not_waited_for(server, monkeypatch, wait):
+    """Of half an hour, here a second and a half, nothing is spent on a wait that would end after it."""
+    monkeypatch.setattr(openai, "LONGEST_RETRYING", 1.5)
+    engine, started = connect(server), time.monotonic()
+    server.faults, server.headers = {"a": [429] * 99}, {"Retry_After": wait}
+    assert "no answer in 1 attempts, the last: status 429" in kept_going(engine, ["a", "b"])[0].error
+    assert time.monotonic() - started < 1.5 and server.asked == {"a": 1, "b": 1}
+    monkeypatch.setattr(
+        openai, "LONGEST_WAIT", 0.5
+    )  # a longer wait is cut to the longest, and asked again while time is left
+    assert "no answer in 3 attempts" in kept_going(engine, ["a", "b"])[0].error
+    assert 1 <= time.monotonic() - started < 3 and server.asked["a"] == 4
+
+
 def test_giving_up_keeps_what_had_arrived(server):
     server.faults = {"p2-": [500] * 99}
     got = []
@@ -291,6 +306,9 @@ def test_an_answer_beyond_the_cap_is_kept_and_counted_as_the_server_does():
         (dict(timeout=0), "timeout must be a number of at least 0.001"),
         (dict(timeout="soon"), "timeout must be .* got 'soon'"),
         (dict(retries=-1), "retries must be"),
+        (dict(chat="False"), "chat must be true or false, got 'False'"),
+        (dict(api_key_env=None), "api_key_env must be a text, got None"),
+        (dict(thinking=["vllm"], reserve=3), "thinking=\\['vllm'\\]: known are vllm"),
         (dict(base_url="http://a:port/v1"), "base_url is no address"),
         (dict(base_url="ftp://a/v1"), "UnsupportedProtocol"),
     ],

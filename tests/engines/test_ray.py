@@ -117,3 +117,6 @@ def test_a_machine_that_dies_on_the_way_loses_and_doubles_nothing(cluster, engin
 def test_only_engines_that_hold_a_model_are_spread():
     with pytest.raises(engines.ModelError, match="not 'openai'"):
         engines.start("ray", "embedded", engine="openai")
+    for option, value in (("workers", 0), ("workers", "two"), ("gpus", -1)):
+        with pytest.raises(ValueError, match=f"{option} must be a .*number of at least ., got {value!r}"):
+            engines.start("ray", "embedded", **{option: value})

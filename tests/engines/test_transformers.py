@@ -210,6 +210,12 @@ def test_an_engine_that_does_not_exist_is_named(engine):
         engines.start(engine, "embedded")
 
 
+def test_a_device_that_cannot_compute_is_named():
+    for device in ("moon", "meta"):
+        with pytest.raises(engines.ModelError, match=f"the device '{device}' cannot be used: "):
+            engines.start("transformers", "embedded", device=device)
+
+
 @pytest.mark.parametrize("option", [{"dtype": "complex"}, {"batch_size": 0}, {"batch_size": 2.5}])
 def test_a_value_that_an_engine_cannot_use_is_named(option):
     with pytest.raises(ValueError, match=f"{next(iter(option))} must be .* got {next(iter(option.values()))!r}"):

@@ -5,6 +5,9 @@ import time
 from itertools import cycle
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+# A busy machine is not a bug: a server has hours to start, and who waits for it looks whether its process is alive.
+os.environ.setdefault("VLLM_ENGINE_READY_TIMEOUT_S", "7200")
+os.environ.setdefault("VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS", "7200")
 
 import pandas as pd
 import pytest

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import httpx2
 import numpy as np
@@ -60,16 +61,19 @@ class Served:
         self.process = subprocess.Popen(
             list(map(str, command)), stdout=self.log.open("a"), stderr=subprocess.STDOUT, start_new_session=True
         )
-        while True:
+        while not self.is_well():
             assert self.process.poll() is None, self.log.read_text()[-3000:]
-            try:
-                if httpx2.get(f"http://127.0.0.1:{self.port}/health", timeout=5).status_code == 200:
-                    return
-            except httpx2.HTTPError:
-                time.sleep(0.5)
+            time.sleep(0.5)
+
+    def is_well(self):
+        try:
+            return httpx2.get(f"http://127.0.0.1:{self.port}/health", timeout=60).status_code == 200
+        except httpx2.HTTPError:
+            return False
 
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended itself
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def hits(self):
@@ -81,9 +85,11 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     served = Served(tmp_path_factory.mktemp("server"))
-    served.start()
-    yield served
-    served.kill()
+    try:
+        served.start()
+        yield served
+    finally:
+        served.kill()
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,11 @@ ROOM = 60
 @pytest.fixture(scope="module")
 def thinking(tmp_path_factory):
     served = Served(tmp_path_factory.mktemp("thinking"), "--reasoning-config", json.dumps(MARKS))
-    served.start()
-    yield served
-    served.kill()
+    try:
+        served.start()
+        yield served
+    finally:
+        served.kill()
 
 
 def before_the_box(text):
@@ -47,7 +49,7 @@ def test_the_page_can_be_followed_against_it(thinking, tmp_path):
     command = [sys.executable, "-m", "clear_lib", "run", source, "--budget", "120", "--cap", "100", "--out", out]
     command += ["--model", CHECKPOINT, "--engine", "openai", "--template", "Question: {question}\nSolution:\n"]
     command += ["--engine-option", f"base_url={thinking.url}", "concurrency=2"]
-    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert ran.returncode == 0 and "refunds: 2 queries, a budget of 120 completion tokens" in ran.stderr, ran.stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert 0 < sum(row["n_tokens"] for row in rows) <= 120 and all(row["completion"] for row in rows)

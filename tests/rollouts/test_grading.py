@@ -239,6 +239,8 @@ def test_the_last_complete_box_is_the_answer(completion, answer):
         ("[1,2]", "1 \\le x \\le 2", "correct"),
         ("(0,1)", "0<x<1", "correct"),
         ("(0,1)", "0<x<2", "wrong"),
+        ("A \\cup B", "A \\cup B", "correct"),
+        pytest.param("A \\cup B", "B \\cup A", "unknown", id="sets without members"),
         ("1 \\pm \\sqrt{19}", "1 - \\sqrt{19}, 1 + \\sqrt{19}", "correct"),
         ("(1,2)", "x=1,y=2", "correct"),
         ("(1,2)", "1,2", "wrong"),

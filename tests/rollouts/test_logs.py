@@ -243,6 +243,12 @@ def test_what_was_cut_off(tmp_path):
     assert (table.length <= table.cap).all() and "2 rollouts were stopped by their cap" in str(report)
 
 
+@pytest.mark.parametrize("cap", [0, -5, 2**63, 10**400])
+def test_a_cap_that_is_none_is_named(tmp_path, cap):
+    with pytest.raises(ValueError, match="the cap must be a number from 1 to 9,007,199,254,740,992, got"):
+        rollouts(lines(tmp_path / "a.jsonl", plain(1)), cap=cap)
+
+
 def test_missing_counts_need_a_named_tokenizer(tmp_path):
     path = lines(tmp_path / "a.jsonl", plain(1), plain(2, n_tokens=None))
     with pytest.raises(ValueError, match="1 of 2 rollouts have no token count; name the model's tokenizer"):
@@ -271,6 +277,7 @@ BAD = {
     json.dumps(plain(1, n_tokens=2.5)): "n_tokens must be a whole number, got 2.5",
     json.dumps(plain(1, correct="yes")): "correct must be true or false, got 'yes'",
     json.dumps(plain(1, question=["a"])): "question must be text, got",
+    json.dumps(plain(1, question="a" * (10**6 + 1))): "question has 1,000,001 characters, more than 1,000,000",
 }
 
 
@@ -285,7 +292,7 @@ def test_malformed_lines_are_listed_with_their_number(tmp_path, bad):
 
 def test_too_many_malformed_lines_are_an_error(tmp_path):
     path = lines(tmp_path / "a.jsonl", plain(0), *BAD)
-    with pytest.raises(ValueError, match=r"12 of 13 lines are malformed, more than 1%:\n  line 2: not JSON"):
+    with pytest.raises(ValueError, match=r"13 of 14 lines are malformed, more than 1%:\n  line 2: not JSON"):
         logs.read(path)
     assert len(logs.read(path, malformed=0.95)[0]) == 1
 
@@ -307,6 +314,13 @@ def test_not_a_number_is_not_recorded(tmp_path):
         lines(tmp_path / "a.jsonl", plain(1, correct=float("nan"), gold=float("nan"), cap=float("nan")))
     )
     assert table[["correct", "gold", "cap"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("metrics", [5, [5], "exact_match", {"exact_match": "yes"}, None])
+def test_metrics_that_are_none_leave_the_verdict_open(tmp_path, metrics):
+    line = {"doc": {"question": "?"}, "resps": [["\\boxed{1}"]], "target": "1", "metrics": metrics}
+    table, report = logs.read(lines(tmp_path / "a.jsonl", line))
+    assert table.correct.isna().all() and not report.malformed
 
 
 def test_lines_of_multiple_choice_cannot_be_used(tmp_path):

@@ -1,5 +1,6 @@
 """The rollout table: nothing lost, nothing doubled, nothing foreign; and replay."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore, replay
+from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore, check_writable, replay
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,12 +150,44 @@ def test_a_rollout_in_two_shards_is_named(store):
         store.keys()
 
 
-def test_two_writers_do_not_mix(store):
+def failing(code):
+    """A function of the system that fails."""
+
+    def fails(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    return fails
+
+
+@pytest.mark.parametrize("code", [None, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_two_writers_do_not_mix_with_hard_links_or_without(store, monkeypatch, code):
+    if code is not None:
+        monkeypatch.setattr(os, "link", failing(code))
     other = RolloutStore(store.folder)
     other.append(rows(5, 1))
     with pytest.raises(ValueError, match="another process is recording"):
         store.append(rows(5, 1))
     assert len(store.read()) == 6 and not list(store.folder.glob("*.writing"))
+
+
+def test_a_full_disk_is_a_sentence_and_the_shard_can_be_written_later(store, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing(errno.ENOSPC))
+        with pytest.raises(ValueError, match="rollouts: No space left on device; this shard is not written"):
+            store.append(rows(5, 1))
+    assert len(store.read()) == 5 and not list(store.folder.glob("*.writing"))
+    store.append(rows(5, 1))
+    assert len(store.read()) == 6
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file/below: Not a directory"):
+        RolloutStore(tmp_path / "file" / "below").append(rows(0, 1))
+    with pytest.raises(ValueError, match="file/a/b cannot be written: Not a directory"):
+        check_writable(tmp_path / "file" / "a" / "b")
+    check_writable(tmp_path / "new" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from clear_lib import engines, reasoner
 from clear_lib.reasoner import tasks
 from clear_lib.rollouts.grading import Grader, extract_answer
-from clear_lib.rollouts.store import KEY, RolloutStore
+from clear_lib.rollouts.store import KEY, RolloutStore, check_writable
 from clear_lib.study.setup import benchmarks, models
 from clear_lib.study.setup.profiles import Profile
 from clear_lib.study.setup.questions import assert_disjoint, validate
@@ -173,7 +173,8 @@ def _missing(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder of rollouts: two recorders in one would record everything twice."""
+    """Lock a folder of rollouts, if it can be written: two recorders in one would record everything twice."""
+    check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "recording.lock", timeout=0):
