@@ -1,11 +1,13 @@
 """What Jupyter gets of a page: plain Markdown, numbers in the text, folds, links that work anywhere, and a set-up cell."""
 
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from clear_lib.study import cli
 from clear_lib.study.pages import markdown, student
@@ -193,3 +195,42 @@ def test_the_lab_starts_as_root_and_not(tmp_path, monkeypatch, capsys, user, opt
         ["-m", "jupyter", "lab", f"--notebook-dir={Path('artifacts/tiny/student')}", *options]
     ]
     assert "1 chapters that have not run" in capsys.readouterr().out
+
+
+# ---- the branch that Colab and Binder open ------------------------------------------------------------------------
+
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/pages.yml").read_text())
+
+
+def scripts(job):
+    return "\n".join(step.get("run", "") for step in WORKFLOW["jobs"][job]["steps"])
+
+
+def test_the_workflow_has_pinned_actions_and_few_permissions():
+    steps = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) for action in used)
+    assert WORKFLOW["permissions"] == {}
+    writing = {
+        name: {what for what, how in job["permissions"].items() if how == "write"}
+        for name, job in WORKFLOW["jobs"].items()
+    }
+    assert writing == {"build": set(), "deploy": {"pages", "id-token"}, "notebooks": {"contents"}}
+
+
+def test_the_workflow_fills_the_branch_that_the_buttons_open():
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    script = scripts("notebooks")
+    assert f"./{student.SOURCES}\n" in script and student.SOURCES.startswith(repository["path_to_book"] + "/")
+    assert f'GITHUB_REPOSITORY" {repository["branch"]}\n' in script
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/book"])
+def test_the_branch_is_filled_once_the_repository_has_an_address(tmp_path, address):
+    assert WORKFLOW["jobs"]["notebooks"]["if"] == "needs.build.outputs.address != ''"
+    config = re.sub(r'^  url: ".*"', f'  url: "{address}"', (ROOT / "_config.yml").read_text(), flags=re.M)
+    (tmp_path / "_config.yml").write_text(config)
+    (step,) = (step for step in WORKFLOW["jobs"]["build"]["steps"] if step.get("id") == "config")
+    environment = {"GITHUB_OUTPUT": str(tmp_path / "output"), "PATH": "/usr/bin:/bin"}
+    subprocess.run(["bash", "-c", step["run"]], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "output").read_text() == f"address={address}\n"

@@ -1,4 +1,4 @@
-"""Slides, the handout and the page for lecturers: made of what the chapters show."""
+"""Slides, the handout and the page for lecturers: made of what the chapters show; and how long a chapter takes."""
 
 import json
 import re
@@ -66,3 +66,62 @@ def test_a_figure_that_no_chapter_has_is_named(project):
 def test_the_table_of_times_says_how_long_each_chapter_ran(project):
     teaching.write_times([project / "01_one.ipynb"], project / "times.md")
     assert "| [](chapters/01_one.ipynb) | 2 min |" in (project / "times.md").read_text()
+
+
+# ---- how long a chapter takes -------------------------------------------------------------------------------------
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LONGEST = 45
+
+#: A student's pace, half that of one who only reads: the student of an earlier version of the book took longer still.
+WORDS, LINES, EQUATION, SHOWN = 100, 10, 1.0, 0.5
+
+
+def minutes(path):
+    """What a chapter takes a student, by words and visible lines of code, equations, figures and tables; no exercises."""
+    taken = 0.0
+    for cell in nbformat.read(path, as_version=4).cells:
+        tags, source = set(cell.metadata.get("tags", [])), cell.source.strip()
+        if cell.id == "exercises":
+            break
+        if cell.cell_type == "markdown":
+            prose, equations = re.subn(r"\$\$.*?\$\$", "", source, flags=re.DOTALL)
+            taken += len(re.findall(r"\S*\w\S*", prose)) / WORDS + equations * EQUATION
+        elif not {"parameters", "remove-cell"} & tags:
+            lines = [line for line in source.splitlines() if re.search(r"\w", line)]
+            last = source.splitlines()[-1]
+            taken += len(lines) / LINES * ("hide-input" not in tags)
+            shown = "mystnb" in cell.metadata or re.search(r"tables\.\w+\(|\.style\b|\.round\(|\.to_frame\(", last)
+            taken += SHOWN * bool(shown)
+    return taken
+
+
+def about(number):
+    """Minutes as a page says them, in steps of five."""
+    return 5 * round(number / 5)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_chapter_takes_a_student_longer_than_a_lesson(path):
+    taken = minutes(path)
+    print(f"{path.stem}: {taken:.0f} minutes")
+    assert taken <= LONGEST
+    for said in re.findall(r"\*\*Time:\*\* (\d+) minutes to read", nbformat.read(path, as_version=4).cells[0].source):
+        assert int(said) == about(taken)
+
+
+def test_the_pages_say_how_long_the_book_takes():
+    hours = round(sum(map(minutes, NOTEBOOKS)) / 60)
+    first = about(minutes(NOTEBOOKS[0]))
+    assert f"*{first} minutes; {hours} hours for all.*" in (ROOT / "book/intro.md").read_text()
+    assert f"{hours} hours" in (ROOT / "book/teach.md").read_text()
+
+
+def test_the_weeks_of_the_module_have_time_for_their_chapters():
+    page = (ROOT / "book/teach.md").read_text()
+    weeks = re.findall(r"^\| \d \| (.*?) \| .*? \| (\d+) \| (\d+) \|$", page, flags=re.MULTILINE)
+    for chapters, read, all_in in weeks:
+        named = re.findall(r"chapters/([\w]+)\.ipynb", chapters)
+        assert int(read) == about(sum(minutes(ROOT / "notebooks" / f"{name}.ipynb") for name in named)), named
+        assert int(all_in) > int(read)
+    assert len(weeks) == 5

@@ -156,6 +156,8 @@ def _names(source: str, use: type[ast.expr_context]) -> set[str]:
             found.add(node.name)
         elif use is ast.Store and isinstance(node, ast.arg):
             found.add(node.arg)
+        elif use is ast.Store and isinstance(node, ast.ExceptHandler) and node.name:
+            found.add(node.name)
     return found
 
 
