@@ -29,11 +29,11 @@ def test_the_verdict_is_about_the_paired_gain(gain, spread, verdict):
     assert table.loc[(0.195, "uniform"), "verdict"] == "baseline"
 
 
-def test_where_the_paper_has_no_gain_a_gain_is_not_the_same_sign():
+def test_where_the_paper_has_no_gain_there_is_no_sign_to_compare():
     table = comparison.compare(results(spread=0.001).assign(stream="mostly-easy"), STUDY).set_index(
         ["scarcity", "policy"]
     )
-    assert table.loc[(1.56, "predictor"), ["paper_gain", "verdict"]].tolist() == [0, "opposite sign"]
+    assert table.loc[(1.56, "predictor"), ["paper_gain", "verdict"]].tolist() == [0, comparison.NO_GAIN]
 
 
 def test_at_scale_the_verdict_is_about_the_number():

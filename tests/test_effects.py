@@ -55,14 +55,6 @@ def test_effects_are_of_pairs_whatever_the_order_of_the_rows():
         effects.mean_effect(clear, "oracle", "clear")
 
 
-def test_streams_of_a_draw_are_averaged_before_the_spread_is_taken():
-    four = results([0.1, 0.3, 0.2, 0.2]).assign(draw=[0, 0, 1, 1])
-    none = four.assign(policy="uniform", accuracy=0.0)
-    assert effects.mean_effect(four, four, none)[:3] == pytest.approx((0.2, 0.2, 0.2))
-    alone = effects.mean_effect(four.drop(columns="draw"), "clear", none.drop(columns="draw"))
-    assert alone.low < 0.1 and alone.high > 0.3
-
-
 def test_cells_are_averaged_draw_by_draw_and_counted():
     rows = [results([0.2, 0.3]), results([0.1, 0.0], scarcity=2.0)]
     base = [results([0.1, 0.1], "uniform"), results([0.2, 0.2], "uniform", scarcity=2.0)]

@@ -51,6 +51,15 @@ def test_learns_from_the_other_questions_where_a_tier_is_missing(made, monkeypat
     assert pool[every_tier.COLUMNS].notna().all(axis=None) and pool.solvable.between(0, 1).all()
 
 
+def test_a_predictor_trained_again_learns_from_a_resample_of_its_own_lessons(made):
+    imported, folder = made
+    one, again, other = (every_tier.retrained(imported.profile, imported.pool, folder, seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(one, again)
+    assert (one["threshold"] != other["threshold"]).mean() > 0.9  # other lessons, other forecasts
+    pd.testing.assert_frame_equal(one.drop(columns=every_tier.COLUMNS), imported.pool.drop(columns=every_tier.COLUMNS))
+    assert np.log(one["threshold"]).corr(np.log(imported.pool["threshold"])) > 0.8
+
+
 def test_no_question_is_in_the_fit_that_forecasts_it(made, monkeypatch):
     imported, folder = made
     training = recording.load(imported.profile, "predictor", folder).assign(tier="easy")

@@ -269,6 +269,25 @@ def test_every_stream_is_run_with_the_constants_of_the_other_streams(profile, po
     pd.testing.assert_series_equal(kept, mine)
 
 
+def test_a_rule_of_ones_own_is_served_on_the_same_streams_as_a_policy(profile, pool):
+    equal = experiments.run_rule(profile, pool, "equal", lambda problem, part: np.full(problem.n, part), [0.0, 10.5])
+    assert equal.groupby("value")["accuracy"].max()[0.0] == 0 and set(equal["policy"]) == {"equal"}
+    mine = experiments.run_rule(profile, pool, "mine", lambda problem, _: np.full(problem.n, problem.mean_budget), [1])
+    gained = experiments.gains(mine, baseline=experiments.run(profile, pool, policies=["uniform"]))
+    assert (gained["gain"] == 0).all() and len(gained) == 4 * 3 * len(profile.scarcities)
+
+
+def test_two_ways_to_a_paired_difference_are_one(results):
+    cells = experiments.paired_effects(results, "clear", "uniform").set_index(["stream", "scarcity"])
+    gained = experiments.gains(results)
+    table = experiments.mean_interval(gained[gained["policy"] == "clear"], "gain").set_index(["stream", "scarcity"])
+    assert cells[["effect", "low", "high", "n"]].to_numpy() == pytest.approx(
+        table[["gain", "gain_low", "gain_high", "seeds"]].to_numpy()
+    )
+    with pytest.raises(ValueError, match="the baseline has no row for"):
+        experiments.gains(results, baseline=results[results["stream"] == "balanced"].query("policy == 'uniform'"))
+
+
 def test_the_best_fixed_value_is_one_and_the_best_in_each_cell_is_not():
     scarce = [rows("clear", [0.5, 0.6], 1.0), rows("clear", [0.4, 0.5], 2.0), rows("uniform", [0.1, 0.1])]
     ample = [rows("clear", [0.2, 0.2], 1.0, 2.0), rows("clear", [0.3, 0.5], 2.0, 2.0)]

@@ -166,7 +166,7 @@ def replicate(arguments: argparse.Namespace) -> None:
     from clear_lib.study.setup import profiles
 
     file = simulation.write_profile(arguments.name, arguments.artifacts)
-    print(f"{profiles.load(file).model}: {file} is ready: make book PROFILE={arguments.name}")
+    print(f"{profiles.load(file).model}: {file} is ready: python -m clear_lib.study book --profile {arguments.name}")
 
 
 def readme(arguments: argparse.Namespace) -> None:

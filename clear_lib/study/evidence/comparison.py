@@ -21,6 +21,8 @@ PAPER_ROW = {"oracle-paper": "oracle"}
 
 #: Verdicts of :func:`compare` on the gain over Uniform.
 SAME, OPPOSITE, UNDECIDED, BASELINE = "same sign", "opposite sign", "undecided", "baseline"
+#: And where the paper itself prints none: no sign could be the same.
+NO_GAIN = "no gain in the paper"
 #: Verdicts on the number itself: of :func:`data`, and of :func:`compare` at the paper's scale.
 INSIDE, HIGHER, LOWER = "inside", "paper higher", "paper lower"
 #: Verdict where the paper has no number.
@@ -86,8 +88,8 @@ def _on_gain(table: pd.DataFrame) -> np.ndarray:
     """Whether the gain over Uniform has the paper's sign, or an interval that contains zero."""
     unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
     same = np.sign(table["gain"]) == np.sign(table["paper_gain"])
-    cases = [table["policy"] == "uniform", table["paper"].isna(), unclear, same]
-    return np.select(cases, [BASELINE, ABSENT, UNDECIDED, SAME], OPPOSITE)
+    cases = [table["policy"] == "uniform", table["paper"].isna(), unclear, table["paper_gain"] == 0, same]
+    return np.select(cases, [BASELINE, ABSENT, UNDECIDED, NO_GAIN, SAME], OPPOSITE)
 
 
 def _on_number(table: pd.DataFrame) -> np.ndarray:

@@ -209,7 +209,8 @@ def _best_ratio(results):
 @rule("C12", "table1", parts={"largest": False, "shrinking": True})
 def _gain_falls(results, part):
     """The least of the leads of the scarcest budget, or (``part``) of the falls from each budget to the next."""
-    gains = effects.paired(results, "clear", "uniform").pivot_table("effect", "draw", "scarcity")
+    own = effects.gains(_policy(results), _policy(results, "uniform"))
+    gains = own.pivot_table("gain", "stream_seed", "scarcity")
     budgets = list(gains)
     pairs = zip(budgets, budgets[1:], strict=False) if part else ((budgets[0], other) for other in budgets[1:])
     return _least(Effect(*effects.of_draws(gains[one] - gains[other])) for one, other in pairs)

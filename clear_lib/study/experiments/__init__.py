@@ -2,7 +2,7 @@
 
 # ruff: noqa: F401
 from clear_lib.study.experiments.constants import GRID, candidates, chosen, curve, leave_one_out, run_chosen
-from clear_lib.study.experiments.effects import mean_effect, of_draws, paired_effects
+from clear_lib.study.experiments.effects import gains, mean_effect, mean_interval, of_draws, paired_effects
 from clear_lib.study.experiments.grid import (
     Constant,
     by_tier,
@@ -10,6 +10,7 @@ from clear_lib.study.experiments.grid import (
     run,
     run_distorted,
     run_in_halves,
+    run_rule,
     serve,
     served_streams,
     settings_of,
@@ -32,9 +33,7 @@ from clear_lib.study.experiments.replay import choose_rungs, regenerate
 from clear_lib.study.experiments.results import (
     best_fixed,
     best_in_each,
-    gains,
     gap_closed,
-    mean_interval,
     mean_stream,
     prediction_range,
     tally,

@@ -1,10 +1,9 @@
 """Effects with intervals: paired differences in accuracy, by a two-level bootstrap of questions, then streams.
 
-**What comes in.** A table of results, a row for each ``stream, scarcity, policy, draw, stream_seed`` with ``accuracy``
-(a fraction). A *draw* is one resample of the pool's questions, with replacement and within tiers, the same for all
-streams, budgets and policies. A ``stream_seed`` is one stream of a draw, its order and its choice of questions; streams
-of a draw are averaged. Tables without ``draw`` have one stream a draw. A policy (and the baseline) is a name in
-``policy``, or a table of its own with one row for each stream, budget and stream seed.
+**What comes in.** A table of results, a row for each ``stream, scarcity, policy, stream_seed`` with ``accuracy`` (a
+fraction). A ``stream_seed`` is a *draw*: one resample of the pool's questions, with replacement and within tiers, the
+same for all streams, budgets and policies, and a stream of each kind from it. A policy (and the baseline) is a name in
+``policy``, or a table of its own with one row for each stream, budget and draw.
 
 **What comes out.** ``effect`` is the mean over draws, a fraction; ``low, high`` its 95% interval, the standard bootstrap
 interval ``effect ± t·s``: ``s`` is the standard deviation *over draws*, not divided by their root, since each draw is a
@@ -23,6 +22,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import t
 
 LEVEL = 0.95  # of all intervals
+REPLICATE = ["stream", "stream_seed", "scarcity"]  # what a policy and its baseline are paired by
+CELL = ("stream", "scarcity", "policy")  # what results are averaged within, over draws
 
 #: A policy's rows: its name in a table of results, or a table of its own.
 Rows = str | pd.DataFrame
@@ -51,50 +52,53 @@ def of_draws(values: ArrayLike) -> tuple[float, float, float]:
     return float(effect), float(low), float(high)
 
 
-def paired(results: pd.DataFrame, policy: Rows, baseline: Rows, column: str = "accuracy") -> pd.DataFrame:
-    """``stream, scarcity, draw, effect``: a policy minus a baseline in each draw, served with the same streams."""
-    ours, theirs = (_cells(results, rows, column) for rows in (policy, baseline))
-    if missing := len(ours.index.difference(theirs.index)):
-        raise ValueError(f"the baseline has no row for {missing} of {len(ours)} streams, budgets and draws")
-    difference = (ours - theirs.loc[ours.index]).rename("effect")
-    return difference.groupby(["stream", "scarcity", "draw"], sort=False).mean().reset_index()
-
-
-def _cells(results: pd.DataFrame, rows: Rows, column: str) -> pd.Series:
-    """A policy's column by stream, budget, draw and stream seed."""
+def _of(results: pd.DataFrame, rows: Rows) -> pd.DataFrame:
+    """A policy's rows; ``ValueError`` unless there is one for each stream, budget and draw."""
     table = results[results["policy"] == rows] if isinstance(rows, str) else rows
-    table = table if "draw" in table else table.assign(draw=table["stream_seed"])
-    cells = table.set_index(["stream", "scarcity", "draw", "stream_seed"])[column]
-    if cells.empty or cells.index.has_duplicates:
+    if table.empty or table.duplicated(REPLICATE).any():
         name = rows if isinstance(rows, str) else "the table"
-        found = "no rows" if cells.empty else "several rows for one stream, budget and stream seed"
+        found = "no rows" if table.empty else "several rows for one stream, budget and draw"
         raise ValueError(f"{name} has {found}; give the rows of one policy with one setting")
-    return cells
+    return table
+
+
+def gains(results: pd.DataFrame, baseline: Rows = "uniform") -> pd.DataFrame:
+    """Results, of any number of policies and settings, with ``gain``: their accuracy minus the baseline's in the same draw."""
+    base, pairs = _of(results, baseline).set_index(REPLICATE)["accuracy"], pd.MultiIndex.from_frame(results[REPLICATE])
+    if missing := (~pairs.isin(base.index)).sum():
+        raise ValueError(f"the baseline has no row for {missing} of {len(pairs)} streams, budgets and draws")
+    return results.assign(gain=results["accuracy"].to_numpy() - base.loc[pairs].to_numpy())
+
+
+def mean_interval(results: pd.DataFrame, column: str, by: Sequence[str] = CELL) -> pd.DataFrame:
+    """Mean of a column and its 95% interval (:func:`of_draws`): ``column, column_low, column_high, seeds``."""
+    draws = results.groupby([*by, "stream_seed"], sort=False, observed=True)[column].mean()
+    groups = draws.groupby(list(by), sort=False, observed=True)
+    rows = {key: (*of_draws(values), len(values)) for key, values in groups}
+    index = pd.MultiIndex.from_tuples([key if isinstance(key, tuple) else (key,) for key in rows], names=list(by))
+    columns = [column, f"{column}_low", f"{column}_high", "seeds"]
+    return pd.DataFrame(list(rows.values()), index, columns).reset_index()
 
 
 def paired_effects(
     results: pd.DataFrame, policy: Rows, baseline: Rows, by: Sequence[str] = ("stream", "scarcity")
 ) -> pd.DataFrame:
-    """Effects in single cells: ``*by, effect, low, high, n, p, p_holm``; ``n`` is the number of draws.
+    """Effects of one policy in single cells: ``*by, effect, low, high, n, p, p_holm``; ``n`` is the number of draws.
 
     ``by`` is any of ``stream`` and ``scarcity``; what is not named is averaged, draw by draw. ``p`` is two-sided, and
     ``p_holm`` corrected for all rows of the table: name single cells by that one.
     """
-    by = list(by)
-    draws = paired(results, policy, baseline).groupby([*by, "draw"], sort=False)["effect"].mean()
-    rows = [
-        (*(key if isinstance(key, tuple) else (key,)), *of_draws(values), len(values), p_value(values))
-        for key, values in draws.groupby(by if len(by) > 1 else by[0], sort=False)
-    ]
-    table = pd.DataFrame(rows, columns=[*by, "effect", "low", "high", "n", "p"])
-    return table.assign(p_holm=holm(table["p"]))
+    paired = gains(_of(results, policy), _of(results, baseline))
+    table = mean_interval(paired, "gain", by).set_axis([*by, "effect", "low", "high", "n"], axis=1)
+    draws = paired.groupby([*by, "stream_seed"], sort=False)["gain"].mean()
+    p = draws.groupby(list(by), sort=False).agg(p_value).to_numpy()
+    return table.assign(p=p, p_holm=holm(p))
 
 
 def mean_effect(results: pd.DataFrame, policy: Rows, baseline: Rows) -> MeanEffect:
     """The mean effect over all streams and budgets of the table: one test, however many cells there are."""
-    differences = paired(results, policy, baseline)
-    cells = differences.groupby(["stream", "scarcity"])["effect"].mean()
-    draws = differences.groupby("draw")["effect"].mean()
+    paired = gains(_of(results, policy), _of(results, baseline))
+    cells, draws = (paired.groupby(by)["gain"].mean() for by in (["stream", "scarcity"], "stream_seed"))
     return MeanEffect(*of_draws(draws), float((cells > 0).mean()), len(cells))
 
 

@@ -1,4 +1,4 @@
-"""Forecasts by a predictor that has seen every tier, to tell what a policy lacks from what its forecasts lack."""
+"""A pool with other forecasts: by a predictor that has seen every tier, or by one that learned from a resample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clear_lib.predictor import fit_to_rollouts
+from clear_lib.allocation.forecasts import Array
+from clear_lib.predictor import Predictor, fit_to_rollouts
+from clear_lib.study.experiments.forecasting import training_rollouts
 from clear_lib.study.recordings import recording
 from clear_lib.study.setup.profiles import Profile
 
@@ -30,6 +32,20 @@ def forecast(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tup
         here = fold == part
         rollouts = pd.concat([training, asked[~here]])
         fitted = fit_to_rollouts(rollouts, profile.teacher.kind, profile.teacher.options)
-        forecasts = fitted.predict(list(asked["question"][here]))
-        new.loc[here] = np.column_stack([getattr(forecasts, name) for name in COLUMNS])
+        new.loc[here] = _columns(fitted, asked["question"][here])
     return pool.assign(**new), crossed
+
+
+def retrained(profile: Profile, pool: pd.DataFrame, artifacts: str | Path, seed: int) -> pd.DataFrame:
+    """The pool with forecasts by the profile's predictor, fitted to as many of its rollouts, drawn with replacement."""
+    lessons = training_rollouts(profile.predictor, recording.load(profile, "predictor", artifacts))
+    asked = recording.load(profile, "evaluation", artifacts).set_index("question_id").loc[pool["question_id"]]
+    again = lessons.sample(frac=1, replace=True, random_state=seed)
+    fitted = fit_to_rollouts(again, profile.predictor.kind, profile.predictor.options, seed=seed)
+    return pool.assign(**dict(zip(COLUMNS, _columns(fitted, asked["question"]).T, strict=True)))
+
+
+def _columns(fitted: Predictor, questions: pd.Series) -> Array:
+    """Forecasts of questions, shape ``(n, 4)``."""
+    forecasts = fitted.predict(list(questions))
+    return np.column_stack([getattr(forecasts, name) for name in COLUMNS])

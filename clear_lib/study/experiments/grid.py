@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from clear_lib import serving
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, allocate, divide
+from clear_lib.allocation.policies.rule import whole_tokens
+from clear_lib.allocation.problem import Problem
 from clear_lib.study.experiments.pool import budget_per_query, distorted, draws, halves, problem_of, reference_length
 from clear_lib.study.experiments.replay import choose_rungs
 from clear_lib.study.setup.profiles import Profile
@@ -136,6 +138,19 @@ def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choi
         for cell, served in served_streams(profile, pool, **choice)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def run_rule(
+    profile: Profile, pool: pd.DataFrame, name: str, rule: Callable[[Problem, Any], Array], values: Iterable[Any]
+) -> pd.DataFrame:
+    """Results of a rule of a chapter's own, as those of a sweep: ``rule(problem, value)`` says the tokens, as shares."""
+    reference, rows = reference_length(profile, pool), []
+    for (stream, seed, queries), scarcity, value in product(draws(profile, pool), profile.scarcities, values):
+        problem = problem_of(profile, queries, scarcity, reference)
+        tokens = whole_tokens(rule(problem, value), problem.budget, problem.cap)
+        accuracy = (queries["correct"] & (queries["length"] <= tokens)).mean()
+        rows.append((stream, seed, scarcity, name, value, accuracy))
+    return pd.DataFrame(rows, columns=["stream", "stream_seed", "scarcity", "policy", "value", "accuracy"])
 
 
 def run_in_halves(profile: Profile, pool: pd.DataFrame, serve: Callable = run, **choice: Any) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Tables of results reduced: gains over a baseline, means with intervals, prediction ranges, and shares of a gap."""
+"""Tables of results reduced: prediction ranges, the best of a sweep, and shares of a gap."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from clear_lib.study.experiments.effects import of_draws
-
-CELL = ("stream", "scarcity", "policy")  # what results are averaged within, over stream seeds
+from clear_lib.study.experiments.effects import CELL, gains, mean_interval
 
 
 def prediction_range(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL) -> pd.DataFrame:
     """Mean and central 95% of ``columns`` over draws, as ``column, column_low, column_high``, and ``seeds``.
 
-    In it lies what one stream of newly drawn questions would show, not the mean: for that see :func:`mean_interval`.
+    In it lies what one stream of newly drawn questions would show, not the mean: for that see :func:`.effects.mean_interval`.
     """
     groups = results.groupby(list(by), sort=False, observed=True)
     parts = {}
@@ -26,33 +24,10 @@ def prediction_range(results: pd.DataFrame, columns: Sequence[str], by: Sequence
     return pd.DataFrame(parts | {"seeds": groups["stream_seed"].nunique()}).reset_index()
 
 
-def mean_interval(results: pd.DataFrame, column: str, by: Sequence[str] = CELL) -> pd.DataFrame:
-    """Mean of a column and its 95% interval (:func:`.effects.of_draws`): ``column, column_low, column_high, seeds``."""
-    draws = results.groupby([*by, "stream_seed"], sort=False, observed=True)[column].mean()
-    groups = draws.groupby(list(by), sort=False, observed=True)
-    rows = {key: (*of_draws(values), len(values)) for key, values in groups}
-    index = pd.MultiIndex.from_tuples([key if isinstance(key, tuple) else (key,) for key in rows], names=list(by))
-    columns = [column, f"{column}_low", f"{column}_high", "seeds"]
-    return pd.DataFrame(list(rows.values()), index, columns).reset_index()
-
-
 def mean_stream(results: pd.DataFrame) -> pd.DataFrame:
     """Accuracy averaged over the streams of a draw: columns ``stream_seed, scarcity, policy, value, accuracy``."""
     by = ["stream_seed", "scarcity", "policy", "value"]
     return results.groupby(by, sort=False, dropna=False)["accuracy"].mean().reset_index()
-
-
-def gains(results: pd.DataFrame, column: str = "accuracy", baseline: str | pd.DataFrame = "uniform") -> pd.DataFrame:
-    """Results with ``gain``: ``column`` minus its value under the baseline on the same stream, seed and budget.
-
-    The baseline is a policy of these results, or other results with one row for each stream, seed and budget.
-    """
-    key = ["stream", "stream_seed", "scarcity"]
-    base = results[results["policy"] == baseline] if isinstance(baseline, str) else baseline
-    if base.duplicated(key).any():
-        raise ValueError("the baseline has several rows for one stream, seed and budget; choose one kind of run")
-    base = base.set_index(key)[column]
-    return results.assign(gain=results[column].to_numpy() - base.loc[pd.MultiIndex.from_frame(results[key])].to_numpy())
 
 
 def best_fixed(results: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +46,7 @@ def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
 def gap_closed(
     results: pd.DataFrame, baseline: pd.DataFrame, ceiling: pd.DataFrame, by: Sequence[str] = CELL
 ) -> pd.DataFrame:
-    """Paired ``gain`` over a baseline, its :func:`mean_interval`, the ``gap`` to a ceiling, and the share of it ``closed``.
+    """Paired ``gain`` over a baseline, its :func:`.mean_interval`, the ``gap`` to a ceiling, and the share of it ``closed``.
 
     The share is NaN where the gap is less than half a per cent of the queries.
     """

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from clear_lib.study.experiments.effects import mean_interval
 from clear_lib.study.experiments.grid import run
 from clear_lib.study.experiments.pool import distorted, reference_length
-from clear_lib.study.experiments.results import mean_interval
 from clear_lib.study.setup import paper, streams
 from clear_lib.study.setup.profiles import Profile
 
