@@ -126,7 +126,7 @@ def pareto(table: pd.DataFrame, cost: str, xlabel: str) -> Figure:
 #: Lines of the picture in the README: label, policy and accounting.
 OVERVIEW = {
     "Uniform": ("uniform", "caps"),
-    "CLEAR, the paper's method, at its best ε": ("clear", "caps"),
+    "CLEAR, the paper's method, ε chosen on other streams": ("clear", "caps"),
     "CLEAR (log-normal) with refunds, ours": ("clear-lognormal", "refunds"),
     "Oracle": ("oracle", "caps"),
 }
