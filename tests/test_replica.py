@@ -162,7 +162,7 @@ def test_a_replica_is_a_profile_of_its_own(name, tmp_path):
 def test_the_command_says_what_to_do_next(tmp_path, capsys):
     assert main(["replicate", "replica-30b", "--artifacts", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "(simulated)" in said and "make book PROFILE=replica-30b" in said
+    assert "(simulated)" in said and "study book --profile replica-30b" in said
 
 
 def test_readings_move_one_group_of_parameters(lengths, forecaster):

@@ -306,7 +306,14 @@ def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
     command = [sys.executable, "-m", "clear_lib", "run", str(questions), "--policy", "uniform", "--model", "embedded"]
     command += ["--budget", "180000", "--cap", "200", "--out", "out.jsonl", "--engine-option", "batch_size=8"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # who runs in the background ignores it
+    )
     part = tmp_path / "out.jsonl.part"
     while running.poll() is None and (not part.exists() or part.read_bytes().count(b"\n") < 3):
         time.sleep(0.02)
