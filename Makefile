@@ -34,7 +34,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 RECORDING := $(if $(QUESTIONS),CLEAR_BENCHMARKS=$(QUESTIONS)) KMP_BLOCKTIME=0 VLLM_CPU_OMP_THREADS_BIND=nobind \
   VLLM_CPU_KVCACHE_SPACE=6 .venv-vllm/bin/python -m clear_lib.study
 
-# Tests on every core, on four at most; those of a file stay together.
+# Tests on every core, on four at most; those of a file stay together. Ray's stay alone: it is impatient.
 AT_ONCE := -n auto --maxprocesses 4 --dist loadfile --durations 15
 
 help: ## this list
@@ -64,7 +64,8 @@ test: $(INSTALLED) ## the tests, in minutes: all that need no long training and 
 	$(PY) -m pytest -m "not slow" $(AT_ONCE)
 
 test-slow: $(INSTALLED) ## the other tests: trainings, a Ray cluster, the pages of the smoke book in a browser
-	$(PY) -m pytest -m slow $(AT_ONCE)
+	$(PY) -m pytest -m slow $(AT_ONCE) --ignore tests/engines/test_ray.py
+	$(PY) -m pytest -m slow tests/engines/test_ray.py
 
 lint: $(INSTALLED) ## formatter and linter
 	$(PY) -m ruff format --check . && $(PY) -m ruff check .

@@ -8,6 +8,7 @@ import pytest
 
 # A busy machine is not a bug. Ray reads these as it loads.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "300")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
@@ -30,14 +31,20 @@ CAPS = [200] * len(PROMPTS)
 def cluster():
     """A head that does no work and two machines of one CPU each, without Ray's dashboard.
 
-    Ray waits 15 seconds for what each of these starts, no longer, and a busy machine needs them.
+    Ray waits 15 seconds for what each of these starts, no longer; on a busy machine it takes another try.
     """
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray._private.utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted"))
         bare = {"include_dashboard": False, "include_log_monitor": False}
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **bare})
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **bare)
+        for tries_left in (3, 2, 1, 0):
+            try:
+                cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **bare})
+                for _ in range(2):
+                    cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, **bare)
+                break
+            except Exception:
+                if not tries_left:
+                    raise
         yield cluster
         ray.shutdown()
         cluster.shutdown()
