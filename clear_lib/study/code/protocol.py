@@ -23,7 +23,7 @@ from clear_lib.allocation.problem import Problem, Truth
 from clear_lib.rollouts.shipped import FOLDER
 from clear_lib.study.code import shipping
 from clear_lib.study.code.recording import KINDS, SAMPLES
-from clear_lib.study.recordings.forecasts import cross_fitted, fitted_forecasts
+from clear_lib.study.recordings.forecasts import cross_fitted
 from clear_lib.study.setup.profiles import PredictorSpec, Profile
 
 #: What the budget is shared among.
@@ -94,20 +94,13 @@ def shipped_pools(profile: Profile, folder: Path = FOLDER) -> list[Pool]:
 
 
 def cross_forecasts(greedy: pd.DataFrame, forecaster: PredictorSpec, model_parameters: int) -> pd.DataFrame:
-    """Forecasts of every task by a fit to the greedy rollouts of the *other* data sets, or to other folds of the only one.
+    """Forecasts of every task by a fit to the greedy rollouts of the other tasks, of all data sets, in folds.
 
+    The paper's regressor is trained in-domain, on the lengths of HumanEval and MBPP; here none sees its own task.
     ``greedy`` has the columns of a recording and ``base``, its verdict; see
     :func:`~clear_lib.study.recordings.forecasts.forecast_table` for those of the result.
     """
-    greedy = greedy.assign(verdict=greedy["base"])
-    parts = dict(list(greedy.groupby("dataset")))
-    if len(parts) == 1:
-        return cross_fitted(greedy, forecaster, model_parameters)
-    tables = [
-        fitted_forecasts(greedy[greedy["dataset"] != name], part, forecaster, model_parameters)[1]
-        for name, part in parts.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+    return cross_fitted(greedy.assign(verdict=greedy["base"]), forecaster, model_parameters)
 
 
 def make_pools(samples: pd.DataFrame, forecasts: pd.DataFrame) -> list[Pool]:
