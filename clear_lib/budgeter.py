@@ -27,7 +27,7 @@ from clear_lib.allocation.policies.rule import HINDSIGHT
 from clear_lib.allocation.problem import Problem, number
 from clear_lib.answers import Answer, Answers
 from clear_lib.engines import Engine
-from clear_lib.jsonlines import is_whole
+from clear_lib.jsonlines import check_whole
 from clear_lib.predictor import load, warn_of_other_model
 from clear_lib.reasoner import name_of
 from clear_lib.serving import EngineStepper, Outcome, serve
@@ -310,8 +310,8 @@ def _texts(given: Sequence[str]) -> list[str]:
     questions = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)) else [None]
     if not all(isinstance(question, str) for question in questions):
         raise ValueError(f"questions must be a list of texts, got {given!r:.80}")
-    if broken := [number for number, question in enumerate(questions) if not is_whole(question)]:
-        raise ValueError(f"question {broken[0]} has half of a surrogate pair, which is no character")
+    for position, question in enumerate(questions):
+        check_whole(question, f"question {position}")
     return questions
 
 

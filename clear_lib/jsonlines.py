@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 
-def is_whole(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, which is no character, and which no tokenizer takes."""
+def check_whole(text: str, what: str) -> None:
+    """``ValueError`` if a text has half of a surrogate pair, which no tokenizer takes; ``what`` names the text."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise ValueError(f"{what} has half of a surrogate pair, which is no character") from None
 
 
 def json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clear_lib.allocation.forecasts import Forecasts
 from clear_lib.allocation.policies import Policy
-from clear_lib.jsonlines import is_whole, json_lines
+from clear_lib.jsonlines import check_whole, json_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +56,7 @@ def questions_of(lines: Sequence[Line]) -> list[str]:
     for number, line in lines:
         if not isinstance(line.get("question"), str) or not line["question"].strip():
             raise ValueError(f"line {number}: 'question' must be a text, and is {json.dumps(line.get('question')):.60}")
-        if not is_whole(line["question"]):
-            raise ValueError(f"line {number}: 'question' has half of a surrogate pair, which is no character")
+        check_whole(line["question"], f"line {number}: 'question'")
     return [line["question"] for _, line in lines]
 
 

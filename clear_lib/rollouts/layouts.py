@@ -8,7 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clear_lib.jsonlines import is_whole
+from clear_lib.jsonlines import check_whole
 
 #: What is read of a rollout, and where it stands in plain JSON lines if the user does not say. ``|`` separates
 #: alternatives, and a dot goes into a nested object.
@@ -185,8 +185,9 @@ def _checked(name: str, value: Any) -> Any:
         return value if name == "temperature" else int(value)
     if not number and not isinstance(value, str):
         raise ValueError(f"{name} must be text, got {value!r:.60}")
-    if name == "question" and not number and len(value) > LONGEST:
+    if number:
+        return str(value).removesuffix(".0")  # every digit, and a whole number without a point
+    if name == "question" and len(value) > LONGEST:
         raise ValueError(f"question has {len(value):,} characters, more than {LONGEST:,}")
-    if not number and not is_whole(value):
-        raise ValueError(f"{name} has half of a surrogate pair, which is no character")
-    return str(value).removesuffix(".0") if number else value  # every digit, and a whole number without a point
+    check_whole(value, name)
+    return value

@@ -8,7 +8,6 @@ import pytest
 
 # A busy machine is not a bug. Ray reads these as it loads.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
-os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "300")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
