@@ -114,6 +114,24 @@ def test_two_at_a_time_make_the_same(project):
     assert asked.index(CHAPTERS[3]) < min(asked.index(CHAPTERS[4]), asked.index(CHAPTERS[5]))
 
 
+def test_a_chapter_that_takes_times_runs_when_nothing_else_does(tmp_path):
+    running, beside = [], {}
+
+    def step(name, alone=False):
+        def how(python):
+            running.append(name)
+            time.sleep(0.05)
+            beside[name] = {*running}
+            running.remove(name)
+
+        return building.Step(tmp_path / name, [], how, alone)
+
+    steps = [step("a"), step("b"), step("timed", True), step("also timed", True), step("c")]
+    building.make([each.made for each in steps], steps, None, jobs=3)
+    assert beside["timed"] == {"timed"} and beside["also timed"] == {"also timed"}
+    assert len(beside["a"]) > 1 and set(beside) == {"a", "b", "c", "timed", "also timed"}
+
+
 @pytest.mark.parametrize(
     "edited, asked",
     [
@@ -225,7 +243,7 @@ def test_a_failing_chapter_stops_the_build_and_leaves_the_earlier_results(projec
 def test_a_command_that_fails_says_which(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="this failed, see above: python -c 'exit.3.'"):
-        building.python_of("tiny")("-c", "exit(3)")
+        building.python_of(1)("-c", "exit(3)")
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--profile", **of_the_book)
     add("--rollouts", nargs="+", metavar="PATH", help="with --profile imported: logs to make the book of")
     add("--options", default="", help="options of their import, as one text: --options='--model name'")
-    add("--jobs", type=int, metavar="N", help="chapters at a time (default: 2 for the profile smoke, else 1)")
+    add("--jobs", type=int, metavar="N", help="chapters at a time (default: as many as there are cores, at most 4)")
 
     add = command(lab, "write the student notebooks of a profile, and open them in JupyterLab")
     add("--profile", **of_the_book)

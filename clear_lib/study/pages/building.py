@@ -27,6 +27,11 @@ READ_RESULTS = ("16", "22", "25")
 READ_PROGRAMS = ("20",)
 LEAVE_FORECASTS = ("06",)
 LEAVE_RESULTS = ("02", "07", "08", "09", "10", "12", "15", "20", "26", "92")
+#: Chapters that take times: they run when nothing else does.
+TAKE_TIMES = ("24", "92")
+
+#: Most chapters at a time: each may take 2 GB of memory.
+MOST_JOBS = 4
 
 PROFILES = Path("clear_lib/study/setup/profiles")
 PAGES = Path("_build/html/index.html")
@@ -42,6 +47,7 @@ class Step:
     made: Path
     of: Sequence[Path]
     how: Callable[[Python], None]
+    alone: bool = False  #: with no other step beside it
 
     def is_due(self) -> bool:
         """Whether the file is missing, or older than one that it is made of."""
@@ -127,7 +133,7 @@ class Making:
         read += [*Path("recordings", "code").rglob("*.parquet")] * (number in READ_PROGRAMS)
         made = self.chapter(notebook)
         command = ("book/run.py", notebook.as_posix(), made.as_posix(), "--profile", self.profile)
-        return Step(made, read, lambda python: python(*command))
+        return Step(made, read, lambda python: python(*command), number in TAKE_TIMES)
 
     def _settings(self) -> tuple[Path, list[Step]]:
         """The file of the profile, and the step that makes it with rollouts if they are shipped, imported or simulated."""
@@ -215,13 +221,19 @@ def make(goals: Iterable[Path], steps: Iterable[Step], python: Python, jobs: int
             left += [each for each in by_file[path].of if each in by_file and each not in left]
     sorter.prepare()
     running: dict[Future[None], Path] = {}
+    later: list[Path] = []
     with ThreadPoolExecutor(jobs) as pool:
         while sorter.is_active():
             for path in sorter.get_ready():
-                if path in by_file and by_file[path].is_due():
-                    running[pool.submit(by_file[path].how, python)] = path
-                else:
+                if not (path in by_file and by_file[path].is_due()):
                     sorter.done(path)
+                elif by_file[path].alone:
+                    later.append(path)
+                else:
+                    running[pool.submit(by_file[path].how, python)] = path
+            if later and not running:
+                path = later.pop(0)
+                running[pool.submit(by_file[path].how, python)] = path
             for ended in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 if ended.exception():
                     pool.shutdown(cancel_futures=True)
@@ -229,10 +241,10 @@ def make(goals: Iterable[Path], steps: Iterable[Step], python: Python, jobs: int
                 sorter.done(running.pop(ended))
 
 
-def python_of(profile: str) -> Python:
+def python_of(jobs: int) -> Python:
     """Runs Python as the book needs it: with the library of this folder, and threads that sleep while they wait."""
     path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"OMP_NUM_THREADS": "1"} if profile == "smoke" else {})
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})
     environment |= os.environ | {"PYTHONPATH": path, "PYTHONUTF8": "1"}
 
     def python(*arguments: str, quiet: bool = False) -> None:
@@ -255,6 +267,5 @@ def book(making: Making, what: Sequence[str] = (), jobs: int | None = None, pyth
         goals += found
     if not Path("notebooks").is_dir():
         raise ValueError("there is no folder `notebooks` here: go into the folder of the project first")
-    # the quick look starts many notebooks that have little to do
-    jobs = jobs or (2 if making.profile == "smoke" else 1)
-    make(goals, making.steps(), python or python_of(making.profile), jobs)
+    jobs = jobs or min(os.cpu_count() or 1, MOST_JOBS)
+    make(goals, making.steps(), python or python_of(jobs), jobs)

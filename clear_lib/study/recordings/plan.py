@@ -100,15 +100,16 @@ def expected_tokens(profile: Profile, kind: str) -> tuple[int, int, float]:
     sizes = profile.predictor_per_tier if kind == "predictor" else profile.pool_per_tier
     if kind == "sampled":
         sizes = {tier: min(n, profile.sampled_per_tier) for tier, n in sizes.items()}
-    rungs = list(profile.rungs.values()) if kind == "rungs" else [1.0]
+    caps = recording.ladder(profile) if kind == "rungs" else {"free": profile.cap}
     in_tokens = kind == "rungs" and profile.rung_unit == "tokens"
     samples, tokens = profile.samples if kind == "sampled" else 1, 0.0
     for tier, n in sizes.items():
         free = profile.expected_length[tier]
-        lengths = [min(rung, free) if in_tokens else rung * free for rung in rungs]
-        tokens += n * samples * sum(min(profile.cap, length) for length in lengths)
+        for rung, cap in caps.items():
+            length = min(profile.rungs.get(rung, cap), free) if in_tokens else profile.rungs.get(rung, 1.0) * free
+            tokens += n * samples * min(cap, length)
     questions = sum(sizes.values())
-    return questions, questions * len(rungs) * samples, tokens
+    return questions, questions * len(caps) * samples, tokens
 
 
 def plan(profile: Profile, card: str | None = None, artifacts: str | Path = "artifacts") -> Plan:

@@ -25,11 +25,14 @@ from clear_lib.study.setup.questions import assert_disjoint, validate
 #: Kinds of rollouts: what is recorded, and why.
 KINDS = {
     "evaluation": "one greedy rollout of every evaluation question: the pool of the streams",
-    "rungs": "the same on every rung of the ladder of soft instructions: for TALE-EP",
+    "rungs": "the model's estimate of its tokens, and the same on every rung of the ladder of instructions: for TALE-EP",
     "sampled": "several samples of some evaluation questions: for the three phases",
     "predictor": "one greedy rollout of every predictor question: what predictors are trained on",
     "easy": "one greedy rollout of GSM8K's test questions: the Easy tier of Table 6, which is not evaluated on",
 }
+
+#: Most tokens of a model's estimate of its tokens.
+ESTIMATE_CAP = 256
 
 #: Most rollouts of a shard, and most seconds that a finished rollout waits to be written.
 SHARD, SECONDS = 512, 120.0
@@ -92,18 +95,26 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
         questions = questions.groupby("tier", sort=False).head(profile.sampled_per_tier)
     if profile.questions != "generated":
         questions = in_random_order(questions, profile.seed)
-    rungs = list(profile.rungs) if kind == "rungs" else ["free"]
+    rungs = ladder(profile) if kind == "rungs" else {"free": profile.cap}
     samples = range(profile.samples) if kind == "sampled" else [0]
-    table = questions.merge(pd.DataFrame({"rung": rungs}), "cross").merge(pd.DataFrame({"sample": samples}), "cross")
+    caps = pd.DataFrame({"rung": list(rungs), "cap": list(rungs.values())})
+    table = questions.merge(caps, "cross").merge(pd.DataFrame({"sample": samples}), "cross")
     return table.assign(
         prompt=list(map(profile.prompt, table["question"], table["rung"])),
         seed=profile.seed + (np.arange(len(table)) if kind == "sampled" else 0),
         temperature=profile.temperature if kind == "sampled" else 0.0,
-        cap=profile.cap,
         model=profile.model,
         revision=revision(profile),
         dtype=profile.dtype,
     )
+
+
+def ladder(profile: Profile) -> dict[str, int]:
+    """The prompts of the kind ``rungs`` and their caps: who may write more tokens is told the next rung."""
+    rungs, tokens = list(profile.rungs), profile.rung_unit == "tokens"
+    caps = [int(profile.rungs[rung]) if tokens else profile.cap for rung in rungs[1:]] + [profile.cap]
+    estimate = {"estimate": ESTIMATE_CAP} if "estimate" in profile.prompts else {}
+    return estimate | dict(zip(rungs, caps, strict=True))
 
 
 def in_random_order(questions: pd.DataFrame, seed: int) -> pd.DataFrame:
