@@ -196,7 +196,7 @@ class Budgeter:
             return answers
         forecasts = self._forecasts(questions, estimates)
         policy, settings = self._decided(forecasts)
-        prompts = [partial(_prompt, self._template(policy), question) for question in questions]
+        prompts = [partial(self._prompt, policy, question) for question in questions]
         cap = _room(self.engine, [prompt(budget) for prompt in prompts]) if self.cap is None else self.cap
         problem = Problem(forecasts, budget, cap)
         described = self._described(questions, problem, policy, settings)
@@ -243,11 +243,12 @@ class Budgeter:
             raise ValueError(f"policy {entry.name!r} needs estimates=, the tokens that a teacher expects (`estimate`)")
         return entry.name, settings
 
-    def _template(self, policy: str) -> str:
-        """The template, with the instruction of TALE-EP where that needs it."""
-        if policy != "tale-ep" or "{budget}" in self.template:
-            return self.template
-        return self.template.replace("{question}", "{question}" + INSTRUCTION)
+    def _prompt(self, policy: str, question: str, budget: int) -> str:
+        """The prompt of a question, with TALE-EP's instruction where that needs it; the question stays as it is."""
+        template = self.template
+        if policy == "tale-ep" and "{budget}" not in template:
+            template = template.replace("{question}", "{question}" + INSTRUCTION)
+        return template.replace("{budget}", str(budget)).replace("{question}", question)
 
     def _described(
         self, questions: list[str], problem: Problem, policy: str, settings: dict[str, Any]
@@ -286,11 +287,6 @@ def decide(
         policy = advice["policy"] if advice else "clear-lognormal" if known else "clear"
     tuned = advice["settings"].get(policy, {}) if advice else {}
     return usable(policy), usable(policy).checked({**tuned, **settings})
-
-
-def _prompt(template: str, question: str, budget: int) -> str:
-    """The prompt of a question; what stands in the question stays as it is."""
-    return template.replace("{budget}", str(budget)).replace("{question}", question)
 
 
 def usable(policy: str) -> Policy:

@@ -17,7 +17,7 @@ import pytest
 
 from clear_lib.rollouts.grading import Grader
 from clear_lib.study.setup import benchmarks, paper
-from clear_lib.study.setup.benchmarks import SETS, load, study
+from clear_lib.study.setup.benchmarks import SETS, TIER_OF, load, study
 from clear_lib.study.setup.questions import COLUMNS, same_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +45,7 @@ def small(monkeypatch):
 
 def test_the_sets_are_those_of_the_papers_tables():
     for row in (*paper.TABLE_6, *paper.TABLE_7):
-        assert SETS[row.name].tier == row.tier
+        assert TIER_OF[row.name] == row.tier
         if row.use == "evaluation":
             assert SETS[row.name].rows == {row.split: row.total}
     assert set(SETS) == {row.name for row in paper.TABLE_6}
@@ -107,7 +107,7 @@ def test_layouts_of_public_repositories_are_read(tmp_path, small, name, file, ro
     assert list(table) == list(COLUMNS) and table.attrs["source"] == str(tmp_path / file)
     assert table.iloc[0][["dataset", "tier", "split", "question", "gold"]].tolist() == [
         name,
-        SETS[name].tier,
+        TIER_OF[name],
         "test",
         question,
         gold,

@@ -8,8 +8,9 @@ import nbformat
 import numpy as np
 import pytest
 
+from clear_lib import study
 from clear_lib.study.evidence.claims import CLAIMS
-from clear_lib.study.pages import first_pages, prose
+from clear_lib.study.pages import first_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,7 +71,7 @@ def test_the_budget_of_the_picture_lies_in_a_jump():
 @pytest.mark.parametrize("thresholds", [[60.0, 120.0, 600.0], [60.0, 120.0, 90.0, 600.0], [50.0, 80.0]])
 def test_the_first_chapter_takes_more_and_fewer_queries(thresholds, monkeypatch):
     said = {}
-    monkeypatch.setattr(prose, "say", said.update)
+    monkeypatch.setattr(study, "say", said.update)
     monkeypatch.setattr(plt, "show", lambda: None)
     names = {}
     for cell in nbformat.read(ROOT / "notebooks/01_three_queries.ipynb", as_version=4).cells:

@@ -274,3 +274,14 @@ def test_the_rung_is_the_longest_that_is_expected_to_fit():
         "normal",
         "careful",
     ]
+
+
+def test_a_rung_is_recorded_to_the_next_since_a_longer_cap_chooses_that():
+    rungs = profiles.load("qwen-1.5b").rungs
+    ladder = recording.ladder(profiles.load("qwen-1.5b"))
+    assert ladder == {"within-64": 128, "within-128": 256, "within-256": 512, "within-512": 1024, "within-1024": 2048}
+    caps = range(1, 2049)
+    assert all(
+        cap <= ladder[rung] for cap, rung in zip(caps, experiments.choose_rungs(caps, [1] * 2048, rungs), strict=True)
+    )
+    assert set(recording.ladder(profiles.load("tiny")).values()) == {768}

@@ -74,7 +74,7 @@ def profile(tmp_path_factory):
 def recorded(profile, tmp_path_factory):
     """Artifacts with a tenth of the rollouts, and one of the evaluation's that came before those ahead of it."""
     artifacts = tmp_path_factory.mktemp("recorded")
-    with runs.logged(profile, artifacts):
+    with runs.logged(profile, artifacts, ["evaluation", "predictor"]):
         recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], artifacts, Writer)
     late = recording.requests(profile, "evaluation").iloc[[200]]
     rows = recording.completed(

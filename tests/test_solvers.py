@@ -53,7 +53,7 @@ def test_race_knows_tokens_solutions_and_utilities(market):
         "tokens": lambda *market: solve_shared(*market).tokens,
         "utility": lambda *market: solve_shared(*market).value,
     }
-    table = race(ways, *market, best.bound, rounds=2)
+    table = race(ways, *market, best.bound)
     assert list(table.index) == list(ways)
     assert table["share"].to_numpy() == pytest.approx(best.value / best.bound)
     assert (table["N"] == 60).all() and (table["seconds"] > 0).all()

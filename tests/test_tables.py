@@ -69,7 +69,6 @@ def test_every_table_of_results_ends_in_the_same_columns():
         "at scale": tables.beside_paper(comparison.compare(results(), STUDY, at_scale=True), "c"),
         "data": tables.beside_paper(comparison.data(rollouts, paper.TABLE_6, "evaluation"), "c"),
         "settings": tables.beside_paper(comparison.settings(profiles.load("tiny")), "c"),
-        "code": tables.beside_paper(tables.code_benchmarks(), "c"),
     }
     for name, styler in made.items():
         assert tuple(styler.data.columns[-6:]) == tables.SHAPE, name
@@ -104,12 +103,6 @@ def test_data_show_whole_counts():
         "60",
     ]
     assert shown.loc[("hard", "Pass@1 (%)"), ["paper", "ours"]].tolist() == ["15.0", "0.0"]
-
-
-def test_table_2_is_marked_as_not_run():
-    shown = tables.beside_paper(tables.code_benchmarks(), "c").data
-    assert len(shown) == 6 and set(shown["verdict"]) == {"not yet run"} and set(shown["ours"]) == {""}
-    assert shown["paper"].tolist()[:2] == ["36.8", "39.4"]
 
 
 def test_movements_show_points_and_where():

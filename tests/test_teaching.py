@@ -38,15 +38,17 @@ def project(tmp_path):
     (tmp_path / "_config.yml").write_text("title: A book\n")
     template = (ROOT / "book" / "teach" / "template.html").read_text()
     (tmp_path / "book" / "teach" / "template.html").write_text(template)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "01_one.ipynb")
-    (tmp_path / "01_one.json").write_text(json.dumps({"seconds": 150}))
+    chapters = tmp_path / "artifacts" / "tiny" / "chapters"
+    chapters.mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), chapters / "01_one.ipynb")
+    (chapters / "01_one.json").write_text(json.dumps({"seconds": 150}))
     return tmp_path
 
 
 def written(project, text):
     (project / "book" / "teach" / "talk.md").write_text(text)
-    teaching.write_slides(project, [project / "01_one.ipynb"], project / "pages")
-    return (project / "pages" / "talk.html").read_text()
+    teaching.write(project, "tiny", project / "pages")
+    return (project / "pages" / "teach" / "talk.html").read_text()
 
 
 def test_slides_have_the_figures_the_numbers_and_the_notes(project):
@@ -64,7 +66,7 @@ def test_a_figure_that_no_chapter_has_is_named(project):
 
 
 def test_the_table_of_times_says_how_long_each_chapter_ran(project):
-    teaching.write_times([project / "01_one.ipynb"], project / "times.md")
+    teaching.write_times([project / "artifacts" / "tiny" / "chapters" / "01_one.ipynb"], project / "times.md")
     assert "| [](chapters/01_one.ipynb) | 2 min |" in (project / "times.md").read_text()
 
 

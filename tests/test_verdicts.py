@@ -105,7 +105,7 @@ def test_rules_name_claims_and_every_claim_has_one():
 # ---- what counts ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("claim", ["C1", "C4", "C16", "C20", "C24"])
+@pytest.mark.parametrize("claim", ["C1", "C4", "C16", "C19", "C20", "C24"])
 def test_claims_that_cannot_fail_never_count(claim):
     assert {each.aside for each in rules.RULES if each.claim == claim} == {BY_CONSTRUCTION}
     for effect in (1.0, -1.0):

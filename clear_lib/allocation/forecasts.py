@@ -14,26 +14,9 @@ Array = NDArray[np.float64]
 
 
 def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf, whole: bool = False) -> Array:
-    """Return ``values`` as a read-only float64 array of shape ``(n,)``, or say what is wrong and where.
+    """``values`` as a read-only float64 array of shape ``(n,)``; ``ValueError`` says what is wrong, and where.
 
-    Parameters
-    ----------
-    name : str
-        What the values are, for the message.
-    values : array_like
-        Numbers between 0 and ``high``.
-    n : int, optional
-        The length that the array must have; any length above 0 if omitted.
-    high : float
-        Largest value allowed.
-    whole : bool
-        Whether only whole numbers are allowed.
-
-    Raises
-    ------
-    ValueError
-        If the values are not numbers, not one-dimensional, empty, too few or many, NaN, infinite, negative,
-        above ``high`` or not whole; the message has the value and its position.
+    They must be numbers from 0 to ``high``, ``n`` of them if that is given and one at least, and ``whole`` if asked.
     """
     try:
         array = np.asarray(values)

@@ -41,15 +41,10 @@ def adaptive_decay(budget_per_query: float, mean_threshold: float, epsilon: floa
 
 
 def abandonment_line(price: float | Array, utility: Utility) -> Array:
-    """Threshold at and above which no query is served at ``price``: ``U(s)/λ - s`` at the best response ``s``.
+    """Threshold (tokens) at and above which no query is served at ``price``: ``U(s)/λ - s`` at the best response ``s``.
 
-    Derived from the sign of the surplus (eqs. 5 and 6), without a cap. For the surge it is ``(1-w)²/(β·w)`` with
-    ``w = W0(e·λ/v0)``.
-
-    Returns
-    -------
-    array
-        Tokens; infinite at price 0, and 0 from the steepest marginal on (``v0`` for the surge).
+    Derived from the sign of the surplus (eqs. 5 and 6), without a cap; infinite at price 0. For the surge it is
+    ``(1-w)²/(β·w)`` with ``w = W0(e·λ/v0)``, and 0 from the price ``v0`` on.
     """
     surge = utility.best_response(price)
     with np.errstate(divide="ignore"):
@@ -57,14 +52,9 @@ def abandonment_line(price: float | Array, utility: Utility) -> Array:
 
 
 def exit_price(thresholds: Array, utility: Utility, cap: float | Array = math.inf) -> Array:
-    """Price from which on a query is abandoned: its most utility per token, the threshold included.
+    """Price from which on a query is abandoned: its most utility per token, threshold included; 0 past the cap.
 
-    The inverse of :func:`abandonment_line`, with a cap.
-
-    Returns
-    -------
-    array of shape (n,)
-        Utility per token; 0 for a query whose threshold lies past its cap.
+    The inverse of :func:`abandonment_line`, with a cap. Shape ``(n,)``.
     """
     surge = np.maximum(np.minimum(utility.least_surge(thresholds), cap - thresholds), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -82,23 +72,7 @@ def demand(price: float, thresholds: Array, utility: Utility, cap: float | Array
 
     The paper's algorithm tests the surplus first and applies the context limit after; we test what would
     really be granted, so that a query whose threshold lies past its cap is abandoned. Without a binding cap
-    the two are the same.
-
-    Parameters
-    ----------
-    price : float
-        Utility per token, at least 0.
-    thresholds : array of shape (n,)
-        Tokens.
-    utility : Utility
-        Shared by all queries, or with arrays of shape (n,).
-    cap : float or array of shape (n,)
-        Most tokens that a query can get.
-
-    Returns
-    -------
-    array of shape (n,)
-        Tokens, before rounding.
+    the two are the same. Parameters as of :func:`clear_market`; real-valued, shape ``(n,)``.
     """
     tokens = np.minimum(thresholds + utility.best_response(price), cap)
     return np.where(utility.value(tokens - thresholds) > _cost(price, tokens), tokens, 0.0)
@@ -109,19 +83,8 @@ def dual_bound(
 ) -> float:
     """``λB + Σ max(0, max_t U_i(t) - λt)``: no allocation of the budget has more utility, at any price.
 
-    Whoever could buy and sell tokens at the price could do at least as well as within the budget.
-
-    Parameters
-    ----------
-    price : float
-        Utility per token, at least 0. The bound is convex in it, and lowest where demand crosses the budget.
-    thresholds, budget, utility, cap
-        As for :func:`solve`.
-
-    Returns
-    -------
-    float
-        Utility.
+    Whoever could buy and sell tokens at the price could do at least as well as within the budget. The bound is convex
+    in the price, and lowest where demand crosses the budget. Parameters as of :func:`clear_market`.
     """
     tokens = demand(price, thresholds, utility, cap)
     return float(price * budget + (utility.value(tokens - thresholds) - _cost(price, tokens)).sum())
@@ -134,7 +97,7 @@ def clear_market(
 
     For another utility than the surge, ``v0`` is its steepest marginal.
 
-    Returns the affordable end of the last interval, so the tokens never exceed the budget. Price 0 is tried
+    The price is the affordable end of the last interval, so the tokens never exceed the budget. Price 0 is tried
     first: an ample budget is recognised exactly.
 
     Parameters
@@ -149,11 +112,6 @@ def clear_market(
         Most tokens that a query can get.
     iterations : int
         Halvings of the price interval.
-
-    Returns
-    -------
-    Clearing
-        The price and the tokens bought at it.
     """
     affordable = budget * (1 + ROUNDING)
 

@@ -62,17 +62,8 @@ def solve_shared(thresholds: Array, budget: float, utility: Utility, *, cap: flo
     ``k·U(s_k)``. No price is searched for, and no Lambert W needed, but for a few prices of the certificate.
 
     This holds if the parameters are shared, the marginal falls up to the peak, tokens are continuous and may be
-    left unspent, and no cap binds at the solution. Where it does not, :func:`solve` takes over.
-
-    Parameters
-    ----------
-    thresholds, budget, utility, cap
-        As for :func:`solve`.
-
-    Returns
-    -------
-    Solution
-        See :func:`solve`; here ``value`` is the optimum, whatever the gap.
+    left unspent, and no cap binds at the solution. Where it does not, :func:`solve` takes over. Parameters and result as
+    of :func:`solve`; here ``value`` is the optimum, whatever the gap.
 
     Examples
     --------

@@ -70,23 +70,9 @@ def promise(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, po
     """Chance of a correct end and expected bill of each query after each token of a grid.
 
     The logarithm of the length of a correct solution has the forecast's ``log_median`` and ``spread``; a wrong
-    one is ``detour`` times as long; and a solution is correct with the chance ``solvable``.
-
-    Parameters
-    ----------
-    forecasts : Forecasts
-        With ``spread`` and ``solvable``.
-    cap : float
-        Most tokens of a query (context limit); the end of the grid. Without one it ends 8 standard deviations
-        above the median.
-    detour : float
-        Median length of wrong solutions over that of right ones.
-    points : int
-        Points of the grid besides 0.
-
-    Returns
-    -------
-    Promise
+    one is ``detour`` times as long (by the ratio of medians); and a solution is correct with the chance ``solvable``.
+    The grid has ``points`` points besides 0 and ends at the cap (context limit), or without one 8 standard deviations
+    above the median.
     """
     from scipy.special import ndtr
 

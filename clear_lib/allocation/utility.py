@@ -25,21 +25,11 @@ LEAST_SPREAD = 1e-6
 
 
 class Utility(ABC):
-    """What the market needs to know of a utility; :class:`Surge` and the others say it.
+    """What the market needs to know of a utility; :class:`Surge` and the others say it."""
 
-    Attributes
-    ----------
-    peak : float or array of shape (n,)
-        Surge with the most value, tokens.
-    steepest : float or array of shape (n,)
-        Largest marginal, utility per token: from this price on nobody asks for anything.
-    concave : bool
-        Whether the marginal falls (or stays) all the way from the threshold to the peak.
-    """
-
-    peak: float | Array
-    steepest: float | Array
-    concave: ClassVar[bool] = True
+    peak: float | Array  #: surge with the most value, tokens
+    steepest: float | Array  #: largest marginal, utility per token: from this price on nobody asks for anything
+    concave: ClassVar[bool] = True  #: whether the marginal falls (or stays) all the way from the threshold to the peak
 
     def __post_init__(self) -> None:
         """Check that all parameters are positive and finite."""
@@ -120,11 +110,9 @@ class Surge(Utility):
 
     @property
     def steepest(self) -> float | Array:
-        """The initial velocity ``v0``."""
         return self.velocity
 
     def value(self, surge: float | Array) -> Array:
-        """Utility of ``surge`` tokens past the threshold (eq. 1)."""
         surge = np.maximum(surge, 0.0)
         return self.velocity * surge * np.exp(-self.decay * surge)
 
@@ -182,17 +170,14 @@ class Triangular(Utility):
 
     @property
     def steepest(self) -> float | Array:
-        """Slope of the rise."""
         return self.height / self.peak
 
     def value(self, surge: float | Array) -> Array:
-        """Utility of ``surge`` tokens past the threshold (eq. 17)."""
         surge = np.asarray(surge, dtype=float)
         fall = (self.support - surge) / (self.support - self.peak)
         return self.height * np.clip(np.minimum(surge / self.peak, fall), 0.0, None)
 
     def marginal(self, surge: float | Array) -> Array:
-        """Slope at ``surge``: that of the fall from the peak on, and 0 outside of the tent."""
         surge = np.asarray(surge)
         inside = (surge >= 0) & (surge < self.support)
         return np.where(surge < self.peak, self.steepest, -self.height / (self.support - self.peak)) * inside
@@ -202,7 +187,6 @@ class Triangular(Utility):
         return np.where(_price(price) < self.steepest, self.peak, 0.0)
 
     def least_surge(self, threshold: float | Array) -> Array:
-        """The peak, whatever the threshold."""
         return self.peak + 0.0 * np.asarray(threshold, dtype=float)
 
 
@@ -237,12 +221,10 @@ class Quadratic(Utility):
         return 4.0 * self.height / self.support
 
     def value(self, surge: float | Array) -> Array:
-        """Utility of ``surge`` tokens past the threshold (eq. 18)."""
         part = np.clip(np.asarray(surge, dtype=float) / self.support, 0.0, 1.0)
         return 4.0 * self.height * part * (1.0 - part)
 
     def marginal(self, surge: float | Array) -> Array:
-        """Slope at ``surge``, 0 outside of ``[0, S]``."""
         surge = np.asarray(surge)
         inside = (surge >= 0) & (surge <= self.support)
         return self.steepest * (1.0 - surge / self.peak) * inside
@@ -316,7 +298,6 @@ class LogNormal(Utility):
         return np.exp(self._log_density - self.log_median + np.square(self.spread) / 2)
 
     def value(self, surge: float | Array) -> Array:
-        """Chance of a correct answer within ``surge`` tokens."""
         from scipy.special import ndtr
 
         with np.errstate(divide="ignore"):

@@ -121,8 +121,7 @@ def _forecasts(arguments: argparse.Namespace, lines: list[Line], policy: Policy)
 
 def _write_requests(arguments: argparse.Namespace, lines: list[Line], allocation: Allocation) -> NDArray[np.int64]:
     """Write requests with their caps, and the abandoned ones into a file of their own; the caps."""
-    caps = batch.limits_of(lines, allocation.tokens)
-    kept, left = batch.split(lines, caps, allocation)
+    kept, left, caps = batch.capped(lines, allocation)
     if arguments.abandoned:
         write_lines(arguments.abandoned, left)
     elif left:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,35 +59,26 @@ def _said(messages: Any) -> str:
     return "\n".join(texts)
 
 
-def limits_of(lines: Sequence[Line], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The caps that are written: those granted, or lower where a line has a limit of its own."""
-    caps = tokens.copy()
-    for position, (_, line) in enumerate(lines):
-        own = [line["body"][field] for field in LIMITS[line["url"]] if line["body"].get(field) is not None]
-        caps[position] = min([*own, int(tokens[position])])
-    return caps
+def capped(
+    lines: Sequence[Line], allocation: Allocation
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], NDArray[np.int64]]:
+    """Requests with their caps, without our fields; those that are abandoned, with the reason; and the caps.
 
-
-def split(
-    lines: Sequence[Line], caps: NDArray[np.int64], allocation: Allocation
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The requests with their caps, without our fields; and those that are abandoned, with the reason."""
-    kept, left = [], []
-    for request, cap, reason in zip(_requests(lines), caps.tolist(), allocation.reasons(), strict=True):
+    A cap is what is granted, or lower where a line has a limit of its own.
+    """
+    ours = {*FORECASTS, "question", "prompt_tokens"}  # services refuse fields that they do not know
+    kept, left, caps = [], [], allocation.tokens.copy()
+    for position, ((_, line), reason) in enumerate(zip(lines, allocation.reasons(), strict=True)):
+        request = {name: value for name, value in line.items() if name not in ours}
+        first, *others = LIMITS[line["url"]]
+        limits = [line["body"][field] for field in (first, *others) if line["body"].get(field) is not None]
+        caps[position] = cap = min([*limits, int(caps[position])])
         if cap == 0:
             left.append(request | {"reason": reason})
         else:
-            first, *others = LIMITS[request["url"]]
-            body = {name: value for name, value in request["body"].items() if name not in others}
+            body = {name: value for name, value in line["body"].items() if name not in others}
             kept.append(request | {"body": body | {first: cap}})
-    return kept, left
-
-
-def _requests(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
-    """The lines without what only we read: services refuse fields that they do not know."""
-    ours = {*FORECASTS, "question", "prompt_tokens"}
-    for _, line in lines:
-        yield {name: value for name, value in line.items() if name not in ours}
+    return kept, left, caps
 
 
 def _shown(value: Any) -> str:

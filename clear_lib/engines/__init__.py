@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from clear_lib import reasoner
+from clear_lib.allocation.problem import number
 from clear_lib.hub import ModelError, explained
 
 __all__ = ["ENGINES", "Completion", "Engine", "ModelEngine", "ModelError", "Request", "start"]
@@ -189,9 +190,7 @@ class ModelEngine(Engine):
     def __init__(self, model: str, revision: str | None = None, batch_size: int = 256):
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-        self.model, self.batch_size = model, batch_size
+        self.model, self.batch_size = model, number("batch_size", batch_size, low=1, whole=True)
         with explained(model, revision):
             config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
             self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)

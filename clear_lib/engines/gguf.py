@@ -42,21 +42,10 @@ def cache() -> Path:
 def local(weights: Weights, path: str | Path | None = None, folder: str | Path | None = None) -> Path:
     """A folder with the model as bfloat16 safetensors, tokenizer and chat template; converted if it is not there.
 
-    One process converts at a time; others that want the same model wait for it.
-
-    Parameters
-    ----------
-    weights : Weights
-    path : path, optional
-        The file, or a folder that holds it; without it the hub is asked.
-    folder : path, optional
-        Where converted models are kept; :func:`cache` without it.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, another one, or of an unknown architecture; if a package is missing; or if the model
-        cannot be kept. Nothing half-written is left behind.
+    One process converts at a time; others that want the same model wait for it. ``path`` is the file or a folder that
+    holds it (without it the hub is asked), ``folder`` where converted models are kept. ``ModelError`` if the file is
+    missing, another one, or of an unknown architecture; if a package is missing; or if the model cannot be kept.
+    Nothing half-written is left behind.
     """
     root = cache() if folder is None else Path(folder)
     made = root / f"{Path(weights.file).stem}-{weights.sha256[:12]}"

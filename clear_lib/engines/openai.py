@@ -7,8 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from queue import Empty, SimpleQueue
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 from clear_lib.engines import Completion, Engine, Request
@@ -121,11 +121,8 @@ class OpenAIEngine(Engine):
         for option, value, kind in (("chat", chat, bool), ("api_key_env", api_key_env, str), ("model", model, str)):
             if not isinstance(value, kind):
                 raise ModelError(f"{option} must be {'true or false' if kind is bool else 'a text'}, got {value!r:.60}")
-        for option, value, least in (
-            ("concurrency", concurrency, 1),
-            ("retries", retries, 0),
-            ("timeout", timeout, 1e-3),
-        ):
+        numbers = ("concurrency", concurrency, 1), ("retries", retries, 0), ("timeout", timeout, 1e-3)
+        for option, value, least in numbers:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e9:
                 raise ModelError(f"{option} must be a number of at least {least:g}, got {value!r:.60}")
         self.model, self.chat, self.concurrency, self.retries = model, chat, int(concurrency), retries
@@ -181,62 +178,46 @@ class OpenAIEngine(Engine):
                 "begun; serve with caps, or use another engine"
             )
         new, url = sorted(set(prompts) - set(self.encoded)), self.client.base_url.join("/tokenize")
-        with ThreadPoolExecutor(self.concurrency) as pool:
+        with ThreadPool(self.concurrency) as pool:
             ask = lambda prompt: self._ask("POST", url, {"model": self.model, "prompt": prompt})["tokens"]
             self.encoded |= zip(new, pool.map(lambda prompt: self._retrying(lambda: ask(prompt)), new), strict=True)
         return [[*self.encoded[prompt], *tokens] for prompt, tokens in zip(prompts, begun, strict=True)]
 
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
-        cancelled, waiting, done = threading.Event(), SimpleQueue(), SimpleQueue()
-        for request in requests:
-            waiting.put(request)
-        threads, fatal = min(self.concurrency, len(requests)), None
-        for _ in range(threads):  # daemons: whoever interrupts the program does not wait for them
-            work = self._work, (waiting, done, cancelled, temperature)
-            threading.Thread(target=work[0], args=work[1], daemon=True).start()
+        cancelled, fatal = threading.Event(), None
+        pool = ThreadPool(min(self.concurrency, len(requests)))  # daemons: whoever interrupts the program does not wait
         try:
-            while threads:
-                position, outcome = done.get()
-                if position is None:
-                    threads -= 1
-                elif isinstance(outcome, Completion):
+            work = partial(self._outcome, temperature=temperature, cancelled=cancelled)
+            for position, outcome in pool.imap_unordered(work, requests):
+                if isinstance(outcome, Completion):
                     yield position, outcome
                 else:  # the others under way are paid for as well, so they are waited for
                     fatal = fatal or outcome
         finally:  # if the stream is closed early, no request is sent any more
             cancelled.set()
+            pool.close()
         if fatal:
             raise fatal
 
-    def _work(self, waiting: SimpleQueue, done: SimpleQueue, cancelled: threading.Event, temperature: float) -> None:
-        """Answer requests one after the other; puts ``(position, completion or exception)``, and None at the end."""
-        while not cancelled.is_set():
+    def _outcome(
+        self, request: Request, temperature: float, cancelled: threading.Event
+    ) -> tuple[int, Completion | Exception | None]:
+        """Position and completion of a request, or why nothing more is sent; None once nothing is."""
+        outcome = None
+        if not cancelled.is_set():
             try:
-                request = waiting.get_nowait()
-            except Empty:
-                break
-            attempt = lambda request=request: self._attempt(request, temperature)
-            try:
-                outcome = self._retrying(attempt, cancelled)
+                outcome = self._retrying(partial(self._attempt, request, temperature), cancelled)
             except RequestError as error:
                 counted = request.cap if error.counted is None else error.counted
                 outcome = Completion(error.text, None, "failed", counted, f"prompt {request.position}: {error}")
-            except Exception as error:  # of the server, not of one request: nothing more is sent
+            except Exception as error:  # of the server, not of one request
                 outcome = error
                 cancelled.set()
-            done.put((request.position, outcome))
-        done.put((None, None))
+        return request.position, outcome
 
     def _retrying(self, attempt: Callable[[], Any], cancelled: threading.Event | None = None) -> Any:
         """The result of an attempt, repeated with back-off after a :class:`TransientError`."""
         faults: list[TransientError] = []
-
-        def noted() -> Any:
-            try:
-                return attempt()
-            except TransientError as error:
-                faults.append(error)
-                raise
 
         def repeats(state: tenacity.RetryCallState) -> bool:
             last = faults[-SAME:]
@@ -246,13 +227,14 @@ class OpenAIEngine(Engine):
         limits = tenacity.stop_after_attempt(self.retries + 1), tenacity.stop_when_event_set(cancelled)
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
+            after=lambda state: faults.append(state.outcome.exception()),
             reraise=True,
             sleep=tenacity.sleep_using_event(cancelled),
             stop=tenacity.stop_any(*limits, tenacity.stop_before_delay(LONGEST_RETRYING), repeats),
             wait=lambda state: max(BACK_OFF(state), state.outcome.exception().wait),
         )
         try:
-            return attempts(noted)
+            return attempts(attempt)
         except TransientError:
             pass
         last = faults[-1]

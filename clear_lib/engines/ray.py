@@ -52,17 +52,13 @@ class RayEngine(ModelEngine):
 
     Parameters
     ----------
-    model, revision, dtype, batch_size
-        Of each worker. Requests travel in batches of ``batch_size``.
     engine : {"transformers", "vllm"}
-        Engine of the workers.
-    workers : int
-    gpus : float
-        GPUs of each worker; for several (``tensor_parallel_size``) as many.
+        Engine of the workers; ``model``, ``revision``, ``dtype``, ``batch_size`` and ``options`` are its own. Requests
+        travel in batches of ``batch_size``.
+    workers, gpus : int, float
+        How many, and the GPUs of each; for several (``tensor_parallel_size``) as many.
     address : str, optional
         Of the cluster (``"auto"`` on a machine of it); without it, a cluster on this machine.
-    **options
-        Of the workers' engine.
     """
 
     def __init__(

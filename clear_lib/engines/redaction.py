@@ -15,12 +15,11 @@ MOST = 500
 def shown(text: str, key: str) -> str:
     """A server's text for a message: on one line, printable, without the key in any usual spelling, truncated."""
     text = "".join(char if char.isprintable() else " " for char in text[: 4 * MOST])
-    pieces = {
-        spelling[start : start + PIECE]
-        for spelling in _spellings(key)
-        for start in range(len(spelling) - PIECE + 1)
-        if len(key) >= PIECE
-    }
+    # As it is, backwards, and as URLs, hexadecimal digits and base64 (at any offset) spell it.
+    spellings = [key, key[::-1], quote(key, safe=""), key.encode().hex()]
+    spellings += [base64.b64encode(b"\0" * before + key.encode()).decode()[4:-4] for before in range(3)]
+    long = spellings if len(key) >= PIECE else ()
+    pieces = {each[start : start + PIECE] for each in long for start in range(len(each) - PIECE + 1)}
     hidden, parts = 0, []
     for position, char in enumerate(text):
         if text[position : position + PIECE] in pieces:
@@ -34,9 +33,3 @@ def shown(text: str, key: str) -> str:
 def without(text: str, key: str) -> str:
     """A completion without the key; otherwise as it is."""
     return text.replace(key, "[key]") if len(key) >= PIECE else text
-
-
-def _spellings(key: str) -> list[str]:
-    """The key as it is, backwards, and as URLs, base64 (at any offset) and hexadecimal digits spell it."""
-    encoded = [base64.b64encode(b"\0" * before + key.encode()).decode()[4:-4] for before in range(3)]
-    return [key, key[::-1], quote(key, safe=""), key.encode().hex(), *encoded]

@@ -165,18 +165,10 @@ AttentionInterface.register("cohorts", cohort_attention)
 
 
 class TransformersEngine(ModelEngine):
-    """Decode with the transformers library, greedily or by sampling.
+    """Decode with the transformers library, greedily or by sampling, ``batch_size`` requests at the same time.
 
-    Parameters
-    ----------
-    model, revision
-        See :class:`clear_lib.engines.ModelEngine`.
-    dtype : str
-        Of weights and activations. In float32 a completion hardly depends on its batch.
-    batch_size : int
-        Requests decoded at the same time.
-    device : str, optional
-        A GPU where there is one, else the CPU.
+    ``dtype`` is that of weights and activations; in float32 a completion hardly depends on its batch. The ``device`` is
+    a GPU where there is one, else the CPU.
     """
 
     name = "transformers"

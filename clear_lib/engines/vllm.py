@@ -19,26 +19,12 @@ with needs("vllm"):
 
 
 class VLLMEngine(ModelEngine):
-    """Decode with vLLM, greedily or by sampling.
+    """Decode with vLLM, greedily or by sampling, at most ``batch_size`` requests at the same time.
 
-    Prefixes are cached: continuing a paused completion does not read its tokens again, if ``block_size`` is below its
-    length, since only full blocks are kept.
-
-    Parameters
-    ----------
-    model, revision
-        See :class:`clear_lib.engines.ModelEngine`.
-    dtype : str
-        Of weights and activations; ``"auto"`` is that of the checkpoint.
-    batch_size : int
-        Most requests decoded at the same time.
-    **options
-        Of :class:`vllm.LLM`: ``tensor_parallel_size``, ``max_model_len``, ``gpu_memory_utilization``, ``block_size`` …
-
-    Attributes
-    ----------
-    cached : int
-        Prompt tokens (those already generated included) that were found in the prefix cache so far.
+    ``dtype`` is that of weights and activations (``"auto"``: the checkpoint's); ``options`` are those of
+    :class:`vllm.LLM`, such as ``tensor_parallel_size``, ``max_model_len`` or ``gpu_memory_utilization``. Prefixes are
+    cached: continuing a paused completion does not read its tokens again, if ``block_size`` is below its length, since
+    only full blocks are kept. ``cached`` counts the tokens, prompts and generated, that were found in that cache.
     """
 
     name = "vllm"

@@ -96,18 +96,10 @@ class Predictor(Model):
 def build(
     kind: str, options: Mapping[str, Any] | None = None, *, seed: int = 0, checkpoints: str | Path | None = None
 ) -> Any:
-    """An unfitted predictor; ``ValueError`` if the kind is unknown or has no such option.
+    """An unfitted predictor of a kind of :data:`KINDS`; ``ValueError`` if it is unknown or has no such option.
 
-    Parameters
-    ----------
-    kind : str
-        A key of :data:`KINDS`.
-    options : mapping, optional
-        Keywords of its class, where they differ from the defaults.
-    seed : int
-        Of the kinds whose training is random (``"encoder"``, ``"deberta"``), unless it is among the options.
-    checkpoints : path, optional
-        Folder in which the training of these keeps its checkpoints, so that it resumes where it was stopped.
+    ``options`` are keywords of its class. ``seed``, and the folder ``checkpoints`` from which a training that was
+    stopped resumes, are for the kinds whose training is random (``"encoder"``, ``"deberta"``).
     """
     if kind not in KINDS | PARTS:
         raise ValueError(f"unknown kind of predictor {kind!r}; known: {', '.join(KINDS)}")

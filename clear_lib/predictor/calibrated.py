@@ -102,14 +102,8 @@ class Calibrated(Predictor):
     rollouts of one 8B model) heads for spread and chance, trained jointly with the threshold, were better in no
     proper score; with pretrained weights that is not tried.
 
-    Parameters
-    ----------
-    predictor : Predictor
-        Not fitted yet.
-    held_out, seed : float, int
-        Share of the questions that the calibration is fitted to, and the seed of their choice.
-    penalty : float, optional
-        L2 penalty of the classifier, if not its default.
+    ``predictor`` is not fitted yet; ``held_out`` is the share of the questions that the calibration is fitted to, and
+    ``seed`` that of their choice; ``penalty`` is the L2 penalty of the classifier, if not its default.
     """
 
     kind = "calibrated"
@@ -187,21 +181,14 @@ def fit_to_rollouts(
     return model
 
 
-def unseen(
-    rollouts: pd.DataFrame,
-    kind: str = "ridge",
-    options: Mapping[str, Any] | None = None,
-    *,
-    folds: int = 5,
-    seed: int = 0,
-) -> Forecasts:
+def unseen(rollouts: pd.DataFrame, kind: str = "ridge", *, folds: int = 5, seed: int = 0) -> Forecasts:
     """Forecasts of every rollout by a fit to the questions of the other folds; otherwise as :func:`fit_to_rollouts`."""
     questions, which = np.unique(rollouts["question"].to_numpy(dtype=str), return_inverse=True)
     fold = (np.random.default_rng(seed).permutation(questions.size) % folds)[which]
     parts, places = [], [np.flatnonzero(fold == k) for k in range(min(folds, questions.size))]
     for place in places:
         rest = rollouts.drop(index=rollouts.index[place])
-        parts.append(fit_to_rollouts(rest, kind, options, seed=seed).predict(list(rollouts["question"].iloc[place])))
+        parts.append(fit_to_rollouts(rest, kind, seed=seed).predict(list(rollouts["question"].iloc[place])))
     back = np.argsort(np.concatenate(places))
     names = "threshold", "spread", "solvable", "log_median"
     return Forecasts(**{name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names})

@@ -21,25 +21,13 @@ FEW = 30
 
 
 class Quality(NamedTuple):
-    """Forecasts against the held-out rollouts, on which spread and chance were calibrated.
+    """Forecasts against the held-out rollouts, on which spread and chance were calibrated."""
 
-    Attributes
-    ----------
-    n, correct : int
-        Held-out rollouts, and those of them that are correct.
-    correlation : float
-        Rank correlation of threshold and length.
-    level : float
-        Median of length over forecast, of the correct ones: 1 is right, 2 means twice as long as forecast.
-    coverage : float
-        Share of the correct ones within the central 80% of their forecasts.
-    """
-
-    n: int
-    correct: int
-    correlation: float
-    level: float
-    coverage: float
+    n: int  #: held-out rollouts
+    correct: int  #: those of them that are correct
+    correlation: float  #: rank correlation of threshold and length
+    level: float  #: median of length over forecast, of the correct ones: 2 means twice as long as forecast
+    coverage: float  #: share of the correct ones within the central 80% of their forecasts
 
     def __str__(self) -> str:
         error = 1 / math.sqrt(max(self.n - 3, 1))

@@ -71,14 +71,9 @@ def gold_answer(gold: str) -> str:
 class Grader:
     """Grades answers in processes that live as long as it does; use it in a ``with`` statement.
 
-    Parameters
-    ----------
-    timeout : float
-        Seconds of processor time for one answer (on Windows: of time). One that takes longer is ``"unknown"``.
-    workers : int, optional
-        Processes, by default one per core and at most 8. They start with the first answer that needs one.
-    shortcut : bool
-        Whether equal texts and plain numbers are compared without algebra. False shows what the algebra says.
+    An answer that takes longer than ``timeout`` seconds of processor time (on Windows: of time) is ``"unknown"``.
+    ``workers`` are processes, by default one per core and at most 8; they start with the first answer that needs one.
+    Without ``shortcut`` equal texts and plain numbers are compared by algebra, too.
     """
 
     def __init__(self, timeout: float = 5.0, workers: int | None = None, shortcut: bool = True):
@@ -97,26 +92,10 @@ class Grader:
             worker.stop()
 
     def grade(self, golds: Sequence[str], answers: Sequence[str | None]) -> list[str]:
-        r"""Compare answers with the gold ones.
+        """``"correct"``, ``"wrong"``, or ``"unknown"`` (too slow, or failed) for answers, each against its gold answer.
 
-        Parameters
-        ----------
-        golds : sequence of str, length n
-            As they would stand in a box, such as ``"12"`` or ``r"\frac{1}{2}"``.
-        answers : sequence of str or None, length n
-            What :func:`extract_answer` found. None, no answer, is wrong.
-
-        Returns
-        -------
-        list of str
-            ``"correct"``, ``"wrong"``, or ``"unknown"`` where the comparison took too long or failed.
-
-        Raises
-        ------
-        ValueError
-            For sequences of unequal length or an empty gold answer.
-        RuntimeError
-            If no grading process can be started.
+        Gold answers are texts as they would stand in a box, answers what :func:`extract_answer` found; None is wrong.
+        ``ValueError`` for sequences of unequal length or an empty gold answer, ``RuntimeError`` if no process starts.
         """
         if len(golds) != len(answers):
             raise ValueError(f"{len(golds)} gold answers and {len(answers)} answers; there must be as many")

@@ -62,24 +62,11 @@ def read(
 ) -> tuple[pd.DataFrame, Report]:
     """Read one file: a row a rollout with the columns of ``COLUMNS``, None where nothing is recorded; and a report.
 
-    Parameters
-    ----------
-    path : path
-        ``.jsonl``, or ``.parquet`` for LightEval.
-    layout : str, optional
-        Name in :data:`~clear_lib.rollouts.layouts.LAYOUTS`; recognised by the file's first line if omitted.
-    columns : mapping, optional
-        Where things stand, by the names of :data:`~clear_lib.rollouts.layouts.COLUMNS`, before the layout's own places.
-    keep_filter : str, optional
-        lm-evaluation-harness writes a line for each *filter* (a way to extract the answer): which one to keep, by
-        default the first.
-    malformed : float
-        Share of the lines that may be malformed.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, empty or has too many malformed lines; if a layout, column or filter is unknown.
+    The file is ``.jsonl``, or ``.parquet`` for LightEval. Without a ``layout`` its first line decides. ``columns`` say
+    where things stand, before the layout's own places. lm-evaluation-harness writes a line for each *filter* (a way to
+    extract the answer); ``keep_filter`` is the one to keep, by default the first. ``malformed`` is the share of the
+    lines that may be. ``ValueError`` for a file that is missing, empty or has too many of these, and for an unknown
+    layout, column or filter.
     """
     path = Path(path)
     if not path.is_file():
@@ -172,29 +159,13 @@ def complete(
     cap: int | None = None,
     timeout: float = 5.0,
 ) -> pd.DataFrame:
-    """Make a table of rollouts of what was read: count, grade, name, and drop what cannot be used.
+    """Make a table of rollouts of what :func:`read` returned: count, grade, name, and drop what cannot be used.
 
-    The result has the columns of :data:`~clear_lib.rollouts.store.SCHEMA` and ``level``. ``tier`` is what was recorded,
-    or ``""``.
-
-    Parameters
-    ----------
-    table, report
-        What :func:`read` returned; notes are added to the report.
-    model : str, optional
-        Who wrote them, where the file does not say.
-    tokenizer : str, optional
-        Counts tokens where no count is recorded, and adds the end token to a finished completion.
-    cap : int, optional
-        Most new tokens that the model was allowed, where the file does not say. Otherwise the longest rollout.
-    timeout : float
-        Seconds for grading one answer.
-
-    Raises
-    ------
-    ValueError
-        If token counts are missing and no tokenizer is named, if the model is not named, if a name has other
-        characters than :data:`NAME` allows, if the cap is no number of tokens, or nothing is left.
+    The result has the columns of :data:`~clear_lib.rollouts.store.SCHEMA` and ``level``; notes are added to the report.
+    Where the file does not say it, ``model`` is who wrote them, ``tokenizer`` counts tokens and adds the end token to
+    a finished completion, and ``cap`` is what the model was allowed (by default the longest rollout). ``timeout`` is
+    for grading one answer, in seconds. ``ValueError`` if one of the first two is missing, a name has other characters
+    than :data:`NAME` allows, the cap is no number of tokens, or nothing is left.
     """
     if cap is not None and not 1 <= cap <= MOST:
         raise ValueError(f"the cap must be a number from 1 to {MOST:,}, got {cap!r:.60}")

@@ -76,10 +76,7 @@ def _read(name: str, folder: Path) -> pa.Table:
 def read(name: str, kind: str, folder: Path = FOLDER, *, model: str, revision: str, dtype: str) -> pd.DataFrame:
     """All shipped rollouts of a kind of the profile ``name``: the columns of :data:`SHIPPED`, by ``place``.
 
-    Raises
-    ------
-    ValueError
-        If the file is missing, changed, of another model, or has a rollout twice; names the file and the reason.
+    ``ValueError`` names a file that is missing, changed, of another model, or has a rollout twice, and the reason.
     """
     path = folder / name / f"{kind}.parquet"
     table = _read(f"{name}/{kind}.parquet", folder).to_pandas()

@@ -72,10 +72,7 @@ class RolloutStore:
     def read(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """All rollouts, or some of their columns, in the order in which they were appended.
 
-        Raises
-        ------
-        ValueError
-            If a shard is truncated, damaged or has other columns; names the file.
+        ``ValueError`` names a shard that is truncated, damaged or has other columns.
         """
         columns = SCHEMA.names if columns is None else list(columns)
         tables = [_read_shard(path).select(columns) for path in self.shards()]
@@ -98,11 +95,8 @@ class RolloutStore:
     def append(self, rows: pd.DataFrame) -> Path:
         """Write rows, with the columns of :data:`SCHEMA` in any order, as a new shard and return its path.
 
-        Raises
-        ------
-        ValueError
-            If a column is missing, unknown, of another type or null where it must not be, if rows are there
-            twice, if another process has appended meanwhile, or if there is no room. Nothing is written then.
+        ``ValueError``, and nothing is written, if a column is missing, unknown, of another type or null where it must
+        not be, if rows are there twice, if another process has appended meanwhile, or if there is no room.
         """
         table = _table(rows)
         try:
@@ -229,19 +223,9 @@ def replay(lengths: ArrayLike, correct: ArrayLike, caps: ArrayLike) -> Replay:
     Under greedy decoding a cap of ``b`` tokens yields the first ``b`` tokens of the uncapped completion. So a
     query is solved iff its rollout is correct and ``length <= cap``, and it uses ``min(length, cap)`` tokens.
 
-    Parameters
-    ----------
-    lengths : array of shape (n,)
-        Tokens of the rollouts, end token included, at least 1.
-    correct : bool array of shape (n,)
-    caps : integer array of shape (n,) or (..., n)
-        Tokens granted, at least 0, and at most the rollout's own cap where that cut it off: what such a query would
-        have done with more is not recorded.
-
-    Raises
-    ------
-    ValueError
-        For shapes that do not fit, lengths below 1, negative or fractional caps; names the value and its position.
+    Lengths, at least 1, and ``correct``, bool, have shape ``(n,)``; caps, whole and at least 0, ``(n,)`` or
+    ``(..., n)``, and none above a rollout's own cap where that cut it off: what more would have brought is not
+    recorded. ``ValueError`` names the value that is wrong and its position.
     """
     lengths, correct, caps = np.asarray(lengths), np.asarray(correct), np.asarray(caps)
     if lengths.ndim != 1 or correct.shape != lengths.shape or caps.shape[-1:] != lengths.shape:

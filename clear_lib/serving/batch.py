@@ -91,10 +91,6 @@ def serve(
     **settings
         Of the policy.
 
-    Returns
-    -------
-    Outcome
-
     Raises
     ------
     ValueError
@@ -138,15 +134,8 @@ def overbook(problem: Problem, stepper: Stepper, policy: str, **settings: Any) -
     As an airline sells more seats than it has. Where more budget can mean fewer tokens used, there may be several
     such budgets; one is found, and it is affordable.
 
-    Returns
-    -------
-    int
-        Tokens, at least the budget, and at most what it takes to let every query run as far as it can.
-
-    Raises
-    ------
-    ValueError
-        If the stepper is not a recording.
+    The result, tokens, is at least the budget, and at most what it takes to let every query run as far as it can.
+    ``ValueError`` if the stepper is not a recording.
     """
     if not isinstance(stepper, ReplayStepper):
         raise ValueError(f"overbooking takes hindsight: it needs a ReplayStepper, not a {type(stepper).__name__}")

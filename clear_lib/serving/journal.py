@@ -26,29 +26,11 @@ except ImportError:  # Windows: two runs at once are not noticed there
 
 
 class Journal:
-    """A part file, ``<target>.part``, beside the file that a run will write.
+    """A part file, ``<target>.part``, beside the file that a run will write; ``description`` says what the run is of.
 
-    Parameters
-    ----------
-    target : path
-    description : mapping
-        What the run is of, JSON values by name.
-    forecasts : Forecasts
-    resume : bool
-        Go on with the part file, if there is one.
-
-    Attributes
-    ----------
-    recorded : dict of (round, query) to Piece
-        What a former run has brought.
-    forecasts : Forecasts
-        Those that it was planned with, if there was one.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be written, is in use, is damaged, belongs to another run, or holds answers and ``resume``
-        is false.
+    ``recorded`` is what a former run has brought, by round and query, and ``forecasts`` those that it was planned with,
+    if there was one. ``ValueError`` if the file cannot be written, is in use, is damaged, belongs to another run, or
+    holds answers without ``resume``.
     """
 
     def __init__(self, target: str | Path, description: Mapping[str, Any], forecasts: Forecasts, resume: bool):
@@ -93,16 +75,15 @@ class Journal:
             self._write(description | {"forecasts": arrays})
             return
         self.file.truncate(sum(map(len, lines)) + len(lines))
-        rows = [self._parsed(number, line) for number, line in enumerate(lines, 1)]
-        self._check(description, rows[0])
-        for number, row in enumerate(rows[1:], 2):
-            self._recall(number, row)
-
-    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            return dict(json.loads(line))
-        except (ValueError, TypeError):
-            raise ValueError(f"{self.path}, line {number}: damaged") from None
+        for number, line in enumerate(lines, 1):
+            try:
+                row = dict(json.loads(line))
+                if number > 1:
+                    self._recall(row)
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(f"{self.path}, line {number}: damaged") from None
+            if number == 1:
+                self._check(description, row)
 
     def _check(self, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         """``ValueError`` if the part file is of another run; takes over its forecasts."""
@@ -118,16 +99,12 @@ class Journal:
                 raise ValueError(f"{self.path} is of a run with other forecasts ({field.name}); it cannot go on")
         self.forecasts = planned
 
-    def _recall(self, number: int, row: dict[str, Any]) -> None:
-        try:
-            tokens = row.pop("tokens")
-            place = (int(row.pop("round")), int(row.pop("query")))
-            granted, completion = int(row.pop("granted")), Completion(tokens=tokens and tuple(tokens), **row)
-            twice = place in self.recorded
-        except (KeyError, TypeError, ValueError):
-            twice = True
-        if twice:
-            raise ValueError(f"{self.path}, line {number}: damaged")
+    def _recall(self, row: dict[str, Any]) -> None:
+        """Take over a recorded piece; ``ValueError`` if it is there twice."""
+        place, tokens = (int(row.pop("round")), int(row.pop("query"))), row.pop("tokens")
+        if place in self.recorded:
+            raise ValueError(place)
+        granted, completion = int(row.pop("granted")), Completion(tokens=tokens and tuple(tokens), **row)
         self.recorded[place] = Piece(*place, granted, completion)
         self.count += 1
 

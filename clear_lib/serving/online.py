@@ -57,10 +57,6 @@ def serve_online(
     detour : float
         See :func:`clear_lib.allocation.stages.promise`.
 
-    Returns
-    -------
-    Served
-
     Raises
     ------
     ValueError

@@ -195,22 +195,10 @@ def _refuse(wrong: NDArray[np.bool_], queries: NDArray[np.int64], what: str) -> 
 
 
 class Ledger:
-    """What each query has been granted and has used, and what is left of the budget. Believes no stepper.
+    """What each query has been granted and has used, and what is left of the budget, in tokens. Believes no stepper.
 
-    Parameters
-    ----------
-    stepper : Stepper
-    budget : int
-        Tokens.
-
-    Attributes
-    ----------
-    granted, used : int64 arrays of shape (n,)
-        Tokens from the start.
-    finished, ended : bool arrays of shape (n,)
-        By itself; by itself or because it failed.
-    left, rounds : int
-        Tokens of the budget, and steps so far.
+    Arrays of shape ``(n,)``: ``granted`` and ``used`` count from the start, ``finished`` have ended by themselves, and
+    ``ended`` by themselves or because they failed. ``left`` is of the budget, and ``rounds`` counts the steps.
     """
 
     def __init__(self, stepper: Stepper, budget: int):
@@ -223,10 +211,7 @@ class Ledger:
     def step(self, queries: NDArray[np.int64], granted: NDArray[np.int64]) -> None:
         """Grant tokens, above 0, to queries that have not finished, both of shape ``(m,)``.
 
-        Raises
-        ------
-        ValueError
-            If the stepper's answer cannot be true; names the query.
+        ``ValueError`` names the query if the stepper's answer cannot be true.
         """
         # Copies: a stepper may not change what it was granted.
         used, finished = (np.asarray(part) for part in self.stepper.step(queries.copy(), granted.copy()))

@@ -8,14 +8,23 @@ from clear_lib.hub import require
 
 require("study", "pandas", "pyarrow", "yaml", "pydantic", "matplotlib", "filelock")
 
+#: Folders whose modules are found by their name alone; `code` has names of `recordings`.
 _ROOMS = ("pages", "evidence", "experiments", "recordings", "setup")
 
 
 def __getattr__(name: str) -> Any:
     """A module of the study by its name alone, loaded when it is asked for."""
-    if name == "say":
-        return import_module("clear_lib.study.pages.prose").say
     for room in () if name.startswith("_") else _ROOMS:
         if find_spec(f"{__name__}.{room}.{name}"):
             return import_module(f"{__name__}.{room}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def say(**values: Any) -> None:
+    """Name values for the prose: after ``say(mean_gain=3.2)`` a chapter may write ``{glue:text}`mean-gain```."""
+    try:
+        from myst_nb import glue
+    except ImportError:  # a notebook on its own: no page reads them
+        return
+    for name, value in values.items():
+        glue(name.replace("_", "-"), value, display=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,14 +12,14 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from clear_lib import study  # its modules are loaded when a command uses them
 from clear_lib.cli import execute, parser_of, rollout_options
 from clear_lib.cli.files import read_rollouts, split_pairs
 
 
 def book(arguments: argparse.Namespace) -> None:
     """Make the book of a profile: all that is out of date, and nothing else."""
-    from clear_lib.study.pages import building
-
+    building = study.building
     making = building.Making(arguments.profile, building.paths_of(arguments.rollouts or ()), arguments.options)
     building.book(making, arguments.what, arguments.jobs)
     if not arguments.what:
@@ -26,13 +28,8 @@ def book(arguments: argparse.Namespace) -> None:
 
 def lab(arguments: argparse.Namespace) -> None:
     """Write the student notebooks of a profile and open them in JupyterLab."""
-    import os
-    import subprocess
-
-    from clear_lib.study.pages import student
-
     folder = Path("artifacts", arguments.profile, "student")
-    if unexecuted := student.write(Path(), arguments.profile, folder, keep=True):
+    if unexecuted := study.student.write(Path(), arguments.profile, folder, keep=True):
         print(f"an ellipsis stands for the numbers of {len(unexecuted)} chapters that have not run: {unexecuted}")
     print(f"student notebooks: {folder} (what you change in them is kept until the chapter runs again)", flush=True)
     if not arguments.no_open:
@@ -45,29 +42,27 @@ def record(arguments: argparse.Namespace) -> None:
     from clear_lib.rollouts import shipped
     from clear_lib.study.code import recording as code
     from clear_lib.study.code import shipping
-    from clear_lib.study.recordings import packing, recording, runs
-    from clear_lib.study.setup import models, profiles
 
-    profile, artifacts = profiles.load(arguments.profile), arguments.artifacts
-    asked = [each.partition(":") for each in arguments.only or recording.kinds_of(profile)]
+    profile, artifacts = study.profiles.load(arguments.profile), arguments.artifacts
+    asked = [each.partition(":") for each in arguments.only or study.recording.kinds_of(profile)]
     kinds = [(kind, float(share or 1)) for kind, _, share in asked]
-    programs = any(kind in code.KINDS for kind, _ in kinds)
-    solutions = any(kind not in code.KINDS for kind, _ in kinds)
-    known = shipped.kinds(profile.name)
+    programs = [each for each in kinds if each[0] in code.KINDS]
+    solutions = [each for each in kinds if each not in programs]
+    known, made = shipped.kinds(profile.name), 0
     if known and solutions:
-        print(f"{packing.restore(profile, artifacts)} rollouts taken over from {shipped.FOLDER}", flush=True)
+        print(f"{study.packing.restore(profile, artifacts)} rollouts taken over from {shipped.FOLDER}", flush=True)
     for kind, share in kinds:
         if kind in code.KINDS:
             left, about = shipping.unshipped(profile, kind), f"what is not shipped of {code.KINDS[kind].about}"
         else:
-            left, about = recording.requests(profile, kind), recording.KINDS[kind]
+            left, about = study.recording.requests(profile, kind), study.recording.KINDS[kind]
         print(f"{kind}, {share:.0%} of {len(left)}: {about}", flush=True)
-    engine, made = cache(lambda: models.start(profile, arguments.weights)), 0
-    with runs.logged(profile, artifacts, [kind for kind, _ in kinds]):
-        if own := [each for each in kinds if each[0] not in code.KINDS]:
-            made += recording.record(profile, own, artifacts, engine)
-        if own := [each for each in kinds if each[0] in code.KINDS]:
-            made += code.record(profile, own, artifacts, engine, shipping.unshipped)
+    engine = cache(lambda: study.models.start(profile, arguments.weights))
+    with study.runs.logged(profile, artifacts, [kind for kind, _ in kinds]):
+        if solutions:
+            made += study.recording.record(profile, solutions, artifacts, engine)
+        if programs:
+            made += code.record(profile, programs, artifacts, engine, shipping.unshipped)
     print(f"{made} rollouts recorded now")
     if solutions and (known or profile.weights):
         print(f"to ship them: python -m clear_lib.study pack --profile {profile.name} --artifacts {artifacts}")
@@ -78,20 +73,17 @@ def record(arguments: argparse.Namespace) -> None:
 def pack(arguments: argparse.Namespace) -> None:
     """Ship what is recorded of a profile, without the questions."""
     from clear_lib.rollouts.shipped import FOLDER
-    from clear_lib.study.recordings import packing
-    from clear_lib.study.setup import profiles
 
-    profile = profiles.load(arguments.profile)
-    for kind, (there, wanted) in packing.pack(profile, arguments.artifacts).items():
+    profile = study.profiles.load(arguments.profile)
+    for kind, (there, wanted) in study.packing.pack(profile, arguments.artifacts).items():
         print(f"{FOLDER / profile.name}: {there} of {wanted} {kind} rollouts")
 
 
 def grade(arguments: argparse.Namespace) -> None:
     """Run recorded programs in the sandbox, and ship their verdicts if asked."""
     from clear_lib.study.code import recording, shipping
-    from clear_lib.study.setup import profiles
 
-    profile = profiles.load(arguments.profile)
+    profile = study.profiles.load(arguments.profile)
     for kind in arguments.only or recording.recorded(profile, arguments.artifacts):
         grades = recording.grade(profile, kind, arguments.artifacts)
         parts = {part: grades[part].eq("correct").mean() for part in ("base", "plus") if grades[part].ne("none").any()}
@@ -103,42 +95,33 @@ def grade(arguments: argparse.Namespace) -> None:
 
 def unpack(arguments: argparse.Namespace) -> None:
     """Make the profile of what is shipped."""
-    from clear_lib.study.recordings import packing
-    from clear_lib.study.setup import profiles
-
-    print(f"{packing.unpack(profiles.load(arguments.profile), arguments.artifacts)} is ready")
+    print(f"{study.packing.unpack(study.profiles.load(arguments.profile), arguments.artifacts)} is ready")
 
 
 def verify(arguments: argparse.Namespace) -> None:
     """Decode recorded questions again and compare."""
-    from clear_lib.study.recordings import verifying
-    from clear_lib.study.setup import models, profiles
-
-    profile = profiles.load(arguments.profile)
+    profile = study.profiles.load(arguments.profile)
     if arguments.batch:
         profile = replace(profile, batch_size=arguments.batch)
-    verified = verifying.verify(profile, models.start(profile, arguments.weights), arguments.n, arguments.seed)
+    engine = study.models.start(profile, arguments.weights)
+    verified = study.verifying.verify(profile, engine, arguments.n, arguments.seed)
     print(verified)
     if arguments.keep:
-        verifying.write_verified(profile, verified)
+        study.verifying.write_verified(profile, verified)
 
 
 def plan(arguments: argparse.Namespace) -> None:
     """Say what recording a profile will cost."""
-    from clear_lib.study.recordings.plan import plan
-    from clear_lib.study.setup import profiles
-
-    print(plan(profiles.load(arguments.profile), arguments.card, arguments.artifacts))
+    print(study.plan.plan(study.profiles.load(arguments.profile), arguments.card, arguments.artifacts))
 
 
 def import_(arguments: argparse.Namespace) -> None:
     """Read rollouts of other programs, report what was read and what was not, and make the profile of them."""
     from clear_lib.predictor import OtherModelWarning
     from clear_lib.rollouts.store import check_writable
-    from clear_lib.study.recordings.importing import NAME, import_rollouts
 
     check_writable(arguments.artifacts)
-    there = Path(arguments.artifacts, NAME, "profile.yaml")
+    there = Path(arguments.artifacts, study.importing.NAME, "profile.yaml")
     if there.is_file() and not arguments.force:
         raise ValueError(f"{there} is of an earlier import; --force replaces it, --artifacts names another folder")
     rollouts, reports = read_rollouts(arguments.files, arguments.model, arguments)
@@ -151,10 +134,12 @@ def import_(arguments: argparse.Namespace) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", OtherModelWarning)
         tiers = split_pairs(arguments.tier)
-        made = import_rollouts(rollouts, arguments.artifacts, training=training, tiers=tiers, **settings)
+        made = study.importing.import_rollouts(
+            rollouts, arguments.artifacts, training=training, tiers=tiers, **settings
+        )
     loud = [str(each.message) for each in caught if issubclass(each.category, OtherModelWarning)]
     print(f"\n{made}\n{made.file} is ready. In the folder of the project, where the book looks for it in artifacts/:")
-    print(f"python -m clear_lib.study book --profile {NAME}")
+    print(f"python -m clear_lib.study book --profile {made.profile.name}")
     for message in loud:
         print(f"\nWARNING: {message}", file=sys.stderr)
     made.file.with_name("import.txt").write_text("\n".join([*reports, "", str(made), *loud]) + "\n", encoding="utf-8")
@@ -162,34 +147,26 @@ def import_(arguments: argparse.Namespace) -> None:
 
 def replicate(arguments: argparse.Namespace) -> None:
     """Simulate a study of the paper from its tables, as a profile of its own."""
-    from clear_lib.study.evidence import simulation
-    from clear_lib.study.setup import profiles
-
-    file = simulation.write_profile(arguments.name, arguments.artifacts)
-    print(f"{profiles.load(file).model}: {file} is ready: python -m clear_lib.study book --profile {arguments.name}")
+    file, name = study.simulation.write_profile(arguments.name, arguments.artifacts), arguments.name
+    print(f"{study.profiles.load(file).model}: {file} is ready: python -m clear_lib.study book --profile {name}")
 
 
 def readme(arguments: argparse.Namespace) -> None:
     """Write the verdicts into a page, and what the book's first pages take from the run: verdicts and pictures."""
     import pandas as pd
 
-    from clear_lib.study.evidence.verdicts import update_readme
-    from clear_lib.study.pages import figures, first_pages
-    from clear_lib.study.setup import profiles
-
-    update_readme(arguments.page, arguments.results)
-    first_pages.write(arguments.page)
+    study.verdicts.update_readme(arguments.page, arguments.results)
+    study.first_pages.write(arguments.page)
     made = arguments.results.parent / "profile.yaml"
-    profile = profiles.load(made if made.is_file() else arguments.results.parent.name)
+    profile = study.profiles.load(made if made.is_file() else arguments.results.parent.name)
     results = pd.read_parquet(arguments.results / "spend_as_you_go.parquet")
-    figure = figures.overview(results, f"{profile.label}, four streams")
+    figure = study.figures.overview(results, f"{profile.label}, four streams")
     figure.savefig(arguments.page.parent / "book" / "result.svg", metadata={"Date": None})
 
 
 def bench(arguments: argparse.Namespace) -> None:
     """Print how fast things are beside their rivals, and the memory that the solvers take."""
-    from clear_lib.study.experiments import speed
-
+    speed = study.speed
     for table in (speed.measure(arguments.size, arguments.large), speed.memory(speed.SIZES[arguments.size][0])):
         print(table.to_string(index=False, float_format="{:,.4g}".format), flush=True)
 

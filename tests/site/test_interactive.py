@@ -46,7 +46,7 @@ def opened(browser, tmp_path_factory):
     def open_(widget):
         page = tmp_path_factory.mktemp("page") / "page.html"
         head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>A widget</title>'
-        page.write_text(f"{head}<main>{widget.html}</main>", encoding="utf-8")
+        page.write_text(f"{head}<main>{widget.data}</main>", encoding="utf-8")
         browser.get_log("browser")  # what other pages left
         browser.get(f"file://{page}")
         severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

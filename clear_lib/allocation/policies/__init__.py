@@ -46,16 +46,7 @@ POLICIES: dict[str, Policy] = {
 }
 
 #: The policies of the paper's tables, and the second reading of its oracle.
-OF_THE_PAPER = (
-    "uniform",
-    "predictor",
-    "tale-ep",
-    "clear-heuristic",
-    "clear-auction",
-    "clear",
-    "oracle",
-    "oracle-paper",
-)
+OF_THE_PAPER = tuple("uniform predictor tale-ep clear-heuristic clear-auction clear oracle oracle-paper".split())
 
 
 @dataclass(frozen=True, eq=False)

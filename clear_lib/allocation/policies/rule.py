@@ -30,48 +30,24 @@ TOO_SMALL = "its share of the budget is less than a token"
 
 @dataclass(frozen=True, eq=False)
 class Grant:
-    """A policy's answer before rounding.
+    """A policy's answer before rounding."""
 
-    Attributes
-    ----------
-    tokens : array of shape (n,)
-        Real-valued tokens, with a sum of at most the budget.
-    price, bound : float or None
-        Shadow price (utility per token) and dual bound (utility), where the policy has them.
-    found : mapping
-        Settings that the policy worked out itself, such as the decay rate.
-    abandoned : callable, optional
-        ``abandoned(query) -> str``: why a query gets nothing, for those that the policy leaves out.
-    """
-
-    tokens: Array
-    price: float | None = None
-    bound: float | None = None
-    found: Mapping[str, Any] = field(default_factory=dict)
-    abandoned: Callable[[int], str] = lambda query: TOO_SMALL
+    tokens: Array  #: real-valued, shape (n,), with a sum of at most the budget
+    price: float | None = None  #: shadow price, utility per token, where the policy has one
+    bound: float | None = None  #: dual bound, utility, where the policy has one
+    found: Mapping[str, Any] = field(default_factory=dict)  #: settings that it worked out itself: the decay rate
+    abandoned: Callable[[int], str] = lambda query: TOO_SMALL  #: why a query gets nothing, if it is left out
 
 
 @dataclass(frozen=True)
 class Policy:
-    """An entry of the registry.
+    """An entry of the registry."""
 
-    Attributes
-    ----------
-    name, label : str
-        Name in code and in results, and name in the paper's tables.
-    function : callable
-        ``function(problem, **settings) -> Grant``, or ``-> Stages`` of a sequential policy.
-    needs : tuple of str
-        What the problem must have: fields of the forecasts, or of the truth (``"lengths"``, ``"correct"``).
-    kind : str
-        ``"cap"``: one decision for the whole batch before it runs; ``"sequential"``: decides as it runs.
-    """
-
-    name: str
-    label: str
-    function: Callable[..., Grant | Stages]
-    needs: tuple[str, ...] = ("threshold",)
-    kind: str = "cap"
+    name: str  #: in code and in results
+    label: str  #: in the paper's tables
+    function: Callable[..., Grant | Stages]  #: ``function(problem, **settings)``; Stages if it is sequential
+    needs: tuple[str, ...] = ("threshold",)  #: fields of the forecasts, or of the truth (``lengths``, ``correct``)
+    kind: str = "cap"  #: one decision before the batch runs, or ``"sequential"``: decides as it runs
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -128,21 +104,7 @@ def share(
     Clipping changes the sum, so what it takes or adds is settled with the others until the rule holds for all
     that are within the limits: a cap is reached exactly, and its excess goes to the rest. Uses all of the
     budget if ``n·low <= budget <= n·high``; above, all get ``high``. Without any positive weight the shares
-    are equal.
-
-    Parameters
-    ----------
-    budget : float
-        Tokens, at least ``n·low``.
-    weights, base : array of shape (n,)
-        Tokens, not negative.
-    low, high : float
-        Fewest and most tokens for each.
-
-    Returns
-    -------
-    array of shape (n,)
-        Tokens, before rounding.
+    are equal. All in tokens before rounding, ``weights`` and the result of shape ``(n,)``.
     """
     largest = weights.max(initial=0.0)
     weights = np.maximum(weights / largest, ROUNDING) if largest > 0 else np.ones(weights.size)

@@ -1,8 +1,8 @@
 """The paper's Table 2: best of n programs under a budget of completion tokens, in three readings of one sentence.
 
 “Each trajectory has a cap, and each query receives the same total completion-token budget across methods.” Taken at
-its word, nothing is left to share between queries. So there are three readings (:data:`READINGS`), and in each of them
-every policy spends the same number of tokens on the whole set of tasks. A sample counts if it ended within its cap.
+its word, nothing is left to share between queries. So there are three :data:`READINGS`, and in each of them every
+policy spends the same number of tokens on the whole set of tasks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,6 @@ from scipy.special import betaln, ndtr
 from clear_lib.allocation.forecasts import Array, Forecasts
 from clear_lib.allocation.policies import POLICIES, divide
 from clear_lib.allocation.problem import Problem, Truth
-from clear_lib.rollouts.shipped import FOLDER
 from clear_lib.study.code import shipping
 from clear_lib.study.code.recording import KINDS, SAMPLES
 from clear_lib.study.recordings.forecasts import cross_fitted
@@ -81,10 +79,10 @@ class Pool:
 # ---- forecasts and pools --------------------------------------------------------------------------------------------
 
 
-def shipped_pools(profile: Profile, folder: Path = FOLDER) -> list[Pool]:
+def shipped_pools(profile: Profile) -> list[Pool]:
     """Pools of what is shipped of a profile; none without samples and greedy rollouts to predict their lengths."""
     greedy, samples = (
-        shipping.read(profile.name, [kind for kind, about in KINDS.items() if about.sampled is sampled], folder)
+        shipping.read(profile.name, [kind for kind, about in KINDS.items() if about.sampled is sampled])
         for sampled in (False, True)
     )
     enough = greedy.groupby("dataset")["dataset"].transform("size") >= LEAST
@@ -94,12 +92,7 @@ def shipped_pools(profile: Profile, folder: Path = FOLDER) -> list[Pool]:
 
 
 def cross_forecasts(greedy: pd.DataFrame, forecaster: PredictorSpec, model_parameters: int) -> pd.DataFrame:
-    """Forecasts of every task by a fit to the greedy rollouts of the other tasks, of all data sets, in folds.
-
-    The paper's regressor is trained in-domain, on the lengths of HumanEval and MBPP; here none sees its own task.
-    ``greedy`` has the columns of a recording and ``base``, its verdict; see
-    :func:`~clear_lib.study.recordings.forecasts.forecast_table` for those of the result.
-    """
+    """Forecasts of every task by a fit to the greedy rollouts of the others: in-domain, as the paper's are."""
     return cross_fitted(greedy.assign(verdict=greedy["base"]), forecaster, model_parameters)
 
 
@@ -156,13 +149,9 @@ def caps(pool: Pool, reading: str, policy: str, mean_cap: int, settings: Mapping
         return np.repeat(solve(pool.forecasts, n * mean_cap, pool.cap, shortest, solvable)[:, None], k, axis=1)
     first = pool.plus.argmax(axis=1)  # the first right sample is had when those before it are paid
     spent = pool.lengths.cumsum(axis=1)[np.arange(n), first]
-    return in_turn(solve(pool.forecasts, n * k * mean_cap, k * pool.cap, spent, solvable), pool)
-
-
-def in_turn(grants: Counts, pool: Pool) -> Counts:
-    """Caps of samples that are drawn one after another until the grant ``(n,)`` of their query is used up."""
-    before = pool.lengths.cumsum(axis=1) - pool.lengths
-    return np.clip(np.asarray(grants)[:, None] - before, 0, pool.cap)
+    grants = solve(pool.forecasts, n * k * mean_cap, k * pool.cap, spent, solvable)
+    before = pool.lengths.cumsum(axis=1) - pool.lengths  # one sample after another, until the grant is used up
+    return np.clip(grants[:, None] - before, 0, pool.cap)
 
 
 # ---- samples as the good that is bought -----------------------------------------------------------------------------
@@ -209,10 +198,7 @@ def bought(pool: Pool, budget: int) -> Counts:
 
 
 def solved(pool: Pool, given: Counts, choice: str = CHOICES[0]) -> Flags:
-    """Whether each task is solved, ``(n,)``, by one of its samples that ended within their caps.
-
-    By all tests: any sample is right. By the base tests: the first that passes them, judged by all.
-    """
+    """Whether any sample that ended within its cap passes all tests, ``(n,)``; or the first that passes the base tests."""
     ended = (pool.lengths <= given) & (given > 0)
     if choice == "all tests":
         return (ended & pool.plus).any(axis=1)
@@ -231,19 +217,10 @@ def settings_of(profile: Profile, reference: float) -> dict[str, float]:
     return {"floor": profile.floor_fraction * reference, "epsilon": profile.epsilon_fraction * reference}
 
 
-def run(
-    profile: Profile,
-    pools: Iterable[Pool],
-    readings: Sequence[str] = tuple(READINGS),
-    policies: Sequence[str] = CODE_POLICIES,
-    scarcities: Sequence[float] = SCARCITIES,
-) -> pd.DataFrame:
-    """One row a task, reading, policy, budget and choice: whether it is solved, and the tokens that it used.
-
-    ``mean_cap`` is the budget, tokens per sample.
-    """
+def run(profile: Profile, pools: Iterable[Pool], scarcities: Sequence[float] = SCARCITIES) -> pd.DataFrame:
+    """Whether a task is solved and the tokens that it used, by reading, policy, budget (per sample) and choice."""
     tables = [pd.DataFrame(columns=[*_CELL, "policy", "question_id", "solved", "used"])]
-    for pool, reading, policy, scarcity in product(pools, readings, policies, scarcities):
+    for pool, reading, policy, scarcity in product(pools, READINGS, CODE_POLICIES, scarcities):
         if policy in LEFT_OUT[reading]:
             continue
         mean_cap = round(scarcity * pool.mean_length)
@@ -256,13 +233,13 @@ def run(
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def gains(results: pd.DataFrame, rival: str = "uniform", draws: int = 2000) -> pd.DataFrame:
+def gains(results: pd.DataFrame, rival: str = "uniform") -> pd.DataFrame:
     """Lead of every policy over a rival in points, with a paired 95% bootstrap interval over tasks, for each cell."""
     rng, tables = np.random.default_rng(0), [pd.DataFrame(columns=[*_CELL, "policy", *_GAIN])]
     for key, cell in results.groupby(_CELL, sort=False):
         right = 100.0 * cell.pivot(index="question_id", columns="policy", values="solved")
         leads = right.sub(right[rival], axis=0).drop(columns=rival)
-        drawn = rng.multinomial(len(leads), np.full(len(leads), 1 / len(leads)), draws) @ leads / len(leads)
+        drawn = rng.multinomial(len(leads), np.full(len(leads), 1 / len(leads)), 2000) @ leads / len(leads)
         low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
         values = dict(zip(_GAIN, (len(leads), leads.mean(), low, high), strict=True))
         tables.append(pd.DataFrame(dict(zip(_CELL, key, strict=True)) | values).reset_index())

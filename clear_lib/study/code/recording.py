@@ -108,10 +108,7 @@ def with_programs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def extract_code(completion: str) -> str | None:
-    """The code of a completion: its first block that defines a function, else its first block; None without one.
-
-    A block that was cut off counts as far as it goes.
-    """
+    """The code of a completion, which may be cut off: its first block that defines a function, else its first block."""
     blocks = [
         text for language, text in _FENCE.findall(completion) if language.lower() in ("", "python", "py", "python3")
     ]
@@ -128,11 +125,10 @@ def grades_file(profile: Profile, kind: str, artifacts: str | Path) -> Path:
     return profile.artifacts(artifacts) / "rollouts" / f"{kind}.grades.parquet"
 
 
-def grade(profile: Profile, kind: str, artifacts: str | Path, workers: int | None = None) -> pd.DataFrame:
+def grade(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
     """Run every recorded program that was not run yet in the sandbox, equal ones once; all grades of the kind.
 
-    ``base`` and ``plus`` are ``"correct"``, ``"wrong"``, or ``"none"`` where there are no such tests; ``plus`` is right
-    only where the base tests pass too. They are written after every 64 programs.
+    ``base`` and ``plus`` are ``"correct"``, ``"wrong"``, or ``"none"`` where there are no such tests.
     """
     sandbox.check()
     known = tasks_of(kind, os.environ.get("CLEAR_BENCHMARKS"))
@@ -144,7 +140,7 @@ def grade(profile: Profile, kind: str, artifacts: str | Path, workers: int | Non
     names = ["program", "base", "plus", "reason"]
     ran = pd.read_parquet(file)[names].drop_duplicates("program") if file.is_file() else pd.DataFrame(columns=names)
     missing = rows[~rows["program"].isin(ran["program"])].drop_duplicates("program")
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(missing) + 1, 64):
             part = missing.iloc[start : start + 64]
             verdicts = list(pool.map(sandbox.run_tests, part["code"], part["question_id"].map(jobs)))

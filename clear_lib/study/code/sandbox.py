@@ -131,10 +131,7 @@ def _started(role: list[str], limits: Limits, **pipes: Any) -> Iterator[subproce
 
 
 def run_tests(code: str, job: Mapping[str, Any], limits: Limits = Limits()) -> Verdict:
-    """Run a candidate against the tests of a job (:func:`clear_lib.study.code.tasks.job`), each in its sandbox.
-
-    ``SandboxError`` where there is no sandbox, or where the judge failed at something that is not the candidate's.
-    """
+    """Run a candidate against the tests of a job (:func:`clear_lib.study.code.tasks.job`), each in its sandbox."""
     check()
     return _judged({**job, "code": code}, limits)
 

@@ -28,10 +28,7 @@ COLUMNS = [
 
 
 def pack(profile: Profile, kind: str, artifacts: str | Path, folder: Path = FOLDER) -> Path:
-    """Ship the graded rollouts of a kind as ``code/PROFILE/KIND.parquet``, with the embeddings of its tasks.
-
-    What is shipped already and was not recorded here stays.
-    """
+    """Ship the graded rollouts of a kind and the embeddings of its tasks, beside what is shipped of it already."""
     rows = recording.load(profile, kind, artifacts)
     shipped = read(profile.name, [kind], folder).drop(columns="question")
     texts = rows.drop_duplicates("question_id")[["question_id", "dataset", "question"]]
@@ -69,10 +66,7 @@ def _questions(texts: pd.DataFrame, folder: Path) -> pa.Table:
 
 
 def read(profile: str, kinds: Sequence[str], folder: Path = FOLDER) -> pd.DataFrame:
-    """The shipped rollouts of some kinds, those that there are, with a stand-in for ``question``.
-
-    ``ValueError`` if the file of one is missing or changed.
-    """
+    """The shipped rollouts of some kinds, those that there are, with a stand-in for ``question``."""
     listed, tables = manifest(folder)["files"], [pd.DataFrame(columns=COLUMNS)]
     for name in (f"code/{profile}/{kind}.parquet" for kind in kinds):
         if name in listed:
@@ -86,3 +80,10 @@ def read(profile: str, kinds: Sequence[str], folder: Path = FOLDER) -> pd.DataFr
     hashes = questions(folder, QUESTIONS).set_index("question_id")["sha256"]
     rows = pd.concat(tables[1:], ignore_index=True)
     return rows.assign(question=STANDS_FOR + rows["question_id"].map(hashes))
+
+
+def graded(profile: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """The shipped samples of tasks that have all of them; ``verdict`` is of the plus tests, or without them of the base."""
+    rows = read(profile, [kind for kind, about in recording.KINDS.items() if about.sampled], folder)
+    whole = rows.groupby("question_id")["sample"].transform("nunique") == recording.SAMPLES
+    return rows.assign(verdict=rows["plus"].where(rows["plus"] != "none", rows["base"]))[whole]

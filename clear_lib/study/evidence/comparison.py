@@ -19,35 +19,25 @@ from clear_lib.study.setup.streams import TIERS
 #: The paper's row that a policy is compared with, where it has another name: the paper reports one oracle.
 PAPER_ROW = {"oracle-paper": "oracle"}
 
-#: Verdicts of :func:`compare` on the gain over Uniform.
+#: Verdicts on the gain over Uniform, on the number itself, on a setting, and where the paper has no number.
 SAME, OPPOSITE, UNDECIDED, BASELINE = "same sign", "opposite sign", "undecided", "baseline"
-#: And where the paper itself prints none: no sign could be the same.
 NO_GAIN = "no gain in the paper"
-#: Verdicts on the number itself: of :func:`data`, and of :func:`compare` at the paper's scale.
 INSIDE, HIGHER, LOWER = "inside", "paper higher", "paper lower"
-#: Verdict where the paper has no number.
-ABSENT = "not in the paper"
-#: Verdicts of :func:`settings`.
 EQUAL, OTHER = "same", "differs"
+ABSENT = "not in the paper"
+
+#: Options of a predictor that Table 5 has.
+_FIT = ("learning_rate", "weight_decay", "batch_size", "epochs")
 
 
 def compare(
-    results: pd.DataFrame,
-    study: paper.Study,
-    printed: Mapping[str, Mapping[str, Any]] | None = None,
-    *,
-    at_scale: bool = False,
+    results: pd.DataFrame, study: paper.Study, printed: Mapping[str, Any] | None = None, *, at_scale: bool = False
 ) -> pd.DataFrame:
     """Results beside the study's table of accuracies (or ``printed``: Table 3), a row for each cell and policy.
 
     Accuracies of different models on different questions cannot agree, so the verdict is about the sign of the paired
-    gain over Uniform. With ``at_scale`` (a replica) it is about whether the paper's number, which is one stream's, is in
-    our prediction range.
-
-    Columns: ``stream, scarcity, policy, tokens, paper_tokens`` (per query); accuracy in per cent: ``paper, ours,
-    difference, low, high``; gain in points: ``paper_gain, gain, gain_low, gain_high``; ``n, seeds, verdict``.
-    ``low, high`` are the prediction range of one stream, ``gain_low, gain_high`` the 95% interval of the mean gain. What
-    the paper does not print is NaN.
+    gain over Uniform; ``at_scale`` (a replica), about whether the paper's number is in the prediction range of a stream,
+    ``low, high``. Accuracies are in per cent, gains in points with the 95% interval of their mean.
     """
     table = _in_per_cent(results)
     table["paper_tokens"] = table["scarcity"].map(study.budgets_of(table["scarcity"]))
@@ -61,10 +51,7 @@ def compare(
 
 
 def _in_per_cent(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy and gain over Uniform in per cent, with intervals, by stream, budget and policy.
-
-    CLEAR with another utility is a policy of that name (Table 3).
-    """
+    """Mean accuracy and gain over Uniform in per cent, with intervals; CLEAR's other utilities are policies (Table 3)."""
     rows, value = results.copy(), results.get("value", results["policy"])
     shapes = (rows["policy"] == "clear") & value.isin(["triangular", "quadratic"])
     rows.loc[shapes, "policy"] = value[shapes]
@@ -99,10 +86,9 @@ def _on_number(table: pd.DataFrame) -> np.ndarray:
 
 
 def data(rollouts: pd.DataFrame, sets: Sequence[paper.DataSet], use: str) -> pd.DataFrame:
-    """Counts, pass rates and mean lengths of Table 6 or 7 beside those of rollouts, one a question.
+    """Counts, pass rates and mean lengths of Table 6 or 7 beside ours: by data set, or by tier if ours are others.
 
-    By data set if the rollouts are of the paper's sets, else by tier, and of all; ``use`` is ``"evaluation"`` or
-    ``"predictor"``. The interval is the 95% over questions: Wilson's of a share, 1.96 standard errors of a mean.
+    ``use`` is ``"evaluation"`` or ``"predictor"``. Intervals: Wilson's of a share, 1.96 standard errors of a mean.
     """
     printed = [row for row in sets if row.use == use]
     by_set = "dataset" in rollouts and rollouts["dataset"].isin([row.name for row in printed]).any()
@@ -168,10 +154,6 @@ def settings(profile: Profile) -> pd.DataFrame:
     verdict = np.where(table["paper"] == table["ours"], EQUAL, OTHER)
     verdict = np.where(table["setting"] == "weights", ABSENT, verdict)
     return table.assign(difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=verdict)
-
-
-#: Options of a predictor that Table 5 has.
-_FIT = ("learning_rate", "weight_decay", "batch_size", "epochs")
 
 
 def _text(value: Any) -> str:

@@ -20,8 +20,7 @@ from clear_lib.study.setup.streams import TIERS
 def solvable(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
     """Share of solvable queries of each stream: the ``paper``'s (its Oracle at the largest budget) and ``ours``.
 
-    ``most`` is what streams of one tier alone would reach, the easiest to solve: no mixture of tiers has more. ``odds``
-    is the factor on the odds of a solvable question, the same in all tiers, that gives the paper's share.
+    ``most`` is that of the easiest tier alone; ``odds`` the factor on a solvable question's odds that gives the paper's.
     """
     study, rates = paper.study_of(profile.model), pool.groupby("tier")["correct"].mean().reindex(TIERS)
     rows = {}
@@ -35,10 +34,7 @@ def solvable(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
 
 
 def scarcities(profile: Profile, pool: pd.DataFrame) -> tuple[float, ...]:
-    """The paper's budgets as the same multiples of the easiest tier's median length, in fractions of the reference.
-
-    The paper's median is that of its replica (fitted to the Uniform row).
-    """
+    """The paper's budgets as the same multiples of the easiest tier's median length (of the replica), as scarcities."""
     study = paper.study_of(profile.model)
     theirs = replica.fit_lengths(study.table["uniform"], replica.pass_rates(study.sets, 2)).medians[0]
     easiest = next(tier for tier in TIERS if (pool["tier"] == tier).any())
@@ -49,11 +45,9 @@ def scarcities(profile: Profile, pool: pd.DataFrame) -> tuple[float, ...]:
 def run(
     profile: Profile, pool: pd.DataFrame, constants: Mapping[str, list[experiments.Constant]], policies: Iterable[str]
 ) -> pd.DataFrame:
-    """Results of policies, and of those with constants (:func:`.experiments.run_chosen`), on streams with the paper's shares
-    of solvable queries, under budgets that reach as far.
+    """Results (:func:`.run_chosen`) on streams with the paper's solvable shares, under budgets that reach as far.
 
-    A stream takes solvable questions with other odds than the pool has them: as if the model solved more, or fewer, of
-    each tier. Questions with large weights occur often, so intervals are too narrow rather than too wide.
+    Questions with large weights occur often, so intervals are too narrow rather than too wide.
     """
     odds, runs, reach = solvable(profile, pool)["odds"], [], scarcities(profile, pool)
     for stream in profile.stream_shares:

@@ -1,9 +1,8 @@
 """A model of the paper's experiment with few parameters, fitted to two rows of a table.
 
-Queries come in two or three tiers. In each, the log length of a solution is normal, and a share of the solutions is
-correct, long or short. A stream mixes the tiers. A forecast is the log length with shrinkage and noise. The rows of
-Uniform and of Predictor can be computed in this model, so they can be fitted; all other rows are run on simulated
-rollouts (:mod:`clear_lib.study.evidence.simulation`).
+In each tier the log length of a solution is normal, and a share of the solutions is correct, long or short. A stream
+mixes the tiers. A forecast is the log length with shrinkage and noise. So the rows of Uniform and of Predictor have a
+closed form and can be fitted; all others are run on simulated rollouts (:mod:`.simulation`).
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ _MOST_APART = 4.0
 
 #: Distance of a tier's pass rate from the printed one, in points, that costs as much as one point in a cell.
 SOFT = 5.0
-
 
 #: Shares of the tiers in each stream, summing to 1.
 Shares = Mapping[str, Array]
@@ -119,25 +117,19 @@ def pass_rates(sets: Sequence[paper.DataSet], tiers: int) -> Array:
 
 
 def training_mean(sets: Sequence[paper.DataSet]) -> float:
-    """Mean length of the MATH row that the predictor was trained on, tokens (Table 6 or 7).
-
-    It is nine tenths of the training data; the mean of the other row, GSM8K, is misprinted in Table 6.
-    """
+    """Mean length of the MATH row that the predictor was trained on, tokens; that of GSM8K is misprinted in Table 6."""
     return next(row.mean_length for row in sets if row.use == "predictor" and row.name == "MATH")
 
 
 # ---- fitting ----------------------------------------------------------------------------------------------------
 
 
-def fit_lengths(
-    row: paper.Row, rates: Array, *, shares: Shares | None = None, starts: int = 6, seed: int = 0
-) -> LengthModel:
+def fit_lengths(row: paper.Row, rates: Array, *, shares: Shares | None = None, starts: int = 6) -> LengthModel:
     """Fit tiers and, unless ``shares`` are given, streams to a Uniform row by least squares, from several starts.
 
-    ``K`` medians, a spread, ``K`` rates and ``K - 1`` shares a stream. The row alone does not tell a tier's rate from
-    its share, so the rates are drawn softly (:data:`SOFT`) to the printed ones.
+    The row alone does not tell a tier's rate from its share, so rates are drawn softly (:data:`SOFT`) to the printed ones.
     """
-    budgets, wanted, tiers, rng = _budgets(row), printed(row), len(rates), np.random.default_rng(seed)
+    budgets, wanted, tiers, rng = _budgets(row), printed(row), len(rates), np.random.default_rng(0)
 
     def build(x: Array) -> LengthModel:
         first, steps, spread, logits, free = np.split(x, [1, tiers, tiers + 1, 2 * tiers + 1])
@@ -165,12 +157,9 @@ def fit_lengths(
 
 
 def fit_forecasts(row: paper.Row, lengths: LengthModel, mean_length: float, shrink: bool = True) -> ForecastModel:
-    """Fit slope (between 0 and 1; 1 without ``shrink``) and noise of the forecasts to a Predictor row.
-
-    Shares in proportion do not change when all forecasts are doubled, so the row does not tell their level. But a
-    regression is right on average where it was trained: ``center`` is the mean log length of solutions whose mean
-    length is ``mean_length``.
-    """
+    """Fit slope (between 0 and 1; 1 without ``shrink``) and noise of the forecasts to a Predictor row."""
+    # Shares in proportion do not tell the level of the forecasts. But a regression is right on average where it was
+    # trained: the center is the mean log length of solutions whose mean length is that of the training data.
     center = math.log(mean_length) - lengths.spread**2 / 2
 
     def build(x: Array) -> ForecastModel:
@@ -185,15 +174,11 @@ def fit_forecasts(row: paper.Row, lengths: LengthModel, mean_length: float, shri
 
 
 def fit(
-    name: str, *, tiers: int = 2, shrink: bool = True, mean_length: float | None = None, shares: Shares | None = None
+    name: str, *, tiers: int = 2, shrink: bool = True, mean_length: float | None = None
 ) -> tuple[LengthModel, ForecastModel]:
-    """Fit a replica of :data:`SOURCES` to the Uniform and the Predictor row of its source.
-
-    ``mean_length`` is the source's :func:`training_mean` if omitted, ``shares`` those of :data:`BORROWED`, or fitted.
-    """
+    """Fit a replica of :data:`SOURCES` to the Uniform and the Predictor row of its source; shares may be borrowed."""
     source = SOURCES[name]
-    if shares is None and name in BORROWED:
-        shares = fit(BORROWED[name], tiers=tiers)[0].shares
+    shares = fit(BORROWED[name], tiers=tiers)[0].shares if name in BORROWED else None
     lengths = fit_lengths(source.table["uniform"], pass_rates(source.sets, tiers), shares=shares)
     trained = training_mean(source.sets) if mean_length is None else mean_length
     return lengths, fit_forecasts(source.table["predictor"], lengths, trained, shrink)
@@ -213,23 +198,18 @@ def parameters(lengths: LengthModel, forecasts: ForecastModel) -> dict[str, floa
     return found | {"slope of the forecasts": forecasts.slope, "noise of the forecasts": forecasts.noise}
 
 
-def bootstrap(
-    name: str,
-    lengths: LengthModel,
-    forecasts: ForecastModel,
-    *,
-    n: int = paper.STREAM_SIZE,
-    times: int = 60,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """:func:`parameters` refitted to rows that the fitted model makes itself, from streams of ``n`` queries."""
-    rng, source, fits = np.random.default_rng(seed), SOURCES[name], []
+def bootstrap(name: str, lengths: LengthModel, forecasts: ForecastModel, times: int = 60) -> pd.DataFrame:
+    """:func:`parameters` refitted to rows that the fitted model makes itself, from streams as large as the paper's."""
+    rng, source, fits, n = np.random.default_rng(0), SOURCES[name], [], paper.STREAM_SIZE
     rates, mean_length = pass_rates(source.sets, 2), training_mean(source.sets)
     shares = lengths.shares if name in BORROWED else None
     for _ in range(times):
         rows: dict[str, dict] = {"uniform": {}, "predictor": {}}
         for stream, share in lengths.shares.items():
-            length, forecast, correct = _draw(rng, lengths, forecasts, share, n)
+            tier = rng.choice(len(share), size=n, p=share)
+            log_length = np.log(lengths.medians[tier]) + lengths.spread * rng.normal(size=n)
+            correct, length = rng.random(n) < lengths.rates[tier], np.exp(log_length)
+            forecast = np.exp(forecasts.log_forecast(log_length, rng.normal(size=n)))
             for policy, granted in (("uniform", 1.0), ("predictor", forecast / forecast.mean())):
                 rows[policy][stream] = {b: 100 * np.mean(correct & (length <= b * granted)) for b in source.budgets}
         again = fit_lengths(rows["uniform"], rates, shares=shares, starts=2)
@@ -237,21 +217,8 @@ def bootstrap(
     return pd.DataFrame(fits)
 
 
-def _draw(
-    rng: np.random.Generator, lengths: LengthModel, forecasts: ForecastModel, share: Array, n: int
-) -> tuple[Array, Array, Array]:
-    """Lengths, forecasts and correctness of ``n`` queries from tiers with these shares."""
-    tier = rng.choice(len(share), size=n, p=share)
-    log_length = np.log(lengths.medians[tier]) + lengths.spread * rng.normal(size=n)
-    correct = rng.random(n) < lengths.rates[tier]
-    return np.exp(log_length), np.exp(forecasts.log_forecast(log_length, rng.normal(size=n))), correct
-
-
 def leave_one_stream_out(row: paper.Row, rates: Array) -> pd.DataFrame:
-    """Fit without a stream, take its share from the cell of its largest budget, and predict its other cells.
-
-    ``stream, budget, paper, model, error`` of the cells that were not used.
-    """
+    """Fit without a stream, take its share from the cell of its largest budget, and predict its other cells."""
     found = []
     for stream, cells in row.items():
         fit = fit_lengths({name: other for name, other in row.items() if name != stream}, rates, starts=2)
@@ -265,8 +232,8 @@ def leave_one_stream_out(row: paper.Row, rates: Array) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["stream", "budget", "paper", "model", "error"])
 
 
-def budget_that_fits(lengths: LengthModel, row: Mapping[str, float], low: float = 64, high: float = 4096) -> float:
+def budget_that_fits(lengths: LengthModel, row: Mapping[str, float]) -> float:
     """The budget (tokens per query) at which the replica's Uniform row is nearest to a printed one, by least squares."""
-    budgets = np.geomspace(low, high, 2000)
+    budgets = np.geomspace(64, 4096, 2000)
     model = uniform_row(replace(lengths, shares={stream: lengths.shares[stream] for stream in row}), budgets)
     return float(budgets[((model - np.array(list(row.values()))[:, None]) ** 2).sum(axis=0).argmin()])

@@ -41,20 +41,16 @@ class Effect(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """How a claim, or the ``part`` of it, is judged in a setting.
-
-    ``measure`` takes the ``table`` of results of that name, if any. The claim is true where the effect is in ``region``;
-    a finding with an ``aside`` counts for nothing, and that says why.
-    """
+    """How a claim, or the ``part`` of it, is judged in a setting."""
 
     claim: str
     setting: str
-    measure: Callable[..., Effect]
+    measure: Callable[..., Effect]  #: of the table of results, if there is one
     table: str | None = None
     part: str = ""
     unit: str = POINTS
-    region: Region = ABOVE
-    aside: str = ""
+    region: Region = ABOVE  #: where the claim is true
+    aside: str = ""  #: why the finding counts for nothing
 
 
 RULES: list[Rule] = []
@@ -68,10 +64,7 @@ def rule(
     aside: str | Mapping[str, str] = "",
     **options: Any,
 ):
-    """Register a function as the rule of a claim, once for each of its ``parts``, whose value is its second argument.
-
-    ``aside`` is that of the claim, or of some of the parts.
-    """
+    """Register a function as the rule of a claim, once for each of its ``parts``, whose value is its second argument."""
 
     def register(measure: Callable[..., Effect]) -> Callable[..., Effect]:
         for part, value in (parts or {"": None}).items():

@@ -1,9 +1,6 @@
-"""The rules by which the claims are judged: each a function of one table of results, registered under its claim.
+"""The rules by which the claims are judged: each reduces one table of results to one effect with a 95% interval.
 
-A rule belongs to one claim (or a part of it) and one setting. It reduces its table to one effect with a 95% interval, and
-says in which region of effects the claim is true; :mod:`clear_lib.study.evidence.verdicts` makes a word of that. What
-would count against a claim, and whether it can fail, is in ``claims.yaml``. Mathematics comes first, then the paper's own
-tables, then the tables of results.
+Mathematics comes first, then the paper's own tables, then the tables of results. :mod:`.verdicts` makes words of effects.
 """
 
 from __future__ import annotations
@@ -45,15 +42,14 @@ from clear_lib.study.evidence.rule import (
 from clear_lib.study.experiments import effects
 from clear_lib.study.setup import paper
 
-#: Rivals, distortions of forecasts and views by length, by the name of the part of a claim.
+#: Rivals, distortions of forecasts, views by length, queries, budgets and columns, by the name of the part of a claim.
 RIVALS = {"over Heuristic": "clear-heuristic", "over Auction": "clear-auction", "over TALE-EP": "tale-ep"}
-DISTORTIONS = {
-    "all halved": ("factor", 0.5),
-    "all doubled": ("factor", 2.0),
-    "square roots": ("power", 0.5),
-    "squares": ("power", 2.0),
-}
+FACTORS = {"all halved": ("factor", 0.5), "all doubled": ("factor", 2.0)}
+POWERS = {"square roots": ("power", 0.5), "squares": ("power", 2.0)}
 VIEWS = {"within questions": "within", "over all questions": "pooled"}
+SIZES = {"": paper.STREAM_SIZE, "in batches of 20": 20}
+BUDGETS = {"scarcest budget": 0, "second": 1, "third": 2, "amplest": 3}
+COLUMNS = {"accuracy": "accuracy", "price": "price"}
 
 
 def _batches(n: int) -> Iterator[tuple[np.ndarray, int, Surge]]:
@@ -81,14 +77,7 @@ def _price_clears():
     return exact(np.mean(clears))
 
 
-@rule(
-    "C6",
-    setting=MATHEMATICS,
-    parts={"": paper.STREAM_SIZE, "in batches of 20": 20},
-    aside={"in batches of 20": OURS},
-    unit=PERCENT,
-    region=(0.99, math.inf),
-)
+@rule("C6", setting=MATHEMATICS, parts=SIZES, aside={"in batches of 20": OURS}, unit=PERCENT, region=(0.99, math.inf))
 def _price_governs(part):
     """The interval is that of the mean over twenty batches."""
     attained = []
@@ -161,11 +150,8 @@ def _gain(rows: pd.DataFrame, baseline: pd.DataFrame) -> Effect:
 
 
 def _least(found: Iterable[Effect]) -> Effect:
-    """The smallest of several effects, all of which a claim needs, with the lowest end of all their intervals.
-
-    That all of them are above a mark needs no correction for their number.
-    """
-    found = list(found)
+    """The smallest of several effects, all of which a claim needs, with the lowest end of all their intervals."""
+    found = list(found)  # that all of them are above a mark needs no correction for their number
     effect, _, high, share = min(found)
     return Effect(effect, min(each.low for each in found), high, share)
 
@@ -177,6 +163,7 @@ def _halves(results: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 @rule("C10", "table1", parts={"over Uniform": "uniform", "over Predictor": "predictor"})
+@rule("C13", "table1", parts=RIVALS, aside={"over TALE-EP": OURS})
 def _above_baseline(results, part):
     return _gain(_policy(results), _policy(results, part))
 
@@ -214,11 +201,6 @@ def _gain_falls(results, part):
     budgets = list(gains)
     pairs = zip(budgets, budgets[1:], strict=False) if part else ((budgets[0], other) for other in budgets[1:])
     return _least(Effect(*effects.of_draws(gains[one] - gains[other])) for one, other in pairs)
-
-
-@rule("C13", "table1", parts=RIVALS, aside={"over TALE-EP": OURS})
-def _above_rival(results, part):
-    return _gain(_policy(results), _policy(results, part))
 
 
 @rule("C14", "table1", aside=BY_CONSTRUCTION)
@@ -282,12 +264,11 @@ def _pricing_is_cheap(latency):
     return exact(latency.loc["Algorithm 1", "tokens"])
 
 
-@rule("C9", "ranks", parts=DISTORTIONS, region=(-0.01, 0.01))
+@rule("C9", "ranks", parts=FACTORS | POWERS, region=(-0.01, 0.01))
 def _ranks_are_enough(results, part):
     """Against the same forecasts without distortion (value 1)."""
-    kind, value = part
-    rows = _policy(results)
-    plain = rows[rows["value"] == 1].drop_duplicates(["stream", "stream_seed", "scarcity"])
+    (kind, value), rows = part, _policy(results)
+    plain = rows[rows["value"] == 1].drop_duplicates(effects.REPLICATE)
     return _gain(rows[(rows["setting"] == kind) & (rows["value"] == value)], plain)
 
 
@@ -308,13 +289,10 @@ def _costly_ones_are_abandoned(tiers):
 
 @rule("C17", "code")
 def _programs_above_uniform(gains):
-    """Best of n by all tests, where queries share the tokens; the budget with the least mean gain over the sets of tasks.
-
-    Taken at its word the protocol shares them among equal samples of one query, and CLEAR cannot be above Uniform. At
-    twice the mean length most samples end under both, so neither can show much. At a quarter Uniform cuts nearly all,
-    so whoever leaves some out can hardly be below: that budget alone does not make the claim hold. The mean of the ends
-    of intervals is no narrower than the interval of the mean.
-    """
+    """Best of n by all tests, where queries share the tokens, at the budget with the least mean gain over the sets."""
+    # At twice the mean length most samples end under both policies, so neither can show much. At a quarter Uniform cuts
+    # nearly all, so whoever leaves some out can hardly be below: that budget alone does not make the claim hold. The mean
+    # of the ends of intervals is no narrower than the interval of the mean.
     cells = "policy == 'clear' and reading == 'queries' and choice == 'all tests' and scarcity <= 1 and n >= 30"
     ends = gains.query(cells).groupby("scarcity")[["gain", "gain_low", "gain_high"]].mean() / 100
     return _least(Effect(*row) for row in ends.itertuples(index=False)) if len(ends) else exact(math.nan)
@@ -325,15 +303,9 @@ def _above_uniform_under_noise(results, part):
     return _above_baseline(results[results["value"] == part], "uniform")
 
 
-@rule(
-    "C19",
-    "decay",
-    parts={"scarcest budget": 0, "second": 1, "third": 2, "amplest": 3},
-    aside=dict.fromkeys(("scarcest budget", "second", "third"), BY_CONSTRUCTION),
-    region=(-0.01, math.inf),
-)
+@rule("C19", "decay", parts=BUDGETS, aside=BY_CONSTRUCTION, region=(-0.01, math.inf))
 def _adaptive_is_near_the_best(results, part):
-    """Below the mean threshold the adaptive rate is ``1/ε``, which is one of the fixed rates."""
+    """Below the mean threshold the adaptive rate is a fixed one, ``1/ε``; above it every ample slack grants the same."""
     results = results[results["scarcity"] == sorted(results["scarcity"].unique())[part]]
     first, second = _halves(results)
     fixed = first[first["setting"] == "decay"].groupby("value")["accuracy"].mean().idxmax()
@@ -341,14 +313,7 @@ def _adaptive_is_near_the_best(results, part):
     return _gain(second[second["setting"] == "epsilon"], rival)
 
 
-@rule(
-    "C20",
-    "velocity",
-    parts={"accuracy": "accuracy", "price": "price"},
-    aside=BY_CONSTRUCTION,
-    unit=PERCENT,
-    region=(-math.inf, 0.01),
-)
+@rule("C20", "velocity", parts=COLUMNS, aside=BY_CONSTRUCTION, unit=PERCENT, region=(-math.inf, 0.01))
 def _velocity_only_scales(results, part):
     """The largest range over velocities of a cell: of its accuracy, or of its price by velocity as a share of itself."""
     means = results.groupby(["stream", "scarcity", "value"])[["accuracy", "price"]].mean().reset_index()
@@ -361,10 +326,9 @@ def _velocity_only_scales(results, part):
 @rule("C21", "shapes", parts={"triangular": "triangular", "quadratic": "quadratic"})
 def _shape_is_above(results, part):
     """The shape's gain over Uniform less half of the surge's: its accuracy over the mean of Uniform and surge."""
-    results = _scarcest(results)
-    key = ["stream", "stream_seed", "scarcity"]
-    shapes, uniform = _policy(results), _policy(results, "uniform").drop_duplicates(key)
-    half = uniform.set_index(key)["accuracy"] / 2 + shapes[shapes["value"] == "surge"].set_index(key)["accuracy"] / 2
+    shapes, uniform = (_policy(_scarcest(results), name) for name in ("clear", "uniform"))
+    pair = uniform.drop_duplicates(effects.REPLICATE), shapes[shapes["value"] == "surge"]
+    half = sum(rows.set_index(effects.REPLICATE)["accuracy"] / 2 for rows in pair)
     return _gain(shapes[shapes["value"] == part], half.reset_index())
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.predictor import fit_to_rollouts
 from clear_lib.rollouts import shipped
+from clear_lib.study.evidence.audit import by_policy
 from clear_lib.study.evidence.comparison import PAPER_ROW, data, quantities
 from clear_lib.study.experiments import gains, make_pool
 from clear_lib.study.experiments.forecasting import training_rollouts
@@ -38,18 +39,15 @@ class Model(NamedTuple):
     trained_on: int  #: training rollouts of its predictor, of the same questions for all models
 
 
-def shipped_models(names: Iterable[str], folder: Path = shipped.FOLDER, seed: int = 0) -> dict[str, Model]:
-    """Shipped models by label, on the questions that all have answered, each with a predictor of its own.
-
-    ``names`` are profiles, the smallest model first; those with fewer than :data:`ENOUGH` rollouts are left out.
-    """
+def shipped_models(names: Iterable[str], folder: Path = shipped.FOLDER) -> dict[str, Model]:
+    """Shipped models (profiles) with :data:`ENOUGH` rollouts, on the questions that all have answered, by label."""
     kinds, listed = ("evaluation", "predictor"), shipped.manifest(folder)["profiles"]
     sizes = {name: {kind: each["there"] for kind, each in made["kinds"].items()} for name, made in listed.items()}
     known = [name for name in names if all(sizes.get(name, {}).get(kind, 0) >= ENOUGH for kind in kinds)]
     with TemporaryDirectory() as home:
         made = [profiles.load(packing.unpack(profiles.load(name), home, folder)) for name in known]
         evaluation, training = (_shared([recording.load(each, kind, home) for each in made]) for kind in kinds)
-    models = map(_model, made, evaluation, training, [seed] * len(made))
+    models = map(_model, made, evaluation, training)
     return {model.profile.label: model for model in models}
 
 
@@ -60,10 +58,10 @@ def _shared(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     return [table.loc[ids].reset_index() for table in indexed]
 
 
-def _model(profile: Profile, evaluation: pd.DataFrame, training: pd.DataFrame, seed: int) -> Model:
+def _model(profile: Profile, evaluation: pd.DataFrame, training: pd.DataFrame) -> Model:
     """A model with a predictor fitted to its own training rollouts, as in chapter 6."""
     training = training_rollouts(profile.predictor, training)
-    fitted = fit_to_rollouts(training, profile.predictor.kind, profile.predictor.options, seed=seed)
+    fitted = fit_to_rollouts(training, profile.predictor.kind, profile.predictor.options)
     forecasts = forecast_table(fitted, fitted, evaluation, profile.model_parameters)
     pool = make_pool(evaluation, evaluation.assign(rung="free"), forecasts)
     pool = pool.assign(**{name: evaluation[name].to_numpy() for name in ("verdict", "finish_reason")})
@@ -73,10 +71,7 @@ def _model(profile: Profile, evaluation: pd.DataFrame, training: pd.DataFrame, s
 
 
 def by_set(models: Mapping[str, Model]) -> pd.DataFrame:
-    """Pass@1 and mean length by data set, of each model and as Tables 6 and 7 print them of the paper's two.
-
-    ``set, what, n`` (questions that our models share; not without models), then a column for each model.
-    """
+    """Pass@1 and mean length by data set, of each model and as Tables 6 and 7 print them; ``n`` questions of ours."""
     columns, measured = {}, ["Pass@1 (%)", "mean length (tokens)"]
     for label, model in models.items():
         table = data(model.pool, paper.TABLE_6, "evaluation").set_index(["set", "what"])
@@ -92,21 +87,13 @@ def by_set(models: Mapping[str, Model]) -> pd.DataFrame:
 
 
 def mean_gains(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Gains over Uniform in points, means over the streams at the scarcest and at all budgets, by policy.
-
-    A column for each model with results (its oracle is that of the numbered steps), and each of the paper's two.
-    """
+    """Mean gains over Uniform in points at the scarcest and at all budgets, by policy, of our models and the paper's."""
     columns = {}
     for label, rows in results.items():
         columns[label] = _means(rows[rows["policy"] != "oracle"].replace({"policy": PAPER_ROW}))
     for study in paper.STUDIES.values():
-        rows = [
-            (policy, stream, tokens, accuracy / 100)
-            for policy, row in study.table.items()
-            for stream, cells in row.items()
-            for tokens, accuracy in cells.items()
-        ]
-        rows = pd.DataFrame(rows, columns=["policy", "stream", "scarcity", "accuracy"])
+        cells = (by_policy(study.table) / 100).rename_axis(["stream", "scarcity"])
+        rows = cells.melt(ignore_index=False, var_name="policy", value_name="accuracy").reset_index()
         columns[study.model] = _means(rows.assign(stream_seed=0))
     order = [(budgets, policy) for budgets in ("scarcest", "all") for policy in paper.TABLE_4 if policy != "uniform"]
     return pd.DataFrame(columns).loc[order]
@@ -134,11 +121,7 @@ _POLICIES = ("predictor", "clear-heuristic", "clear-auction", "clear", "oracle")
 
 
 def changes(models: Mapping[str, Model], results: Mapping[str, pd.DataFrame], draws: int = 500) -> pd.DataFrame:
-    """What is measured of each model, and how it changes from the first to the last.
-
-    ``what``, a column for each model, ``n``; of several models also ``difference, low, high`` (central 95% over
-    resampled questions, or over streams, the same for both) and ``verdict``. ``results`` are on the same streams.
-    """
+    """What is measured of each model, and how it changes from the first to the last, on the same questions and streams."""
     rows = [*_changes_of_pools([model.pool for model in models.values()], draws)]
     rows += _changes_of_gains([results[label] for label in models])
     table = pd.DataFrame([(what, *values, n) for what, values, n, _ in rows], columns=["what", *models, "n"])

@@ -1,8 +1,4 @@
-"""Rollouts and forecasts that a replica makes up, for the same streams, policies and replay as a real model's.
-
-What the replica was fitted to is Uniform and Predictor (:mod:`clear_lib.study.evidence.replica`); every other row of
-the paper's table can be judged against the simulated one.
-"""
+"""Rollouts and forecasts that a replica makes up, and the paper's rows that it was not fitted to, judged against them."""
 
 from __future__ import annotations
 
@@ -31,12 +27,9 @@ from clear_lib.study.setup.profiles import Profile
 from clear_lib.study.setup.streams import STREAMS, TIERS
 
 
-def make_rollouts(lengths: LengthModel, model: str, cap: int, per_tier: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Rollouts in the schema of real ones, without text, of a replica of ``model``.
-
-    Lengths are spread evenly over the quantiles of their tier. A solution above the cap is cut off, and wrong.
-    """
-    rng, parts = np.random.default_rng(seed), []
+def make_rollouts(lengths: LengthModel, model: str, cap: int, per_tier: int = 2000) -> pd.DataFrame:
+    """Rollouts of a replica of ``model``, without text, their lengths spread evenly over the quantiles of their tier."""
+    rng, parts = np.random.default_rng(0), []
     for tier, median, rate in zip(TIERS_OF[len(lengths.medians)], lengths.medians, lengths.rates, strict=True):
         z = ndtri((rng.permutation(per_tier) + 0.5) / per_tier)
         length = np.maximum(np.round(median * np.exp(lengths.spread * z)), 1).astype(np.int64)
@@ -49,30 +42,21 @@ def make_rollouts(lengths: LengthModel, model: str, cap: int, per_tier: int = 20
             "verdict": np.where(correct, "correct", "wrong"),
         }
         parts.append(pd.DataFrame(columns))
-    same = {
-        "dataset": "simulated",
-        "split": "evaluation",
-        "rung": "free",
-        "sample": 0,
-        "seed": seed,
-        "temperature": 0.0,
-    }
-    same |= dict.fromkeys(("question", "gold", "prompt"), "") | dict.fromkeys(("completion", "answer"))
+    same = dict.fromkeys(("question", "gold", "prompt"), "") | dict.fromkeys(("completion", "answer"))
+    same |= {"dataset": "simulated", "split": "evaluation", "rung": "free", "sample": 0, "seed": 0, "temperature": 0.0}
     same |= {"model": f"replica of {model} (simulated)", "revision": "simulated", "dtype": "none", "cap": cap}
     same |= {"engine": "replica", "engine_version": "1"}
     return pd.concat(parts, ignore_index=True).assign(**same)[SCHEMA.names]
 
 
 def make_forecasts(
-    rollouts: pd.DataFrame, lengths: LengthModel, forecasts: ForecastModel, prior: Array, seed: int = 0
+    rollouts: pd.DataFrame, lengths: LengthModel, forecasts: ForecastModel, prior: Array
 ) -> pd.DataFrame:
-    """Forecasts of a replica's rollouts, as of :func:`clear_lib.study.recordings.forecasts.forecast_table`.
+    """Forecasts of a replica's rollouts, free of cost; no teacher is modelled, so the estimate is the threshold.
 
-    ``threshold`` is the forecast. ``spread``, ``solvable`` and ``log_median`` are the posterior given the forecast,
-    with tiers as frequent as ``prior``: chance of a correct solution, mean and deviation of its log length. No teacher
-    is modelled: the ``estimate`` is the threshold, and both are free of cost.
+    Spread, chance and median length are the posterior given the forecast, with tiers as frequent as ``prior``.
     """
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([0, 1])
     forecast = forecasts.log_forecast(np.log(rollouts["length"].to_numpy()), rng.normal(size=len(rollouts)))
     log_median = np.log(lengths.medians)
     variance = (forecasts.slope * lengths.spread) ** 2 + forecasts.noise**2
@@ -89,10 +73,7 @@ def make_forecasts(
 
 
 def make_profile(name: str, lengths: LengthModel, rollouts: pd.DataFrame, seeds: int) -> Profile:
-    """A profile for a replica's rollouts: the paper's stream size, budgets and floor in tokens, and the fitted shares.
-
-    ``ε`` is 32 tokens, the floor: chosen before any row of CLEAR was looked at.
-    """
+    """A profile with the paper's stream size, budgets and floor in tokens, and the fitted shares."""
     source, reference, tiers = SOURCES[name], float(rollouts["length"].mean()), TIERS_OF[len(lengths.medians)]
     shares = {
         stream: tuple(dict(zip(tiers, map(float, share), strict=True)).get(tier, 0.0) for tier in TIERS)
@@ -120,28 +101,28 @@ def make_profile(name: str, lengths: LengthModel, rollouts: pd.DataFrame, seeds:
         stream_shares=shares,
         scarcities=tuple(budget / reference for budget in source.budgets),
         floor_fraction=paper.FLOOR / reference,
-        epsilon_fraction=paper.FLOOR / reference,
+        epsilon_fraction=paper.FLOOR / reference,  # chosen before any row of CLEAR was looked at
         predictor=predictor,
         teacher=replace(predictor, label="stand-in for a teacher, the simulated forecast itself, and no instruction"),
     )
 
 
 def _simulate(
-    name: str, lengths: LengthModel, forecasts: ForecastModel, seeds: int, per_tier: int, seed: int = 0
+    name: str, lengths: LengthModel, forecasts: ForecastModel, seeds: int, per_tier: int
 ) -> tuple[Profile, pd.DataFrame, pd.DataFrame]:
     """Profile, rollouts and forecasts of a replica."""
     source = SOURCES[name]
-    rollouts = make_rollouts(lengths, source.model, source.cap, per_tier, seed)
+    rollouts = make_rollouts(lengths, source.model, source.cap, per_tier)
     total, _ = replica.tier_counts(source.sets, len(lengths.medians))
-    table = make_forecasts(rollouts, lengths, forecasts, total / total.sum(), seed)
+    table = make_forecasts(rollouts, lengths, forecasts, total / total.sum())
     return make_profile(name, lengths, rollouts, seeds), rollouts, table
 
 
 def simulate(
-    name: str, lengths: LengthModel, forecasts: ForecastModel, *, seeds: int = 10, per_tier: int = 2000, seed: int = 0
+    name: str, lengths: LengthModel, forecasts: ForecastModel, *, seeds: int = 10, per_tier: int = 2000
 ) -> tuple[Profile, pd.DataFrame]:
     """Profile and pool of a replica, for :func:`clear_lib.study.experiments.run`; ``seeds`` streams of each kind."""
-    profile, rollouts, table = _simulate(name, lengths, forecasts, seeds, per_tier, seed)
+    profile, rollouts, table = _simulate(name, lengths, forecasts, seeds, per_tier)
     return profile, experiments.make_pool(rollouts, rollouts, table)
 
 
@@ -154,29 +135,17 @@ def write_profile(name: str, artifacts: str | Path, *, seeds: int = 12, per_tier
     return file
 
 
-# ---- the rows that were not fitted ------------------------------------------------------------------------------
-
-
 def summary(cells: pd.DataFrame) -> pd.DataFrame:
-    """Errors by policy of a table of :func:`clear_lib.study.evidence.comparison.compare`, where the paper has a number.
-
-    ``mean`` and ``worst`` absolute error and ``bias`` in points; ``inside``: cells with the paper's number in their
-    interval, per cent.
-    """
+    """Errors by policy of a table of :func:`.comparison.compare` in points; ``inside``: cells with the paper's number, %."""
+    cells = cells.assign(error=cells["difference"].abs(), inside=100 * (cells["verdict"] == comparison.INSIDE))
     groups = cells.dropna(subset="paper").groupby("policy", sort=False)
-    columns = {
-        "mean": groups["difference"].agg(lambda error: error.abs().mean()),
-        "worst": groups["difference"].agg(lambda error: error.abs().max()),
-        "bias": groups["difference"].mean(),
-        "inside": groups["verdict"].agg(lambda verdict: 100 * (verdict == comparison.INSIDE).mean()),
-    }
-    return pd.DataFrame(columns).reset_index()
+    measures = {"mean": ("error", "mean"), "worst": ("error", "max"), "bias": ("difference", "mean")}
+    return groups.agg(**measures, inside=("inside", "mean")).reset_index()
 
 
 def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3, **variant: Any) -> dict[str, float]:
-    """Mean absolute errors in points of a variant of a replica (:func:`clear_lib.study.evidence.replica.fit`).
+    """Mean absolute errors in points of a variant of :func:`.replica.fit`, by policy, and its number of ``parameters``.
 
-    ``parameters`` (how many are fitted), ``uniform`` and ``predictor`` (fitted), and the policies that were not fitted.
     With ``fallback``, Auction and CLEAR share in proportion where the budget fits all forecasts.
     """
     source = SOURCES[name]
@@ -216,10 +185,7 @@ FORMS: dict[str, tuple[Callable[[float, float], dict[str, float]], tuple[float, 
 
 
 def forms_of_decay(name: str, profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
-    """Forms of ``1/β`` (eq. 16) scored on the printed row of CLEAR: ``form, constant, stream, error, below``.
-
-    ``error`` is the mean absolute one of a stream's cells in points, ``below`` how many of them are below Uniform's.
-    """
+    """Forms of ``1/β`` (eq. 16) by the mean absolute ``error`` of CLEAR's cells, and how many are ``below`` Uniform's."""
     choices = {
         f"{form} @ {constant}": (form, constant, Constant("clear", f"{form} @ {constant}", partial(rule, constant)))
         for form, (rule, constants) in FORMS.items()
@@ -236,11 +202,7 @@ def forms_of_decay(name: str, profile: Profile, pool: pd.DataFrame) -> pd.DataFr
 
 
 def held_out_forms(scored: pd.DataFrame) -> pd.DataFrame:
-    """Each form of :func:`forms_of_decay` with, for each stream, the constant that fits the other streams best.
-
-    By form: ``held out`` and ``in hindsight`` (the one best constant for all), mean absolute errors in points;
-    ``below``, cells below Uniform held out; ``constants`` that were taken.
-    """
+    """Errors of each form with the constant that fits the other streams best, and with the one best for all."""
     rows = {}
     for form, table in scored.groupby("form", sort=False):
         errors = table.pivot(index="constant", columns="stream", values="error")
@@ -254,10 +216,7 @@ def held_out_forms(scored: pd.DataFrame) -> pd.DataFrame:
 def readings(
     name: str, lengths: LengthModel, forecasts: ForecastModel, drawn: pd.DataFrame, *, seeds: int
 ) -> list[Reading]:
-    """What the fit of a replica with two tiers leaves open: groups of parameters at both ends of their intervals.
-
-    The ends are the 2.5% and 97.5% of ``drawn``, a table of :func:`clear_lib.study.evidence.replica.bootstrap`.
-    """
+    """What a fit with two tiers leaves open: groups of parameters at both ends of their intervals in a bootstrap."""
     fitted, found = replica.parameters(lengths, forecasts), []
     for end, row in drawn.quantile([0.025, 0.975]).iterrows():
         firsts = {stream: row[f"{label}, {TIERS_OF[2][0]}"] for stream, label in STREAMS.items()}

@@ -38,8 +38,7 @@ UNCLEAR, UNTESTED = "unclear", "not testable here"
 
 
 def word(effect: Effect, region: Region) -> str:
-    """*Holds* if the whole interval of an effect is where the claim is true, *does not hold* if all of it is beyond that,
-    *unclear* if it is neither, and *not testable here* without an effect."""
+    """*Holds* if the whole interval is where the claim is true, *does not hold* if all of it is beyond, else *unclear*."""
     if not np.isfinite(effect[:3]).all():
         return UNTESTED
     least, most = region
@@ -49,10 +48,7 @@ def word(effect: Effect, region: Region) -> str:
 
 
 def together(words: Mapping[str, str]) -> str:
-    """One word for several parts, by name: the one that all have, or *holds in part* with those that hold.
-
-    Parts that cannot be tested do not speak. Where none holds and one does not, the whole does not.
-    """
+    """One word for several parts: the one that all have that can be tested, or *holds in part* with those that hold."""
     spoken = {part: each for part, each in words.items() if each != UNTESTED}
     kinds = set(spoken.values())
     if len(kinds) <= 1:
@@ -92,9 +88,7 @@ def gather(profile: Profile, artifacts: str | Path) -> dict[str, dict[str, pd.Da
 def judge(evidence: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
     """Apply all rules to the tables of :func:`gather`, a row for each part of a claim in each setting.
 
-    Columns: ``claim, setting, part, effect, low, high, share`` (see :class:`Effect`), ``unit, least, most`` (where it is true),
-    ``aside`` (why it counts for nothing, or empty) and ``verdict``. Rules of recorded rollouts judge each model, the others
-    the first table of that name. A rule without its table says *not testable here*.
+    Rules of recorded rollouts judge each model, the others the first table of that name; without it nothing is testable.
     """
     rows, first = [], ChainMap(*evidence.values())
     for rule in RULES:
@@ -124,10 +118,7 @@ def _in_setting(rows: pd.DataFrame) -> str:
 
 
 def overall(findings: pd.DataFrame) -> pd.Series:
-    """One word a claim: what all settings in which it counts agree on, or *holds in part* and in which of them it holds.
-
-    Claims of which nothing counts are *by construction* if that is why, else *not testable here*.
-    """
+    """One word a claim: what all settings in which it counts agree on, or *holds in part* and in which of them it holds."""
 
     def one(rows: pd.DataFrame) -> str:
         words = rows.groupby("setting", sort=False)[list(rows)].apply(_in_setting)
@@ -140,10 +131,7 @@ def overall(findings: pd.DataFrame) -> pd.Series:
 
 
 def summary(findings: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim: its title, the word in each setting that has a rule (a column for each model), and overall.
-
-    Words in brackets count for nothing.
-    """
+    """A row a claim: its title, the word in each setting that has a rule (in brackets: not counted), and overall."""
     words = findings.groupby(["claim", "setting"])[list(findings)].apply(_in_setting).unstack("setting")
     titles = pd.Series({claim.id: claim.title for claim in CLAIMS}, name="what the paper says, in short")
     words = words.reindex(index=titles.index, columns=settings(findings)).fillna("")
@@ -177,7 +165,7 @@ def _where(finding: pd.Series) -> str:
 
 def details(findings: pd.DataFrame) -> pd.DataFrame:
     """The findings as a reader has them: ``claim, part, setting, effect, cells above, holds if, verdict, counts``."""
-    found = findings.assign(effect=findings.apply(_in_words, axis=1), counts=findings["aside"].map("no: {}".format))
+    found = findings.assign(effect=findings.apply(_in_words, axis=1), counts="no: " + findings["aside"])
     found["cells above"] = found["share"].map("{:.0%}".format).where(found["share"].notna(), "")
     found["holds if"] = findings.apply(_where, axis=1)
     found["counts"] = found["counts"].where(found["aside"] != "", "yes")
@@ -208,10 +196,7 @@ def replace_table(page: str, findings: pd.DataFrame) -> str:
 
 
 def update_readme(path: str | Path, results: str | Path) -> None:
-    """Write the verdicts on a book's results (folder ``artifacts/NAME/results``) into the table of a page.
-
-    ValueError if a table that a rule needs is missing, or unless the page has one pair of marks.
-    """
+    """Write the verdicts on a book's results (folder ``artifacts/NAME/results``) into the table of a page."""
     missing = sorted({rule.table for rule in RULES if rule.table} - set(load(results)))
     if missing:
         raise ValueError(f"{results} lacks the tables {', '.join(missing)}; run `make book` first")

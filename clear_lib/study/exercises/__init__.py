@@ -1,7 +1,6 @@
 """The exercises of the chapters check themselves: ``check("auction", auction)`` says right, or gives a hint.
 
-Numbers and words are compared with seals, salted hashes in ``answers.json``, so that an answer is not read by chance.
-Functions are tried on cases that the reader has not seen, and their results compared with the library's.
+Numbers and words are compared with seals (salted hashes: no answer is read by chance), functions on hidden cases.
 """
 
 from __future__ import annotations
@@ -35,26 +34,15 @@ def names() -> list[str]:
 
 
 def check(name: str, answer: Any) -> bool:
-    """Whether an answer to an exercise is right; prints a hint if it is not.
+    """Whether an answer (number, words, collection of these, or function) to an exercise is right; prints a hint if not.
 
-    Parameters
-    ----------
-    name : str
-        As it stands below the exercise.
-    answer : number, str, collection of these, or function
-        What the exercise asks for. Numbers may be rounded to the unit that it names, words written in any case, and
-        a collection given in any order, unless the exercise asks for one.
-
-    Raises
-    ------
-    ValueError
-        If there is no such exercise.
+    Numbers may be rounded to the unit that the exercise names; words may be in any case, and several in any order.
     """
     if name not in _answers():
         near = difflib.get_close_matches(str(name), names(), n=3) or names()
         raise ValueError(f"no exercise is called {name!r}; there is: {', '.join(near)}")
     entry = _answers()[name]
-    found = _tried(name, answer) if "seals" not in entry else _opened(name, entry, answer)
+    found = _opened(name, entry, answer) if "seals" in entry else _tried(name, answer)
     print(f"Right. {entry.get('right', '')}".strip() if found is None else f"Not yet. {found or entry['hint']}")
     return found is None
 

@@ -151,19 +151,16 @@ def distorted(answer: Any) -> str | None:
     if forecasts.shape != taus.shape or not (np.argsort(forecasts) == np.argsort(taus)).all():
         return "The ranks have changed."
     truly, told = ((allocate(each, budget, "clear").tokens >= taus).sum() for each in (taus, forecasts))
-    return (
-        None if told <= truly / 2 else f"CLEAR solves {told} of the hidden queries, and {truly} without a distortion."
-    )
+    said = f"CLEAR solves {told} of the hidden queries, and {truly} without a distortion."
+    return None if told <= truly / 2 else said
 
 
 @tried_on("two-ways")
 def two_ways(random: np.random.Generator) -> Cases:
     for t in (5.0, 60.0, 400.0):
         p, short, long, share, sigma = 0.8, 40.0, 300.0, random.uniform(0.2, 0.8), 0.4
-        ways = share * LogNormal(np.log(short), sigma, p).value(t) + (1 - share) * LogNormal(
-            np.log(long), sigma, p
-        ).value(t)
-        yield (t, p, short, long, share, sigma), ways
+        one, other = (LogNormal(np.log(median), sigma, p).value(t) for median in (short, long))
+        yield (t, p, short, long, share, sigma), share * one + (1 - share) * other
 
 
 @tried_on("leaves-at", 1e-4)
@@ -252,3 +249,11 @@ def read_once_more(random: np.random.Generator) -> Cases:
     for n in (0, 1, 5):
         prompt, pauses = int(random.integers(1, 100)), random.integers(1, 500, n).tolist()
         yield (prompt, pauses), n * prompt + sum(pauses)
+
+
+@tried_on("pass-at-k", 1e-9)
+def one_of_k(random: np.random.Generator) -> Cases:
+    for n, k in ((2, 1), (8, 3), (8, 8)):
+        right = random.random((20, n)) < random.random((20, 1))
+        none = [np.prod([(w - i) / (n - i) for i in range(k)]) for w in (~right).sum(axis=1)]
+        yield (right, k), 1 - np.mean(none)

@@ -25,7 +25,6 @@ from clear_lib.study.experiments.pool import (
     forecasts_of,
     halves,
     make_pool,
-    problem_of,
     read_pool,
     reference_length,
 )

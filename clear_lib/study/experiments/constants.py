@@ -14,9 +14,8 @@ from clear_lib.study.experiments.grid import Constant, run
 from clear_lib.study.experiments.pool import reference_length
 from clear_lib.study.setup.profiles import Profile
 
-#: Values tried, the profile's own first: ``ε`` and floor as fractions of the reference length, ``c`` of eq. 16 as
-#: ``1/β = c·B̄``, and ``k`` as ``1/β = k·max(ε, B̄ - mean τ̂)``.
-EPSILONS, FLOORS, SHARES, STRETCHES = (0.05, 0.1, 0.2, 0.4, 0.8), (0.0, 4.0), (0.25, 0.5, 1.0, 2.0), (3.0,)
+#: Values tried beside the profile's own: ``ε`` as fractions of the reference length, and ``c`` of ``1/β = c·B̄`` (eq. 16).
+EPSILONS, SHARES = (0.05, 0.1, 0.2, 0.4, 0.8), (0.25, 0.5, 1.0, 2.0)
 
 #: Scarcities of the fine grid beside the paper's.
 GRID = (0.05, 0.1, 0.15, 0.28, 0.55, 1.1, 1.8, 2.0)
@@ -30,39 +29,29 @@ def _decay(share: float) -> Callable[[float], dict[str, Any]]:
     return lambda tokens: {"decay": 1 / max(share * tokens, 1.0)}
 
 
-def _rates(profile: Profile, reference: float) -> dict[str, Callable[[float], dict[str, Any]]]:
-    """Forms and constants of eq. 16, by name."""
-    own = profile.epsilon_fraction
-    found = {f"ε = {part:.3g}": _always(epsilon=part * reference) for part in (own, *EPSILONS)}
-    return found | {f"1/β = {share:g} B̄": _decay(share) for share in SHARES}
-
-
 def candidates(profile: Profile, pool: pd.DataFrame) -> list[Constant]:
     """Every policy with every choice of what it leaves open, ours first; ``ε`` and floors in mean lengths."""
-    reference = reference_length(profile, pool)
-    rates, own = _rates(profile, reference), profile.epsilon_fraction * reference
+    reference, own = reference_length(profile, pool), profile.epsilon_fraction
+    slack = {f"ε = {part:.3g}": part * reference for part in (own, *EPSILONS)}
+    rates = {name: _always(epsilon=tokens) for name, tokens in slack.items()}
+    rates |= {f"1/β = {share:g} B̄": _decay(share) for share in SHARES}
     found = [Constant(policy, *rate) for policy in ("clear", "clear-exact") for rate in rates.items()]
-    for part in (profile.epsilon_fraction, *EPSILONS):
-        branch = _always(epsilon=part * reference, fallback=True)
-        found.append(Constant("clear", f"ε = {part:.3g}, proportional when ample", branch))
-    for factor in STRETCHES:
-        found.append(Constant("clear", f"1/β = {factor:g} max(ε, B̄ - τ̄)", _always(stretch=factor, epsilon=own)))
+    for name, tokens in slack.items():
+        found.append(Constant("clear", f"{name}, proportional when ample", _always(epsilon=tokens, fallback=True)))
+    found.append(Constant("clear", "1/β = 3 max(ε, B̄ - τ̄)", _always(stretch=3.0, epsilon=own * reference)))
     for kappa, affine in product((1.0, 0.5, 2.0), ("sum", "shift")):
         found.append(Constant("clear-heuristic", f"κ = {kappa:g}, {affine}", _always(kappa=kappa, affine=affine)))
     for fallback, affine in product((False, True), ("sum", "shift")):
         name = affine + (", proportional when ample" if fallback else "")
         found.append(Constant("clear-auction", name, _always(fallback=fallback, affine=affine)))
-    for policy, times in product(("predictor", "tale-ep"), (1.0, *FLOORS)):
+    for policy, times in product(("predictor", "tale-ep"), (1.0, 0.0, 4.0)):
         part = times * profile.floor_fraction
         found.append(Constant(policy, f"floor = {part:.3g}", _always(floor=part * reference)))
     return found
 
 
 def leave_one_out(swept: pd.DataFrame, column: str = "constant") -> pd.DataFrame:
-    """The rows of a sweep with, for each stream and policy, the value of ``column`` that is best on the other streams.
-
-    Best is the highest mean accuracy over all budgets and draws of these; the first of equals.
-    """
+    """The rows of a sweep with, for each stream and policy, the value of ``column`` that is best on the other streams."""
     kept = []
     for (stream, policy), rows in swept.groupby(["stream", "policy"], sort=False):
         others = swept[(swept["policy"] == policy) & (swept["stream"] != stream)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,10 +22,9 @@ DRAWS, QUANTILES = 2000, (0.025, 0.975)
 
 
 def held_out(name: str, seed: int = 0) -> pd.DataFrame:
-    """The default against equal shares on the evaluation questions of a shipped recording, either accounting.
+    """The default, of a recording's lessons alone, against equal shares on its evaluation questions: right answers.
 
-    Forecaster, policy and constants come from the recording's lessons alone. A row a budget; ``low`` and ``high`` are
-    the 95% interval of the difference in right answers, by resampling questions (paired).
+    ``low`` and ``high`` are the 95% interval of the difference, by resampling questions (paired).
     """
     shipped = profiles.load(name)
     with TemporaryDirectory() as folder:
@@ -51,17 +49,9 @@ def held_out(name: str, seed: int = 0) -> pd.DataFrame:
 
 
 def by_policy(
-    forecasts: Forecasts,
-    advised: Mapping[str, Mapping[str, Any]],
-    lengths: ArrayLike,
-    correct: ArrayLike,
-    cap: int,
-    each: ArrayLike,
+    forecasts: Forecasts, advised: Mapping[str, Any], lengths: ArrayLike, correct: ArrayLike, cap: int, each: ArrayLike
 ) -> pd.DataFrame:
-    """Right answers of each policy at budgets of ``each`` so many tokens a question, with caps and with refunds.
-
-    ``default`` marks the policy, with its constants, that ``advised`` names for the accounting.
-    """
+    """Right answers of each policy at budgets of ``each`` so many tokens a question; ``default`` marks the advised one."""
     lengths, correct = np.asarray(lengths), np.asarray(correct, dtype=bool)
     rows = []
     for accounting, one in advised.items():
@@ -72,9 +62,8 @@ def by_policy(
                 continue
             label = POLICIES[policy].label + (", ε of fit" if policy == "clear" and settings else "")
             default = policy == one["policy"] and settings == tuned.get(policy, {})
-            problem = Problem(forecasts, 0, cap)
             for tokens in each:
-                budget = replace(problem, budget=int(tokens * lengths.size))
-                done = serve(budget, ReplayStepper(lengths), policy, accounting=accounting, **settings).finished
+                problem = Problem(forecasts, int(tokens * lengths.size), cap)
+                done = serve(problem, ReplayStepper(lengths), policy, accounting=accounting, **settings).finished
                 rows.append((label, accounting, f"{tokens:g}", int((done & correct).sum()), default))
     return pd.DataFrame(rows, columns=["policy", "accounting", "tokens a question", "right", "default"])

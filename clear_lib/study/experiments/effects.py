@@ -1,14 +1,9 @@
 """Effects with intervals: paired differences in accuracy, by a two-level bootstrap of questions, then streams.
 
-**What comes in.** A table of results, a row for each ``stream, scarcity, policy, stream_seed`` with ``accuracy`` (a
-fraction). A ``stream_seed`` is a *draw*: one resample of the pool's questions, with replacement and within tiers, the
-same for all streams, budgets and policies, and a stream of each kind from it. A policy (and the baseline) is a name in
-``policy``, or a table of its own with one row for each stream, budget and draw.
-
-**What comes out.** ``effect`` is the mean over draws, a fraction; ``low, high`` its 95% interval, the standard bootstrap
-interval ``effect ± t·s``: ``s`` is the standard deviation *over draws*, not divided by their root, since each draw is a
-replicate of the whole experiment, and ``t`` is Student's quantile, since draws are few. More draws make the interval
-more exact, not narrower. What luck of the stream is left in a draw makes it a little too wide.
+A ``stream_seed`` is a *draw*: one resample of the pool's questions, the same for all policies, and a stream of each kind
+from it. The interval is ``effect ± t·s``: ``s`` is the standard deviation *over draws*, not divided by their root, since
+each draw is a replicate of the whole experiment, and ``t`` is Student's quantile, since draws are few. More draws make
+the interval more exact, not narrower. What luck of the stream is left in a draw makes it a little too wide.
 """
 
 from __future__ import annotations
@@ -40,11 +35,7 @@ class MeanEffect(NamedTuple):
 
 
 def of_draws(values: ArrayLike) -> tuple[float, float, float]:
-    """Mean of a statistic that was computed once in each draw, and its 95% interval; NaN if there are none.
-
-    >>> [round(x, 2) for x in of_draws([0.1, 0.2, 0.3])]
-    [0.2, -0.23, 0.63]
-    """
+    """Mean of a statistic that was computed once in each draw, and its 95% interval; NaN if there are none."""
     values = np.asarray(values, dtype=float)
     effect = values.mean() if values.size else np.nan
     spread = values.std(ddof=1) if values.size > 1 else np.nan
@@ -83,11 +74,7 @@ def mean_interval(results: pd.DataFrame, column: str, by: Sequence[str] = CELL) 
 def paired_effects(
     results: pd.DataFrame, policy: Rows, baseline: Rows, by: Sequence[str] = ("stream", "scarcity")
 ) -> pd.DataFrame:
-    """Effects of one policy in single cells: ``*by, effect, low, high, n, p, p_holm``; ``n`` is the number of draws.
-
-    ``by`` is any of ``stream`` and ``scarcity``; what is not named is averaged, draw by draw. ``p`` is two-sided, and
-    ``p_holm`` corrected for all rows of the table: name single cells by that one.
-    """
+    """Effects of one policy in cells ``by``, what is not named averaged draw by draw; ``p_holm`` corrects for all rows."""
     paired = gains(_of(results, policy), _of(results, baseline))
     table = mean_interval(paired, "gain", by).set_axis([*by, "effect", "low", "high", "n"], axis=1)
     draws = paired.groupby([*by, "stream_seed"], sort=False)["gain"].mean()
@@ -111,11 +98,7 @@ def p_value(values: ArrayLike) -> float:
 
 
 def holm(p: ArrayLike) -> np.ndarray:
-    """p-values corrected for their number by Holm's step-down method.
-
-    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.06, 0.06]
-    """
+    """p-values corrected for their number by Holm's step-down method."""
     p = np.asarray(p, dtype=float)
     order = np.argsort(p)
     steps = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))

@@ -18,11 +18,7 @@ FOLDS = 5  # parts of the evaluation questions; each is forecast by a fit to the
 
 
 def forecast(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tuple[pd.DataFrame, bool]:
-    """The pool with forecasts by the kind of the profile's teacher, and whether it was cross-fitted.
-
-    It learns from the questions set aside for predictors. If these lack a tier, it learns from four fifths of the
-    evaluation questions as well, and forecasts the last fifth.
-    """
+    """The pool with forecasts by the teacher's kind, and whether it was cross-fitted since the lessons lack a tier."""
     training = recording.load(profile, "predictor", artifacts)
     asked = recording.load(profile, "evaluation", artifacts).set_index("question_id").loc[pool["question_id"]]
     crossed = not set(pool["tier"]) <= set(training["tier"])
@@ -30,8 +26,7 @@ def forecast(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tup
     new = pd.DataFrame(index=pool.index, columns=COLUMNS, dtype=float)
     for part in np.unique(fold):
         here = fold == part
-        rollouts = pd.concat([training, asked[~here]])
-        fitted = fit_to_rollouts(rollouts, profile.teacher.kind, profile.teacher.options)
+        fitted = fit_to_rollouts(pd.concat([training, asked[~here]]), profile.teacher.kind, profile.teacher.options)
         new.loc[here] = _columns(fitted, asked["question"][here])
     return pool.assign(**new), crossed
 

@@ -1,9 +1,4 @@
-"""How good forecasts are: rank correlation, proper scores, coverage and calibration.
-
-A calibrated forecast says that the log length of a correct solution is normal with ``log_median`` and ``spread``, and
-that a solution is correct with probability ``solvable``. A score is *proper* if its expectation is best for who says
-what they believe; lower is better.
-"""
+"""How good forecasts are: rank correlation, proper scores (lower is better), coverage and calibration."""
 
 from __future__ import annotations
 
@@ -65,15 +60,10 @@ def constant_forecast(lengths: ArrayLike, correct: ArrayLike, n: int) -> Forecas
     return Forecasts(*(np.full(n, value) for value in values))
 
 
-# ---- ranks --------------------------------------------------------------------------------------------------------
-
-
 def rank_correlation(frame: pd.DataFrame, parts: Parts) -> pd.DataFrame:
     """How well forecasts rank (Spearman, section 7.1) and fit (R², Figures 4 and 10) lengths, in parts of a pool.
 
-    ``frame`` has the columns ``tier, length, threshold`` (tokens). Columns of the result are ``part, n, spearman, low,
-    high, r2, ratio``: 95% bootstrap interval of the correlation, R² of the log length (below 0 the mean would fit
-    better), median of threshold over length. NaN where all forecasts are the same.
+    R² is of the log length (below 0 the mean would fit better), ``ratio`` the median of threshold over length.
     """
     rows = []
     for name, tiers in parts.items():
@@ -87,12 +77,7 @@ def rank_correlation(frame: pd.DataFrame, parts: Parts) -> pd.DataFrame:
 
 
 def rank_leads(frame: pd.DataFrame, thresholds: Mapping[str, Array], parts: Parts) -> pd.DataFrame:
-    """By how much the first of several forecasts ranks the same questions better than each of the others.
-
-    ``frame`` has the columns ``tier, length``; ``thresholds`` are in its order, and constant ones are left out. Columns
-    of the result are ``part, rival, lead, low, high``: the difference of the Spearman correlations with the lengths and
-    its 95% interval by a paired bootstrap.
-    """
+    """By how much the first of several forecasts ranks the same questions better (Spearman) than each of the others."""
 
     def lead(length: Array, first: Array, other: Array) -> float:
         return _spearman(length, first) - _spearman(length, other)
@@ -119,9 +104,6 @@ def _bootstrap(statistic: Callable[..., float], values: Array) -> tuple[float, f
     rng, n = np.random.default_rng(0), values.shape[1]
     draws = [statistic(*values[:, rng.integers(0, n, n)]) for _ in range(500)]
     return tuple(np.nanpercentile(draws, [2.5, 97.5])) if np.isfinite(draws).any() else (np.nan, np.nan)
-
-
-# ---- scores -------------------------------------------------------------------------------------------------------
 
 
 def crps(forecasts: Forecasts, lengths: ArrayLike) -> Array:
@@ -151,11 +133,7 @@ def coverage(forecasts: Forecasts, lengths: ArrayLike, levels: Sequence[float] =
 def scores(
     named: Mapping[str, Forecasts], frame: pd.DataFrame, parts: Parts, levels: Sequence[float] = (0.5, 0.8, 0.95)
 ) -> pd.DataFrame:
-    """Mean scores and coverage of forecasts of the rows of ``frame`` (``tier, length, correct``), in parts of a pool.
-
-    Lengths are judged on correct solutions. Index ``part, forecast``; columns ``n, brier, log_loss, crps`` and
-    ``within 50%`` for each level, NaN where no solution is correct.
-    """
+    """Mean scores and coverage of forecasts, in parts of a pool; lengths are judged on correct solutions."""
     rows = {}
     for part, tiers in parts.items():
         here = frame["tier"].isin(tiers).to_numpy()
@@ -184,22 +162,13 @@ def calibration_curve(chance: ArrayLike, correct: ArrayLike, bins: int = 8) -> p
 
 
 def learning_curve(
-    make: Callable[[], Predictor],
-    texts: Sequence[str],
-    lengths: ArrayLike,
-    sizes: Iterable[int],
-    draws: int = 10,
-    seed: int = 0,
+    make: Callable[[], Predictor], texts: Sequence[str], lengths: ArrayLike, sizes: Iterable[int]
 ) -> pd.DataFrame:
-    """Squared error of the log length over its variance on a held-out fifth, by the number of training rollouts.
-
-    ``make`` gives an unfitted predictor. Index ``lessons``, columns ``mean, low, high`` (central 95%) over the draws of
-    the fifth and the training rollouts; sizes above four fifths count as that. A constant would get 1.
-    """
+    """Squared error of the log length over its variance (a constant gets 1) on a held-out fifth, by training rollouts."""
     texts, logs = np.asarray(texts, dtype=object), np.log(vector("lengths", lengths, n=len(texts)))
-    rng, most = np.random.default_rng(seed), len(texts) - max(1, len(texts) // 5)
+    rng, most = np.random.default_rng(0), len(texts) - max(1, len(texts) // 5)
     errors = {min(size, most): [] for size in sizes}
-    for _ in range(draws):
+    for _ in range(10):
         order = rng.permutation(len(texts))
         test = order[most:]
         for size, drawn in errors.items():

@@ -12,24 +12,18 @@ from clear_lib.study.experiments.pool import draws, problem_of, reference_length
 from clear_lib.study.setup.profiles import Profile
 
 
-def _orders(queries: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """A stream in three orders of arrival; easy and hard go by forecast."""
-    easy = queries.sort_values("threshold", kind="stable", ignore_index=True)
-    return {"random": queries, "easy first": easy, "hard first": easy[::-1].reset_index(drop=True)}
-
-
 def arrivals(profile: Profile, pool: pd.DataFrame, rate: float, scarcities: Iterable[float]) -> pd.DataFrame:
-    """Accuracy of the ``controller`` and of the ``fair share`` as queries arrive, and of the ``batch`` with all known.
-
-    The controller starts from the price of the whole pool as one batch, and reacts with ``rate``.
-    """
+    """Accuracy of the ``controller`` and of the ``fair share`` as queries arrive, and of the ``batch`` with all known."""
+    # The controller starts from the price of the whole pool as one batch.
     reference, policy = reference_length(profile, pool), "clear-sequential"
     start = {scarcity: serve(profile, pool, policy, scarcity, reference).outcome.price for scarcity in scarcities}
     rows = []
     for stream, seed, drawn in draws(profile, pool):
+        easy = drawn.sort_values("threshold", kind="stable", ignore_index=True)  # by forecast
+        orders = {"random": drawn, "easy first": easy, "hard first": easy[::-1].reset_index(drop=True)}
         for scarcity, price in start.items():
             batch = serve(profile, drawn, policy, scarcity, reference).queries["solved"].mean()
-            for order, queries in _orders(drawn).items():
+            for order, queries in orders.items():
                 problem, lengths = problem_of(profile, queries, scarcity, reference), queries["length"]
                 controller = serve_online(problem, ReplayStepper(lengths), price=price, rate=rate)
                 fair = fair_share(problem.budget, ReplayStepper(lengths))

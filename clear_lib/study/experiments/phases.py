@@ -1,8 +1,6 @@
-"""The three-phase study (§2): how accuracy goes with the length of a solution, and with a cap on it.
+"""The three-phase study (§2): how accuracy goes with the length of a solution (observed), and with a cap (intervention).
 
-Two questions that look alike. *Among solutions of this length, how many are right?* only observes: hard
-questions have long solutions. *With this cap, how many are solved?* intervenes. All intervals are percentiles
-over resampled questions, since the samples of one question are not independent.
+All intervals are percentiles over resampled questions, since the samples of one question are not independent.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import pandas as pd
 from scipy.optimize import curve_fit
 
 from clear_lib.allocation.utility import Surge
-from clear_lib.rollouts.store import replay
 from clear_lib.study.recordings import recording
 from clear_lib.study.setup.profiles import Profile
 from clear_lib.study.setup.streams import TIERS
@@ -88,7 +85,7 @@ def ratio_intervals(questions: Array, group: Array, value: Array, groups: int) -
 
 
 class Effect(NamedTuple):
-    """How much more often the longer half of some solutions is right than the shorter one, with its 95% interval."""
+    """How much more often some solutions are right than others, such as the longer half, with a 95% interval."""
 
     difference: float
     lower: float
@@ -135,10 +132,7 @@ def accuracy_by_length(rollouts: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 
 
 def within_questions(rollouts: pd.DataFrame, edges: Array) -> pd.DataFrame:
-    """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question.
-
-    What differs between questions, difficulty first of all, drops out.
-    """
+    """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question."""
     ratio = np.exp(_centred(np.log(rollouts.length), rollouts.question_id)).to_numpy()
     return _binned(rollouts, "ratio", ratio, _centred(_right(rollouts), rollouts.question_id), edges)
 
@@ -149,15 +143,31 @@ def solved_by_cap(rollouts: pd.DataFrame, caps: Array, groups: pd.Series) -> pd.
     caps, tables = np.asarray(caps), []
     for group in order:
         rows = rollouts[(groups == group).to_numpy()]
-        shape = (caps.size, len(rows))
-        granted = np.broadcast_to(caps[:, None], shape)
-        solved = replay(rows.length.to_numpy(), rows.verdict.eq("correct").to_numpy(), granted).solved
-        questions = np.broadcast_to(rows.question_id.to_numpy(), shape)
-        table = ratio_intervals(
-            questions.ravel(), np.repeat(np.arange(caps.size), len(rows)), solved.ravel(), caps.size
-        )
+        solved = (rows.length.to_numpy() <= caps[:, None]) & rows.verdict.eq("correct").to_numpy()
+        questions, cap = np.tile(rows.question_id.to_numpy(), caps.size), np.repeat(np.arange(caps.size), len(rows))
+        table = ratio_intervals(questions, cap, solved.ravel(), caps.size)
         tables.append(table.assign(group=group, cap=caps))
     return pd.concat(tables, ignore_index=True)[["group", "cap", "n", "questions", "mean", "lower", "upper"]]
+
+
+class Views(NamedTuple):
+    """Samples of some questions seen twice: all ``together``, and ``within`` those that have right and wrong ones."""
+
+    questions: int
+    mixed: int  #: questions that have right and wrong ones
+    together: Effect  #: longer half less shorter half
+    within: Effect  #: the same relative to their question
+    shortest: Effect  #: shortest bin less the question's own accuracy
+    longest: Effect  #: longest bin, likewise
+
+
+def views(rollouts: pd.DataFrame, edges: Array) -> Views:
+    """Both views of samples in numbers, with the ends of the bins of :func:`within_questions`."""
+    inside = mixed(rollouts)
+    ends = within_questions(inside, edges).dropna().iloc[[0, -1]][["mean", "lower", "upper"]]
+    shortest, longest = (Effect(*map(float, row)) for row in ends.to_numpy())
+    counts = (rows["question_id"].nunique() for rows in (rollouts, inside))
+    return Views(*counts, longer(rollouts), longer(inside, within=True), shortest, longest)
 
 
 @dataclass(frozen=True)
@@ -174,10 +184,7 @@ class SurgeFit:
 
 
 def fit_surge(length: Array, accuracy: Array, weight: Array, narrowest: float = 0.14) -> SurgeFit:
-    """Weighted least-squares fit of eq. 1 to bins of length (tokens), from several starts; ``1/β`` at least ``narrowest``.
-
-    ``ValueError`` if there are fewer than four bins: three parameters would fit anything.
-    """
+    """Weighted least-squares fit of eq. 1 to bins of length (tokens), from several starts; ``1/β`` ≥ ``narrowest``."""
     length, accuracy, weight = (np.asarray(values, float) for values in (length, accuracy, weight))
     if length.size < 4:
         raise ValueError(f"a surge has three parameters and needs at least 4 bins, got {length.size}")
@@ -185,34 +192,29 @@ def fit_surge(length: Array, accuracy: Array, weight: Array, narrowest: float = 
     def surge(tokens: Array, threshold: float, log_velocity: float, log_decay: float) -> Array:
         return Surge(np.exp(log_velocity), np.exp(log_decay)).value(tokens - threshold)
 
-    best, least = None, np.inf
+    fits = []
     bounds = ([-length.min(), -20, -20], [length.max(), 5, -np.log(narrowest)])
-    starts = product(np.quantile(length, (0.0, 0.25)) * 0.5, np.quantile(length, (0.25, 0.5, 0.9)))
-    for start, peak in starts:
+    for start, peak in product(np.quantile(length, (0.0, 0.25)) * 0.5, np.quantile(length, (0.25, 0.5, 0.9))):
         guess = (start, np.log(np.e * max(accuracy.max(), 1e-3) / peak), -np.log(max(peak, narrowest)))
         try:
             found, _ = curve_fit(surge, length, accuracy, guess, sigma=1 / np.sqrt(weight), maxfev=5000, bounds=bounds)
         except RuntimeError:  # this start did not converge; another will
             continue
         error = np.average((surge(length, *found) - accuracy) ** 2, weights=weight)
-        if error < least:
-            best, least = found, error
-    if best is None:
+        fits.append(SurgeFit(float(found[0]), Surge(*np.exp(found[1:]).tolist()), float(np.sqrt(error))))
+    if not fits:
         raise ValueError("no start of the surge fit converged; are the accuracies all equal?")
-    return SurgeFit(float(best[0]), Surge(float(np.exp(best[1])), float(np.exp(best[2]))), float(np.sqrt(least)))
+    return min(fits, key=lambda fit: fit.error)
 
 
 class Bars(NamedTuple):
-    """A question in the paper's Figure 2: solutions and correct ones in bins of length, ``edges`` in tokens.
-
-    ``lengths`` are those of the correct ones, sorted; ``fit`` is None where no surge could be fitted.
-    """
+    """A question in the paper's Figure 2: solutions and correct ones in bins of length."""
 
     name: str
-    edges: Array
+    edges: Array  #: tokens
     count: Array
     correct: Array
-    lengths: Array
+    lengths: Array  #: of the correct ones, sorted
     fit: SurgeFit | None
 
     @property
@@ -228,10 +230,8 @@ class Bars(NamedTuple):
 
 
 def by_question(rollouts: pd.DataFrame, n: int = 4, bins: int = 8) -> list[Bars]:
-    """The paper's Figure 2: for ``n`` questions, correct solutions in ``bins`` of length, and a surge fitted to those.
-
-    The questions are those whose solutions differ most in length, of those that are solved one to three times in four.
-    """
+    """The paper's Figure 2: for ``n`` questions, correct solutions in ``bins`` of length, and a surge fitted to those."""
+    # Those whose solutions differ most in length, of those that are solved one to three times in four.
     known = rollouts.assign(right=_right(rollouts), log=np.log(rollouts.length)).groupby("question_id", sort=False)
     known = known.agg(right=("right", "mean"), spread=("log", "std"))
     known["often"] = known["right"].between(0.25, 0.75)

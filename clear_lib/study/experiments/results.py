@@ -11,10 +11,7 @@ from clear_lib.study.experiments.effects import CELL, gains, mean_interval
 
 
 def prediction_range(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL) -> pd.DataFrame:
-    """Mean and central 95% of ``columns`` over draws, as ``column, column_low, column_high``, and ``seeds``.
-
-    In it lies what one stream of newly drawn questions would show, not the mean: for that see :func:`.effects.mean_interval`.
-    """
+    """Mean and central 95% of ``columns`` over draws: where one new stream lies, not the mean (:func:`.mean_interval`)."""
     groups = results.groupby(list(by), sort=False, observed=True)
     parts = {}
     for column in columns:
@@ -43,14 +40,9 @@ def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
     return results.merge(best.to_frame(index=False), on=[*cell, *kind])
 
 
-def gap_closed(
-    results: pd.DataFrame, baseline: pd.DataFrame, ceiling: pd.DataFrame, by: Sequence[str] = CELL
-) -> pd.DataFrame:
-    """Paired ``gain`` over a baseline, its :func:`.mean_interval`, the ``gap`` to a ceiling, and the share of it ``closed``.
-
-    The share is NaN where the gap is less than half a per cent of the queries.
-    """
-    table = mean_interval(gains(results, baseline=baseline), "gain", by)
+def gap_closed(results: pd.DataFrame, baseline: pd.DataFrame, ceiling: pd.DataFrame) -> pd.DataFrame:
+    """Paired ``gain`` over a baseline with its interval, the ``gap`` to a ceiling, and the share of it ``closed``."""
+    table = mean_interval(gains(results, baseline=baseline), "gain")
     gap = gains(ceiling, baseline=baseline).groupby(["stream", "scarcity"])["gain"].mean()
     table["gap"] = gap.loc[pd.MultiIndex.from_frame(table[["stream", "scarcity"]])].to_numpy()
     table["closed"] = (table["gain"] / table["gap"]).where(table["gap"] >= 0.005)
@@ -58,14 +50,10 @@ def gap_closed(
 
 
 def tally(table: pd.DataFrame) -> pd.Series:
-    """Cells of :func:`gap_closed` in which the interval is above zero (``wins``), below (``losses``), or ``undecided``.
-
-    Over the cells with a gap: the mean ``gain``, and the share of all gaps ``closed``.
-    """
+    """Cells of :func:`gap_closed` by the interval of their gain; over those with a gap, mean gain and share closed."""
     gap, wins, losses = table["closed"].notna(), table["gain_low"] > 0, table["gain_high"] < 0
     counts = {"wins": gap & wins, "losses": gap & losses, "undecided": gap & ~wins & ~losses, "no gap": ~gap}
     wide = table[gap]
     share = wide["gain"].sum() / wide["gap"].sum() if len(wide) else np.nan
-    return pd.Series(
-        {name: int(cells.sum()) for name, cells in counts.items()} | {"gain": wide["gain"].mean(), "closed": share}
-    )
+    counted = {name: int(cells.sum()) for name, cells in counts.items()}
+    return pd.Series(counted | {"gain": wide["gain"].mean(), "closed": share})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import product
-from timeit import repeat
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,10 @@ from clear_lib.allocation.utility import Surge, Utility
 RELATIVE_GAP = 1e-5  # HiGHS ends its search when its own bound is this near to the total
 
 
-def _bisected(demand: Callable[[float], float], budget: float, high: float, iterations: int = 40) -> float:
+def _bisected(demand: Callable[[float], float], budget: float, high: float) -> float:
     """The price between 0 and ``high`` at which the tokens asked for are the budget, from the affordable side."""
     low = 0.0
-    for _ in range(iterations):
+    for _ in range(40):
         price = (low + high) / 2
         low, high = (price, high) if demand(price) > budget else (low, price)
     return high
@@ -55,11 +55,9 @@ def algorithm_1_w_each(thresholds: Array, budget: float, utility: Surge) -> Clea
 
 
 def by_slsqp(thresholds: Array, budget: float, utility: Utility, starts: int = 1) -> Array:
-    """SciPy's SLSQP on eq. 2, the best of several starts; tokens, scaled down if the solver went over the budget.
-
-    Below its threshold a query has no slope to follow. So the first start gives everyone the same, and the others
-    serve random queries, as many as fit, with the same surge for each.
-    """
+    """SciPy's SLSQP on eq. 2, the best of several starts; tokens, scaled down if the solver went over the budget."""
+    # Below its threshold a query has no slope to follow. So the first start gives everyone the same, and the others
+    # serve random queries, as many as fit, with the same surge for each.
     rng, n = np.random.default_rng(0), thresholds.size
     found = np.zeros(n)
     for start in range(starts):
@@ -129,20 +127,15 @@ def losses(thresholds: Array, budget: float, utility: Surge) -> dict[str, float]
 
 
 def race(
-    ways: Mapping[str, Callable], thresholds: Array, budget: float, utility: Utility, bound: float, rounds: int = 1
+    ways: Mapping[str, Callable], thresholds: Array, budget: float, utility: Utility, bound: float
 ) -> pd.DataFrame:
-    """Time some ways to one allocation: ``N``, ``seconds`` (best of some rounds) and ``share`` of the dual bound reached.
-
-    Each maps thresholds, budget and utility to tokens, to something that has them, or to the total utility.
-    """
+    """Seconds of ways to one allocation (tokens, what has them, or total utility), and shares of the dual bound."""
     rows = {}
     for name, way in ways.items():
-        found: list = []
-        best = min(
-            repeat(lambda way=way, found=found: found.append(way(thresholds, budget, utility)), number=1, repeat=rounds)
-        )
-        reached = getattr(found[-1], "tokens", found[-1])
+        started = perf_counter()
+        found = way(thresholds, budget, utility)
+        seconds, reached = perf_counter() - started, getattr(found, "tokens", found)
         if np.ndim(reached):
             reached = utility.value(reached - thresholds).sum()
-        rows[name] = {"N": thresholds.size, "seconds": best, "share": float(reached) / bound}
+        rows[name] = {"N": thresholds.size, "seconds": seconds, "share": float(reached) / bound}
     return pd.DataFrame.from_dict(rows, orient="index")

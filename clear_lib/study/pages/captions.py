@@ -47,10 +47,8 @@ def provenance(profile: Profile, policies: Iterable[str] = (), *, intervals: boo
     if "tale-ep" in set(policies):
         said += f" TALE-EP has a {profile.teacher.label}."
     if intervals:
-        said += (
-            f" {profile.stream_seeds} streams of N = {profile.stream_size}, each from resampled questions; intervals"
-        )
-        said += " are 95% and cover questions and streams, not the training."
+        said += f" {profile.stream_seeds} streams of N = {profile.stream_size}, each from resampled questions;"
+        said += " intervals are 95% and cover questions and streams, not the training."
     return said
 
 

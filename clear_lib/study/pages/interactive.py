@@ -1,18 +1,15 @@
-"""Pages with controls: the market that can be touched, and Table 1 by choice. HTML with its style, script and data inside.
-
-What moves is plain JavaScript in ``widgets/``; nothing is fetched, so it works from a file, in Jupyter and in a book.
-"""
+"""Pages with controls, as HTML with style, script and data inside: the market to be touched, and Table 1 by choice."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from importlib.resources import files
 from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.colors import to_hex
 
 from clear_lib.study.experiments import budget_per_query
@@ -22,21 +19,7 @@ from clear_lib.study.pages.tables import label
 WIDGETS = files(__package__) / "widgets"
 
 
-@dataclass(frozen=True)
-class Interactive:
-    """A part of a page with controls; a notebook shows ``html``, a terminal the ``name``."""
-
-    name: str
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: open the page in a browser>"
-
-
-def _widget(name: str, data: dict[str, Any], *scripts: str) -> Interactive:
+def _widget(name: str, data: dict[str, Any], *scripts: str) -> HTML:
     """The markup of a widget with its data, the shared style, and its scripts."""
 
     def read(file: str) -> str:
@@ -47,14 +30,13 @@ def _widget(name: str, data: dict[str, Any], *scripts: str) -> Interactive:
     code = "\n".join(read(f"{script}.js") for script in (*scripts, name))
     html = f"<style>{read('widgets.css')}</style>\n{before}"
     html += f'<script type="application/json">{embedded}</script>\n{end}\n<script>\n{code}</script>'
-    return Interactive(name, html)
+    return HTML(html)
 
 
 def two_dozen(pool: pd.DataFrame, n: int = 24) -> pd.DataFrame:
-    """``n`` queries of a pool, as many of each tier, half of them answered correctly, evenly spaced by length.
+    """``n`` queries of a pool, as many of each tier, half of them answered correctly (or fewer), evenly spaced by length.
 
-    Named A, B, … from the shortest on; ``error`` is the logarithm of forecast over length. Where a tier has too few
-    correct answers, or wrong ones, there are fewer of these.
+    Named A, B, … from the shortest on; ``error`` is the logarithm of forecast over length.
     """
     groups = pool.groupby(["tier", "correct"], sort=False)
     each = n // (2 * pool["tier"].nunique())
@@ -73,12 +55,8 @@ def forecasts(queries: pd.DataFrame, noise: float) -> np.ndarray:
     return queries["length"].to_numpy() * np.exp(noise * queries["error"].to_numpy())
 
 
-def market(queries: pd.DataFrame, reference: float, epsilon: float, scarcity: float) -> Interactive:
-    """Sliders for budget, ``ε`` and noise over the market of some queries, solved exactly as the page is used.
-
-    ``queries`` as of :func:`two_dozen`; ``reference`` is the mean length, ``epsilon`` where its slider starts (tokens),
-    ``scarcity`` where that of the budget starts.
-    """
+def market(queries: pd.DataFrame, reference: float, epsilon: float, scarcity: float) -> HTML:
+    """Sliders for budget, ``ε`` and noise over the market of :func:`two_dozen`, from ``scarcity`` and ``epsilon`` on."""
     widths = np.geomspace(1, max(reference, 4 * epsilon, 8), 33).round().astype(int)
     epsilons = sorted({*widths.tolist(), max(round(epsilon), 1)})
     data = {
@@ -99,7 +77,7 @@ AT_FIRST = ("uniform", "clear", "clear-heuristic", "oracle")
 CELL = "stream scarcity policy tokens paper_tokens ours low high paper gain gain_low gain_high paper_gain".split()
 
 
-def table1(compared: pd.DataFrame, made: str) -> Interactive:
+def table1(compared: pd.DataFrame, made: str) -> HTML:
     """Table 1 by stream, budget and policy, of a table of ``comparison.compare``; ``made`` says of what."""
     cells = compared[CELL].round({name: 2 for name in CELL if name not in ("stream", "policy", "scarcity")})
     cells = cells.sort_values("scarcity", kind="stable")

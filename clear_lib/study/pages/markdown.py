@@ -64,10 +64,8 @@ def read_book(project: Path) -> Book:
         texts[page] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         for figure in (cell.metadata.get("mystnb", {}).get("figure") for cell in cells):
             if figure:
-                labels[figure["name"]] = (
-                    page,
-                    "the figure “{}”".format(figure["caption"].partition(". ")[0].rstrip(".")),
-                )
+                title = figure["caption"].partition(". ")[0].rstrip(".")
+                labels[figure["name"]] = page, f"the figure “{title}”"
     for page, text in texts.items():
         labels |= {label: (page, words or label) for label, words in TARGET.findall(text)}
         for equation, label in EQUATION.findall(text):
@@ -136,7 +134,9 @@ class Writer:
         if name.endswith("-start"):
             yield f"**{INLINE.sub(self._inline, title)}**"
             return
-        content = "\n".join(self._blocks(iter(_definitions(body)))).strip("\n").split("\n")
+        # Terms and their definitions, which Jupyter does not know, as a list
+        text = re.sub(r"^(\S.*)\n: +", r"- **\1:** ", "\n".join(body), flags=re.MULTILINE)
+        content = "\n".join(self._blocks(iter(text.split("\n")))).strip("\n").split("\n")
         if about in ("dropdown", "solution") or "dropdown" in options.get("class", ""):
             plain = html.escape(re.sub(r"[*`]", "", INLINE.sub(self._inline, title)), quote=False)
             yield from [f"{indent}<details><summary><b>{plain}</b></summary>", "", *content, "", f"{indent}</details>"]
@@ -181,8 +181,3 @@ class Writer:
         stem = name[1].rpartition("/")[2]
         page = f"book/chapters/{stem}" if name[2] == "ipynb" else f"book/{stem}"
         return self.book.link(text or self.book.titles.get(page, stem), page, anchor)
-
-
-def _definitions(lines: list[str]) -> list[str]:
-    """Terms and their definitions, which Jupyter does not know, as a list."""
-    return re.sub(r"^(\S.*)\n: +", r"- **\1:** ", "\n".join(lines), flags=re.MULTILINE).split("\n")

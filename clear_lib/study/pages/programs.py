@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from clear_lib.rollouts.shipped import FOLDER
 from clear_lib.study.code import protocol, shipping
 from clear_lib.study.code.recording import KINDS, SAMPLES
 from clear_lib.study.code.tasks import SETS
@@ -25,18 +23,8 @@ from clear_lib.study.setup.profiles import Profile
 #: Greedy pass rates (%) that the makers publish for the unquantised weights, by profile, data set and tests: Table 16
 #: of the Qwen2.5-Coder report (arXiv:2409.12186), whose MBPP+ is the later release, with 378 tasks.
 PUBLISHED = {
-    "qwen-1.5b": {
-        ("HumanEval", "base"): 70.7,
-        ("HumanEval", "plus"): 66.5,
-        ("MBPP+", "base"): 69.2,
-        ("MBPP+", "plus"): 59.4,
-    },
-    "qwen-0.5b": {
-        ("HumanEval", "base"): 61.6,
-        ("HumanEval", "plus"): 57.3,
-        ("MBPP+", "base"): 52.4,
-        ("MBPP+", "plus"): 43.7,
-    },
+    "qwen-1.5b": {"HumanEval": {"base": 70.7, "plus": 66.5}, "MBPP+": {"base": 69.2, "plus": 59.4}},
+    "qwen-0.5b": {"HumanEval": {"base": 61.6, "plus": 57.3}, "MBPP+": {"base": 52.4, "plus": 43.7}},
 }
 
 NOTHING = "nothing of this is recorded yet"
@@ -54,40 +42,43 @@ def models(profile: Profile) -> dict[str, Profile]:
     return {re.search(r"[\d.]+B", each.label)[0]: each for each in known}
 
 
-def recorded(shown: Mapping[str, Profile], folder: Path = FOLDER) -> pd.DataFrame:
+def recorded(shown: Mapping[str, Profile]) -> pd.DataFrame:
     """What is shipped: tasks with a greedy program, and tasks with all samples, by model and data set."""
     rows = []
     for model, profile in shown.items():
-        for dataset, greedy, sampled in (
-            ("HumanEval", "humaneval", "humaneval-samples"),
-            ("MBPP+", "mbpp", "mbpp-samples"),
-        ):
-            wanted, row = SETS[dataset].rows[-1], [model, dataset]
-            one, many = (shipping.read(profile.name, [kind], folder) for kind in (greedy, sampled))
+        for dataset in dict.fromkeys(about.dataset for about in KINDS.values()):
+            one, many = (
+                shipping.read(profile.name, [kind for kind, about in KINDS.items() if about == (dataset, sampled)])
+                for sampled in (False, True)
+            )
+            wanted = SETS[dataset].rows[-1]
             whole = int((many.groupby("question_id")["sample"].nunique() == SAMPLES).sum())
             plus = pd.concat([one["plus"], many["plus"]]).isin(["correct", "wrong"]).any()
-            rows.append([*row, f"{len(one)} of {wanted}", f"{whole} of {wanted}", "base and plus" if plus else "base"])
+            counts = f"{len(one)} of {wanted}", f"{whole} of {wanted}"
+            rows.append([model, dataset, *counts, "base and plus" if plus else "base"])
     return pd.DataFrame(rows, columns=["model", "tasks", "greedy", f"{SAMPLES} samples", "tests"])
 
 
-def greedy(shown: Mapping[str, Profile], folder: Path = FOLDER) -> pd.DataFrame:
+def _share(right: pd.Series) -> dict[str, float]:
+    """A share in per cent, with its interval."""
+    low, high = comparison.share_interval(int(right.sum()), len(right))
+    return {"ours": 100 * right.mean(), "low": low, "high": high, "n": len(right)}
+
+
+def greedy(shown: Mapping[str, Profile]) -> pd.DataFrame:
     """Greedy pass rates beside the published ones, by model, data set and tests."""
     rows = []
     for model, profile in shown.items():
-        found = shipping.read(profile.name, [kind for kind in KINDS if not KINDS[kind].sampled], folder)
-        for (dataset, tests), published in PUBLISHED[profile.name].items():
-            graded = found[(found["dataset"] == dataset) & found[tests].isin(["correct", "wrong"])]
-            if len(graded):
-                right = graded[tests] == "correct"
-                low, high = comparison.share_interval(int(right.sum()), len(right))
-                side = (
-                    "inside"
-                    if low <= published <= high
-                    else "published higher"
-                    if published > high
-                    else "published lower"
-                )
-                rows.append([model, dataset, tests, published, 100 * right.mean(), low, high, len(right), side])
+        found = shipping.read(profile.name, [kind for kind in KINDS if not KINDS[kind].sampled])
+        for dataset, rates in PUBLISHED[profile.name].items():
+            for tests, published in rates.items():
+                graded = found[(found["dataset"] == dataset) & found[tests].isin(["correct", "wrong"])]
+                if len(graded):
+                    ours = _share(graded[tests] == "correct")
+                    sides = published > ours["high"], published < ours["low"]
+                    side = np.select(sides, ["published higher", "published lower"], "inside").item()
+                    row = {"model": model, "tasks": dataset, "tests": tests, "published": published}
+                    rows.append(row | ours | {"verdict": side})
     names = ["model", "tasks", "tests", "published", "ours", "low", "high", "n", "verdict"]
     return pd.DataFrame(rows, columns=names)
 
@@ -143,6 +134,12 @@ def leads(gains: Mapping[str, pd.DataFrame], reading: str, policies: Sequence[st
     return wide[list(policies)].rename(columns=label).reset_index().rename(columns=rows).rename_axis(columns=None)
 
 
+def _printed(dataset: str) -> dict[str, float]:
+    """What the paper's Table 2 has for a data set, and the gain."""
+    values = {policy: paper.TABLE_2[policy][dataset] for policy in ("uniform", "clear")}
+    return values | {"Gain": values["clear"] - values["uniform"]}
+
+
 def table_2(
     results: Mapping[str, pd.DataFrame], gains: Mapping[str, pd.DataFrame], scarcity: float, reading: str = "queries"
 ) -> pd.DataFrame:
@@ -151,58 +148,43 @@ def table_2(
     cell = "reading == @reading and choice == 'all tests' and scarcity == @scarcity"
     for name, result in results.items():
         for dataset, chosen in result.query(cell).groupby("dataset"):
-            printed = f"{dataset.removesuffix('+')}+"  # HumanEval alone, its base tests, stands beside HumanEval+
-            theirs = {policy: paper.TABLE_2[policy][printed] for policy in ("uniform", "clear")}
-            for policy, value in theirs.items():
-                right = chosen.loc[chosen["policy"] == policy, "solved"]
-                row = {"policy": policy, "paper": value, "ours": 100 * right.mean(), "n": len(right)}
-                low, high = comparison.share_interval(int(right.sum()), len(right))
-                verdict = comparison.BASELINE if policy == "uniform" else ""
-                rows.append({"model": name, "tasks": dataset} | row | {"low": low, "high": high, "verdict": verdict})
             (gain,) = gains[name].query(f"{cell} and dataset == @dataset and policy == 'clear'").to_dict("records")
-            row = {"policy": "Gain", "paper": theirs["clear"] - theirs["uniform"], "ours": gain["gain"], "n": gain["n"]}
             sides = gain["gain_low"] > 0, gain["gain_high"] < 0
             verdict = np.select(sides, [comparison.SAME, comparison.OPPOSITE], comparison.UNDECIDED).item()
-            row |= {"low": gain["gain_low"], "high": gain["gain_high"], "verdict": verdict}
-            rows.append({"model": name, "tasks": dataset} | row)
+            ours = {each: _share(chosen.loc[chosen["policy"] == each, "solved"]) for each in ("uniform", "clear")}
+            ours["uniform"]["verdict"], ours["clear"]["verdict"] = comparison.BASELINE, ""
+            ours["Gain"] = {"ours": gain["gain"], "low": gain["gain_low"], "high": gain["gain_high"], "n": gain["n"]}
+            ours["Gain"]["verdict"] = verdict
+            # HumanEval alone, its base tests, stands beside HumanEval+
+            for policy, value in _printed(f"{dataset.removesuffix('+')}+").items():
+                rows.append({"model": name, "tasks": dataset, "policy": policy, "paper": value} | ours[policy])
     there = {row["tasks"].removesuffix("+") for row in rows}
     for dataset in paper.TABLE_2["uniform"]:
         if dataset.removesuffix("+") not in there:
-            values = {policy: paper.TABLE_2[policy][dataset] for policy in ("uniform", "clear")}
-            values["Gain"] = values["clear"] - values["uniform"]
-            rows += [
-                {"model": "", "tasks": dataset, "policy": key, "paper": value, "verdict": "not run"}
-                for key, value in values.items()
-            ]
+            same = {"model": "", "tasks": dataset, "verdict": "not run"}
+            rows += [same | {"policy": policy, "paper": value} for policy, value in _printed(dataset).items()]
     columns = ["model", "tasks", "policy", "paper", "ours", "low", "high", "n", "verdict"]
     table = pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
     return table.assign(difference=table["ours"] - table["paper"])
 
 
 def tally(gains: Mapping[str, pd.DataFrame], policy: str, reading: str, most: float = np.inf) -> str:
-    """In how many cells of each model a policy is clearly ahead and behind, by all tests, in words.
-
-    Cells are data sets of 30 tasks or more at budgets up to ``most`` mean lengths.
-    """
+    """In how many cells (data sets of 30 tasks or more, budgets up to ``most``) a policy is ahead or behind, in words."""
     said = []
     for name, table in gains.items():
         rows = table.query("policy == @policy and reading == @reading and choice == 'all tests'")
         rows = rows[(rows["scarcity"] <= most) & (rows["n"] >= 30)]
         if len(rows):
-            ahead, behind = int((rows["gain_low"] > 0).sum()), int((rows["gain_high"] < 0).sum())
-            rest = len(rows) - ahead - behind
-            said.append(
-                f"the {name} model ahead in {ahead} of {len(rows)} cells, behind in {behind}, undecided in {rest}"
-            )
+            n, ahead, behind = len(rows), int((rows["gain_low"] > 0).sum()), int((rows["gain_high"] < 0).sum())
+            rest = n - ahead - behind
+            said.append(f"the {name} model ahead in {ahead} of {n} cells, behind in {behind}, undecided in {rest}")
     return "; ".join(said) or NOTHING
 
 
 def checked(table: pd.DataFrame, tasks: str = "HumanEval") -> str:
     """Greedy pass rates of a table of :func:`greedy` by the base tests, in words."""
     rows = table[(table["tasks"] == tasks) & (table["tests"] == "base")]
-    said = [
-        f"the {row.model} model passes {row.ours:.1f}% (published: {row.published:.1f}%)" for row in rows.itertuples()
-    ]
+    said = (f"the {r.model} model passes {r.ours:.1f}% (published: {r.published:.1f}%)" for r in rows.itertuples())
     return "; ".join(said) or "nothing is recorded yet"
 
 

@@ -1,18 +1,16 @@
 """Student notebooks: a chapter as a notebook that can be read in Jupyter and runs alone in an empty folder.
 
-A student notebook is made of the chapter that has run: the numbers of the run stand in its sentences, boxes and folds are
-HTML, solutions are folded, and links lead to the book's address. Its first code cell fetches :data:`BUNDLE`, the library
-and the recordings, and installs it if it is not there. As an extension of Sphinx the module offers both in the menu of
-downloads, and Colab and Binder once the book has a repository.
+Its first code cell fetches :data:`BUNDLE`, the library and the recordings. As an extension of Sphinx the module offers
+both in the menu of downloads, and Colab and Binder once the book has a repository.
 """
 
 from __future__ import annotations
 
-import ast
 import builtins
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from symtable import symtable
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -129,7 +127,7 @@ def _shown(cells: list[NotebookNode]) -> list[NotebookNode]:
     hidden = [cell for cell in cells if "remove-cell" in cell.metadata.get("tags", [])]
     kept = [cell for cell in cells if cell not in hidden]
     while missing := unset(kept):
-        more = [cell for cell in hidden if cell not in kept and missing & _names(cell.source, ast.Store)]
+        more = [cell for cell in hidden if cell not in kept and missing & _names(cell.source)[1]]
         if not more:
             break
         kept = [cell for cell in cells if cell in kept or cell in more]
@@ -138,34 +136,25 @@ def _shown(cells: list[NotebookNode]) -> list[NotebookNode]:
 
 def unset(cells: Iterable[NotebookNode]) -> set[str]:
     """Names that code cells read and none of them sets."""
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
-    read, made = (set().union(*(_names(source, use) for source in code)) for use in (ast.Load, ast.Store))
+    names = [_names(cell.source) for cell in cells if cell.cell_type == "code"]
+    read, made = (set().union(*(each[i] for each in names)) for i in (0, 1))
     return read - made - set(dir(builtins))
 
 
-def _names(source: str, use: type[ast.expr_context]) -> set[str]:
-    """Names that a cell reads (`ast.Load`) or sets (`ast.Store`)."""
+def _names(source: str) -> tuple[set[str], set[str]]:
+    """Names that a cell reads and those that it sets, without what is local to its functions."""
     source = re.sub(r"^([ \t]*)[%!].*", r"\1pass", source, flags=re.MULTILINE)
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, use):
-            found.add(node.id)
-        elif use is ast.Store and isinstance(node, ast.alias):
-            found.add((node.asname or node.name).partition(".")[0])
-        elif use is ast.Store and isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found.add(node.name)
-        elif use is ast.Store and isinstance(node, ast.arg):
-            found.add(node.arg)
-        elif use is ast.Store and isinstance(node, ast.ExceptHandler) and node.name:
-            found.add(node.name)
-    return found
+    read, made, tables = set(), set(), [symtable(source, "cell", "exec")]
+    for table in tables:  # grows on the way
+        tables += table.get_children()
+        names = [s for s in table.get_symbols() if table is tables[0] or not (s.is_local() or s.is_free())]
+        read |= {each.get_name() for each in names if each.is_referenced()}
+        made |= {each.get_name() for each in names if each.is_assigned() or each.is_imported()}
+    return read, made
 
 
 def write(project: Path, profile: str, target: Path, *, keep: bool = False) -> list[str]:
-    """Write the student notebooks of a profile and their bundle; names of the chapters that have not run.
-
-    With `keep`, a notebook that is newer than its chapter is left alone: it may have been edited.
-    """
+    """Write student notebooks and their bundle, but with `keep` none that was edited; names of chapters that have not run."""
     book, unexecuted = read_book(project), []
     target.mkdir(parents=True, exist_ok=True)
     for source in sorted(project.glob("notebooks/*.ipynb")):

@@ -11,7 +11,6 @@ import pandas as pd
 
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.study.experiments import tally
-from clear_lib.study.setup import paper
 from clear_lib.study.setup.streams import STREAMS
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ LABELS = {
     "triangular": "Triangular (Lambert)",
     "quadratic": "Quadratic (Lambert)",
 }
-
-NOT_RUN = "not yet run"
 
 #: What a cell of numbers holds: one or several, an interval, a count of streams and queries, or nothing.
 NUMBERS = r"(?:[\d\s.,+−–%×()/e-]|to|no gap|nan|None)*"
@@ -75,13 +72,6 @@ def beside_paper(table: pd.DataFrame, caption: str) -> Styler:
     if "seeds" in table:
         shown["n"] = table["seeds"].map(str) + " × " + shown["n"]
     return captioned(shown.assign(verdict=table["verdict"]), caption).hide()
-
-
-def code_benchmarks() -> pd.DataFrame:
-    """Table 2, which no model of ours has run, for :func:`beside_paper`."""
-    rows = [(task, policy, value) for policy, row in paper.TABLE_2.items() for task, value in row.items()]
-    table = pd.DataFrame(rows, columns=["benchmark", "policy", "paper"])
-    return table.assign(ours=np.nan, difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=NOT_RUN)
 
 
 def movements(table: pd.DataFrame, caption: str) -> Styler:
@@ -155,9 +145,8 @@ def effects(table: pd.DataFrame, caption: str) -> Styler:
     """Effects with intervals (fractions, shown in points), as of ``experiments.effects``, with what they are of."""
     shown = table.drop(columns=["low", "high", "p", "p_holm"], errors="ignore")
     shown = shown.assign(effect=(100 * table["effect"]).map("{:+.1f}".format))
-    shown.insert(
-        shown.columns.get_loc("effect") + 1, "95% interval", _intervals(100 * table["low"], 100 * table["high"], "+")
-    )
+    intervals = _intervals(100 * table["low"], 100 * table["high"], "+")
+    shown.insert(shown.columns.get_loc("effect") + 1, "95% interval", intervals)
     if "share_of_cells_above" in shown:
         above = (table["share_of_cells_above"] * table["cells"]).round().astype(int)
         shown["cells above zero"] = [f"{k} of {n:.0f}" for k, n in zip(above, table["cells"], strict=True)]
@@ -165,10 +154,7 @@ def effects(table: pd.DataFrame, caption: str) -> Styler:
 
 
 def verification(manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Recorded questions that were decoded again with their model, a row a run, by the fields of ``verifying.Verified``.
-
-    ``off by`` and ``shift`` are mean tokens; ``other outcome`` the share of questions and budgets (%) solved otherwise.
-    """
+    """Recorded questions that were decoded again with their model, a row a run, by the fields of ``verifying.Verified``."""
     rows = [
         each | {"model": about["model"].rpartition("/")[2].removesuffix("-GGUF"), "replayed": 100 * each["replayed"]}
         for about in manifest["profiles"].values()
@@ -181,11 +167,7 @@ def verification(manifest: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def captioned(frame: pd.DataFrame, caption: str) -> Styler:
-    """A table with a caption, of which all that follows a line break is folded.
-
-    All texts in it are shown as texts, whatever markup they hold. Columns of numbers stand right, others left; where
-    rows are policies of a stream, the best of each column is bold.
-    """
+    """A table with a caption, of which all that follows a line break is folded; the best policy of a stream is bold."""
     columns = [
         pd.Series(list(map(_text, column)), column.index, object) if column.dtype.kind == "O" else column
         for _, column in frame.items()

@@ -36,13 +36,14 @@ def write_times(chapters: Iterable[Path], target: Path) -> None:
     target.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def write_slides(project: Path, chapters: Iterable[Path], target: Path) -> None:
-    """Write each Markdown file of ``book/teach`` as one HTML page without other files but MathJax."""
+def write(project: Path, profile: str, pages: Path) -> None:
+    """Write slides and handout of a profile beside its pages, each one HTML page without other files but MathJax."""
+    chapters = sorted((project / "artifacts" / profile / "chapters").glob("*.ipynb"))
     read = {path.stem[:2]: nbformat.read(path, as_version=4).cells for path in chapters}
     numbers = {f"{number}/{name}": said for number, cells in read.items() for name, said in glued(cells).items()}
     figures = {name: shown for cells in read.values() for name, shown in _figures(cells)}
     writer = Writer(read_book(project), "book/teach", numbers)
-    folder = project / "book" / "teach"
+    folder, target = project / "book" / "teach", pages / "teach"
     template = Template((folder / "template.html").read_text(encoding="utf-8"))
     target.mkdir(parents=True, exist_ok=True)
     for source in sorted(folder.glob("*.md")):
@@ -60,9 +61,7 @@ def write_slides(project: Path, chapters: Iterable[Path], target: Path) -> None:
 
 
 def _slide(text: str) -> str:
-    said, _, note = (
-        re.split(r"^(Note:)$", text, maxsplit=1, flags=re.MULTILINE) if "\nNote:" in text else (text, "", "")
-    )
+    said, _, note = text.partition("\nNote:\n")
     aside = f'<aside class="note">{_rendered(note)}</aside>' if note else ""
     return f"<section>{_rendered(said)}{aside}</section>"
 
@@ -91,12 +90,6 @@ def _figures(cells: Iterable[NotebookNode]) -> Iterable[tuple[str, str]]:
                 data = base64.b64encode("".join(data).encode()).decode() if "svg" in kind else "".join(data)
                 alt = html.escape(about.get("image", {}).get("alt", ""), quote=True)
                 yield about["figure"]["name"], f'<img src="data:{kind};base64,{data}" alt="{alt}">'
-
-
-def write(project: Path, profile: str, pages: Path) -> None:
-    """Write slides and handout of a profile beside its pages."""
-    chapters = sorted((project / "artifacts" / profile / "chapters").glob("*.ipynb"))
-    write_slides(project, chapters, pages / "teach")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,8 @@ def forecast_table(
 ) -> pd.DataFrame:
     """Forecasts of questions (columns ``question_id, question``) by a predictor and a teacher, and what they cost.
 
-    A predictor multiplies its weights with each token it reads; the reasoner does the same with each token it writes.
-    So a forecast costs weights in use × tokens read / weights of the reasoner (``model_parameters``), in tokens of the
-    reasoner. Columns ``question_id, threshold, estimate, threshold_cost, estimate_cost`` (tokens), and of a calibrated
-    predictor ``spread, solvable, log_median``, see :class:`~clear_lib.allocation.forecasts.Forecasts`.
+    A predictor multiplies its weights with each token it reads, as the reasoner does with each token it writes. So a
+    forecast costs, in tokens of the reasoner, weights in use × tokens read / weights of the reasoner.
     """
     texts = list(questions["question"])
     forecasts = predictor.predict(texts)
@@ -52,10 +50,7 @@ def read_forecasts(profile: Profile, artifacts: str | Path) -> pd.DataFrame:
 def fitted_forecasts(
     training: pd.DataFrame, questions: pd.DataFrame, forecaster: PredictorSpec, model_parameters: int
 ) -> tuple[Calibrated, pd.DataFrame]:
-    """A calibrated predictor fitted to rollouts, and the :func:`forecast_table` by it and a teacher of its kind.
-
-    The teacher is fitted to all training rollouts; the predictor keeps some for its calibration.
-    """
+    """A calibrated predictor fitted to rollouts, and the :func:`forecast_table` by it and a teacher of its kind."""
     teacher = build(forecaster.kind, forecaster.options).fit(list(training["question"]), training["length"])
     model = fit_to_rollouts(training, forecaster.kind, forecaster.options)
     return model, forecast_table(model, teacher, questions, model_parameters)

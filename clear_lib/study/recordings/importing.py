@@ -1,8 +1,4 @@
-"""Rollouts of other programs as a profile of the study, without a model at hand.
-
-The profile ``imported`` has all that the chapters need: tiers, streams of a size that the questions allow, and
-forecasts of every question by a predictor that has not seen it.
-"""
+"""Rollouts of other programs as a profile of the study: with tiers, streams and forecasts, without a model at hand."""
 
 from __future__ import annotations
 
@@ -71,12 +67,9 @@ def import_rollouts(
 ) -> Imported:
     """Make the profile ``imported`` of rollouts of one model, in place of an earlier one.
 
-    The first sample of each question (of :func:`clear_lib.rollouts.logs.complete`) is evaluated; where there are more,
-    all are kept as ``sampled`` rollouts. The predictor is cross-fitted in ``folds``, or fitted to ``training`` rollouts
-    of other questions, or to a share of the questions that is set aside (``hold_out``). ``tiers`` are those of question
-    sets (:func:`tiers_of`). A stream has as many queries as the questions allow, at most the default profile's, and
-    the model as many weights (``parameters``) as its name says, unless given. ``ValueError`` if several models wrote
-    the rollouts, or questions are too few; ``OtherModelWarning`` if another model wrote the training rollouts.
+    The first sample of each question is evaluated; where there are more, all are kept as ``sampled`` rollouts. The
+    predictor is cross-fitted in ``folds``, or fitted to ``training`` rollouts of other questions, or to a share of the
+    questions that is set aside (``hold_out``). What is not given follows from the questions and the model's name.
     """
     models = sorted(set(rollouts["model"]))
     if len(models) > 1:

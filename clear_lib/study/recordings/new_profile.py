@@ -1,7 +1,4 @@
-"""The files of a profile that is made of rollouts: where the chapters look for them.
-
-They are written beside those of an earlier profile of the name, and take their place when they are whole.
-"""
+"""The files of a profile that is made of rollouts: where the chapters look for them."""
 
 from __future__ import annotations
 
@@ -31,10 +28,9 @@ def write_profile(
     artifacts: Path,
     model: Calibrated | None = None,
 ) -> tuple[Path, profiles.Profile]:
-    """Write a profile, its rollouts by kind, its forecasts and their maker, in place of an earlier one.
+    """Write a profile, its rollouts by kind, its forecasts and their maker; the file and the profile.
 
-    Whatever ends this early, the earlier profile stays as it was; if it ends between the two renames, the next call
-    brings it back. Returns the file and the profile.
+    They take the place of an earlier profile when they are whole; whatever ends this early, the earlier one stays.
     """
     folder, aside = artifacts / fields["name"], artifacts / f"{fields['name']}.new"
     _settle(folder)

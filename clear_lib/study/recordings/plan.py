@@ -106,7 +106,7 @@ def expected_tokens(profile: Profile, kind: str) -> tuple[int, int, float]:
     for tier, n in sizes.items():
         free = profile.expected_length[tier]
         for rung, cap in caps.items():
-            length = min(profile.rungs.get(rung, cap), free) if in_tokens else profile.rungs.get(rung, 1.0) * free
+            length = min(profile.rungs[rung], free) if in_tokens else profile.rungs.get(rung, 1.0) * free
             tokens += n * samples * min(cap, length)
     questions = sum(sizes.values())
     return questions, questions * len(caps) * samples, tokens

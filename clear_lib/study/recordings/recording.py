@@ -25,14 +25,11 @@ from clear_lib.study.setup.questions import assert_disjoint, validate
 #: Kinds of rollouts: what is recorded, and why.
 KINDS = {
     "evaluation": "one greedy rollout of every evaluation question: the pool of the streams",
-    "rungs": "the model's estimate of its tokens, and the same on every rung of the ladder of instructions: for TALE-EP",
+    "rungs": "the same on every rung of the ladder of soft instructions: for TALE-EP",
     "sampled": "several samples of some evaluation questions: for the three phases",
     "predictor": "one greedy rollout of every predictor question: what predictors are trained on",
     "easy": "one greedy rollout of GSM8K's test questions: the Easy tier of Table 6, which is not evaluated on",
 }
-
-#: Most tokens of a model's estimate of its tokens.
-ESTIMATE_CAP = 256
 
 #: Most rollouts of a shard, and most seconds that a finished rollout waits to be written.
 SHARD, SECONDS = 512, 120.0
@@ -111,10 +108,9 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
 
 def ladder(profile: Profile) -> dict[str, int]:
     """The prompts of the kind ``rungs`` and their caps: who may write more tokens is told the next rung."""
-    rungs, tokens = list(profile.rungs), profile.rung_unit == "tokens"
-    caps = [int(profile.rungs[rung]) if tokens else profile.cap for rung in rungs[1:]] + [profile.cap]
-    estimate = {"estimate": ESTIMATE_CAP} if "estimate" in profile.prompts else {}
-    return estimate | dict(zip(rungs, caps, strict=True))
+    rungs = list(profile.rungs)
+    following = [int(profile.rungs[rung]) if profile.rung_unit == "tokens" else profile.cap for rung in rungs[1:]]
+    return dict(zip(rungs, [*following, profile.cap], strict=True))
 
 
 def in_random_order(questions: pd.DataFrame, seed: int) -> pd.DataFrame:

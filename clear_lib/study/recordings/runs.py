@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,8 @@ from clear_lib.study.setup.profiles import Profile
 
 
 @contextmanager
-def logged(profile: Profile, artifacts: str | Path, kinds: Iterable[str] | None = None) -> Iterator[None]:
-    """Log a recording (of all kinds, or of some) in ``runs.jsonl`` if it kept any tokens, however it ends."""
-    kinds = recording.kinds_of(profile) if kinds is None else kinds
+def logged(profile: Profile, artifacts: str | Path, kinds: Collection[str]) -> Iterator[None]:
+    """Log a recording of some kinds in ``runs.jsonl`` if it kept any tokens, however it ends."""
     began, before = datetime.now(UTC), _tokens(profile, artifacts, kinds)
     try:
         yield
@@ -47,7 +46,7 @@ def _log(profile: Profile, artifacts: str | Path) -> Path:
     return profile.artifacts(artifacts) / "runs.jsonl"
 
 
-def _tokens(profile: Profile, artifacts: str | Path, kinds: Iterable[str]) -> int:
+def _tokens(profile: Profile, artifacts: str | Path, kinds: Collection[str]) -> int:
     stores = (recording.store(profile, kind, artifacts) for kind in kinds)
     return sum(int(store.read(["length"])["length"].sum()) for store in stores)
 

@@ -33,10 +33,7 @@ TIER_OF_LEVEL = {"1": "easy", "2": "easy", "3": "moderate", "4": "hard", "5": "v
 def tiers_of(
     rollouts: pd.DataFrame, threshold: Sequence[float], given: Mapping[str, str] | None = None
 ) -> tuple[pd.Series, str]:
-    """The tier of each question, and the rule behind it: as given by question set, or the first that tells two tiers.
-
-    Where nothing else tells questions apart, the quarters of their forecast ``threshold`` (tokens) are the tiers.
-    """
+    """The tier of each question, and the rule behind it: as given by question set, or the first that tells two tiers."""
     sets = rollouts["dataset"]
     if given:
         for name, tier in given.items():
@@ -82,10 +79,7 @@ def shares_among(shares: Mapping[str, Sequence[float]], present: Sequence[str]) 
 def largest_stream(
     shares: Mapping[str, Sequence[float]], pool: Mapping[str, int], most: int, part: float = PART
 ) -> int:
-    """Queries of the largest stream, at most ``most``, of which no mixture takes more than a part of a tier.
-
-    ``shares`` are the tier shares of each mixture, ``pool`` the questions of each tier. 0 if there is none.
-    """
+    """Queries of the largest stream, 0 to ``most``, of which no mixture (of ``shares``) takes more than a part of a tier."""
     there = np.floor(part * np.array([pool.get(tier, 0) for tier in TIERS]))
     sizes = range(most, 0, -1)
     return next((n for n in sizes if all((tier_counts(each, n) <= there).all() for each in shares.values())), 0)

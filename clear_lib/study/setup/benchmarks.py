@@ -1,8 +1,4 @@
-"""The public question sets of the paper's Tables 6 and 7, from the hub at a pinned revision or from a local folder.
-
-Counts are checked: a set of another size is another set. Known defects of the published sets (questions that stand
-there twice, questions that two sets share, missing answers) are written down here and checked too.
-"""
+"""The public question sets of Tables 6 and 7, from the hub or a folder, with checked counts and known defects."""
 
 from __future__ import annotations
 
@@ -23,7 +19,6 @@ from clear_lib.study.setup.questions import assert_disjoint, same_text, validate
 class QuestionSet(NamedTuple):
     """Where a question set is, and how large it is."""
 
-    tier: str  #: difficulty in Table 6
     repository: str  #: on the hub
     revision: str | None  #: commit; None: no commit could be confirmed, the newest is used and reported
     rows: Mapping[str, int]  #: questions of each part, ``"train"`` and ``"test"``
@@ -34,21 +29,12 @@ class QuestionSet(NamedTuple):
     repeated: Mapping[str, int] = {}  #: questions of a part that stand in it twice, printed a little differently
 
 
-MATH_SUBJECTS = (
-    "algebra",
-    "counting_and_probability",
-    "geometry",
-    "intermediate_algebra",
-    "number_theory",
-    "prealgebra",
-    "precalculus",
-)
+MATH_SUBJECTS = "algebra counting_and_probability geometry intermediate_algebra number_theory prealgebra precalculus"
 
 #: The sets by their names in Table 6. The official repository of OlympiadBench, Hothan/OlympiadBench, has 674 of
 #: the 675 questions that the paper counts; the one named here has all.
 SETS = {
     "GSM8K": QuestionSet(
-        "easy",
         "openai/gsm8k",
         "740312add88f781978c0658806c59bc2815b9866",
         {"train": 7473, "test": 1319},
@@ -56,29 +42,26 @@ SETS = {
         configs=("main",),
     ),
     "MATH": QuestionSet(
-        "moderate",
         "EleutherAI/hendrycks_math",
         "21a5633873b6a120296cce3e2df9d5550074f4a3",
         {"train": 7500, "test": 5000},
         ("math",),
-        configs=MATH_SUBJECTS,
+        configs=tuple(MATH_SUBJECTS.split()),
         repeated={"train": 4, "test": 1},
     ),
     "MATH 500": QuestionSet(
-        "moderate",
         "HuggingFaceH4/MATH-500",
         "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
         {"test": 500},
         ("math500", "math_500", "math-500"),
     ),
     "OlympiadBench": QuestionSet(
-        "hard", "zwhe99/simplerl-OlympiadBench", None, {"test": 675}, ("olympiadbench", "olympiad_bench")
+        "zwhe99/simplerl-OlympiadBench", None, {"test": 675}, ("olympiadbench", "olympiad_bench")
     ),
     "AMC-23": QuestionSet(
-        "hard", "math-ai/amc23", "80815d37005feb82cd7f8fbc6901d5d3eff43057", {"test": 40}, ("amc23", "amc2023")
+        "math-ai/amc23", "80815d37005feb82cd7f8fbc6901d5d3eff43057", {"test": 40}, ("amc23", "amc2023")
     ),
     "AIME 2024": QuestionSet(
-        "very hard",
         "HuggingFaceH4/aime_2024",
         "2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
         {"test": 30},
@@ -87,7 +70,6 @@ SETS = {
         pieces=("I", "II"),
     ),
     "AIME 2025": QuestionSet(
-        "very hard",
         "math-ai/aime25",
         "563bb8404243c5f09de6ec262f2db674fe5bce9b",
         {"test": 30},
@@ -95,13 +77,15 @@ SETS = {
         pieces=("I", "II"),
     ),
     "Minerva": QuestionSet(
-        "very hard",
         "math-ai/minervamath",
         "ee46ddc498933b1977577953250ca5c66be64f96",
         {"test": 272},
         ("minerva_math", "minervamath", "minerva"),
     ),
 }
+
+#: The tier of each set.
+TIER_OF = {row.name: row.tier for row in paper.TABLE_6}
 
 #: The sets that streams are drawn from, in the order of Table 6.
 EVALUATION = tuple(row.name for row in paper.TABLE_6 if row.use == "evaluation")
@@ -123,17 +107,17 @@ CORRECTED = {
 
 
 def load(name: str, part: str = "test", folder: str | Path | None = None) -> pd.DataFrame:
-    """The questions of one set, from a folder with JSON lines or from the hub.
-
-    A row a question, with the columns of :data:`clear_lib.study.setup.questions.COLUMNS`; ``attrs["source"]`` names the
-    files, or repository and commit. A ``ValueError`` says what is unknown, missing, or not of the published size.
-    """
+    """The questions of one set, from a folder with JSON lines or the hub; ``attrs["source"]`` names files or commit."""
     if name not in SETS:
         raise ValueError(f"unknown question set {name!r}; known: {', '.join(SETS)}")
     known = SETS[name]
     if part not in known.rows:
         raise ValueError(f"{name} has no part {part!r}; it has: {', '.join(known.rows)}")
-    rows, source = _from_hub(name, part) if folder is None else _from_folder(name, part, Path(folder))
+    if folder is None:
+        at = known.repository, known.revision, known.hub_split or part, known.configs
+        rows, source = hub_rows(name, *at, f"{known.stems[0]}_{part}.jsonl")
+    else:
+        rows, source = _from_folder(name, part, Path(folder))
     if len(rows) != known.rows[part]:
         raise ValueError(f"{name}, {part}: expected {known.rows[part]} questions, found {len(rows)} in {source}")
     texts = pd.Series([row.get("problem") or row.get("question") for row in rows], dtype=object)
@@ -145,7 +129,7 @@ def load(name: str, part: str = "test", folder: str | Path | None = None) -> pd.
     for number, (gold, text) in enumerate(zip(golds, texts, strict=True), 1):
         if not gold:
             raise ValueError(f"{source}: row {number} has no answer: {text!r:.80}")
-    same = {"dataset": name, "tier": known.tier, "split": part}
+    same = {"dataset": name, "tier": TIER_OF[name], "split": part}
     table = validate(
         pd.DataFrame({"question_id": ids, **same, "question": texts, "gold": golds}), known.repeated.get(part, 0)
     )
@@ -162,14 +146,10 @@ def _identities(texts: pd.Series, prefix: str) -> pd.Series:
 
 
 def study(split: str = "clean", folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
-    """The questions of the paper's study: the tables ``"evaluation"`` and ``"predictor"``.
+    """The tables ``"evaluation"`` and ``"predictor"`` of the paper's study, the latter by a split of :data:`PREDICTOR`.
 
-    The predictor's training set is, with ``"clean"``, GSM8K's and MATH's train parts without the questions that an
-    evaluation set has too (three of OlympiadBench), and with ``"paper"`` what the paper's counts imply: GSM8K's test
-    part and all of MATH, with MATH 500 and four questions of OlympiadBench in it.
-
-    ``attrs`` of both tables has ``sources``; the predictor's also identities of training questions that were left out
-    (``held_out``) and of those that are in the evaluation sets too (``shared``). Errors are those of :func:`load`.
+    ``attrs`` has ``sources``, and of the predictor's table the identities of training questions that an evaluation set
+    has too: left out with ``"clean"`` (``held_out``, three of OlympiadBench), kept with ``"paper"`` (``shared``).
     """
     if split not in PREDICTOR:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(PREDICTOR)}")
@@ -190,13 +170,6 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     together = pd.concat(tables, ignore_index=True)
     together.attrs["sources"] = sources
     return together
-
-
-def _from_hub(name: str, part: str) -> tuple[list[dict[str, Any]], str]:
-    """Rows of a set, and their repository and commit."""
-    known = SETS[name]
-    sources = [known.repository, known.revision, known.hub_split or part, known.configs]
-    return hub_rows(name, *sources, f"{known.stems[0]}_{part}.jsonl")
 
 
 def hub_rows(

@@ -15,11 +15,7 @@ _POINT = re.compile(r"(?<!\d)[\s.,;:?!]+|[\s.,;:?!]+(?!\d)")
 
 
 def validate(questions: pd.DataFrame, repeated: int = 0) -> pd.DataFrame:
-    """The table with :data:`COLUMNS` in order and rows numbered from 0.
-
-    A ``ValueError`` names column, row and value if a column is missing or unknown, a value is not text, an identity is
-    there twice, or not exactly ``repeated`` questions are (some published sets have a few).
-    """
+    """The table with :data:`COLUMNS` in order, checked; exactly ``repeated`` questions stand in it twice."""
     wrong = set(COLUMNS) ^ set(questions.columns)
     if wrong:
         raise ValueError(f"columns missing or unknown: {', '.join(sorted(wrong))}; expected {', '.join(COLUMNS)}")

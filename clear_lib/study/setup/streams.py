@@ -38,10 +38,9 @@ def draw(
 ) -> NDArray[np.int64]:
     """Positions of a stream of ``n`` queries in a pool with these tiers, without replacement, in random order.
 
-    Streams of one seed have as many queries in common as their shares and lengths allow, so that differences between
-    them are not chance. With ``resample`` each tier of the pool is first drawn anew from itself, with replacement and as
-    large as it was (a bootstrap of the questions, with chances in proportion to ``weights``); what a stream needs beyond
-    that are the same questions again. A ``ValueError`` names a tier that is unknown, empty, or has too few queries for a stream of different ones.
+    Streams of one seed share as many queries as they can, so that differences between them are not chance. With
+    ``resample`` each tier is a bootstrap of itself, with chances in proportion to ``weights``; what a stream needs beyond
+    that are the same questions again.
     """
     tiers = np.asarray(pool_tiers, dtype=object)
     unknown = ~np.isin(tiers, TIERS)

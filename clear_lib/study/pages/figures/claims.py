@@ -28,10 +28,7 @@ LOOKS = {
 
 
 def from_mark(findings: pd.DataFrame) -> pd.DataFrame:
-    """Effect and interval as distances from the mark of the claim, what speaks for it to the right, and the far bound.
-
-    One unit is the largest distance in the row (of claim and part). The mark of *no change* is no change.
-    """
+    """Effect, interval and far bound as distances from the mark of the claim; the largest of a row is one unit."""
     bounded, both = np.isfinite(findings["least"]), np.isfinite(findings[["least", "most"]]).all(axis=1)
     mark = findings["least"].where(bounded, findings["most"]).where(~both, 0.0)
     at = findings[["effect", "low", "high"]].sub(mark, axis=0).mul(np.where(bounded, 1.0, -1.0), axis=0)
@@ -72,10 +69,7 @@ def _names(ax: Axes, places: dict[tuple[str, str], float]) -> None:
 
 
 def verdict_figure(findings: pd.DataFrame) -> Figure:
-    """Claims and their parts as rows, settings as columns: findings of ``verdicts.judge``.
-
-    What cannot be tested has no mark.
-    """
+    """Claims and their parts as rows, settings as columns: findings of ``verdicts.judge``, those that were tested."""
     shown = findings[findings["verdict"] != verdicts.UNTESTED]
     shown = shown.sort_values("claim", key=lambda claim: claim.str[1:].astype(int), kind="stable")
     claims, places, y = [], {}, 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,14 +134,15 @@ OVERVIEW = {
 
 def overview(results: pd.DataFrame, title: str) -> Figure:
     """Accuracy by budget of the policies of :data:`OVERVIEW`, mean over streams and draws."""
-    figure, (ax,) = style.panels(height=3.6)
+    figure, (ax,) = style.panels(height=4.4)
+    figure.set_figwidth(style.COLUMN * 7 / 12)  # of the first page, beside the doors
     for name, (policy, accounting) in OVERVIEW.items():
         rows = results[(results["policy"] == policy) & (results["accounting"] == accounting)]
         means = 100 * rows.groupby("scarcity")["accuracy"].mean()
         ax.plot(means.index, means, **style.looks([policy])[policy] | {"label": name})
     ax.set(xlabel=BUDGET, ylabel=ACCURACY, title=title, ylim=(0, None))
     style.log_ticks(ax, results["scarcity"])
-    return style.legend(figure, 2)
+    return style.legend(figure, 1)
 
 
 def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
@@ -150,7 +151,7 @@ def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
     paper = {"linestyle": ":", "markerfacecolor": "white"}
     ours = {name: look | {"label": f"{look['label']}, ours"} for name, look in looks.items()}
     theirs = {name: look | paper | {"label": f"{look['label']}, paper"} for name, look in looks.items()}
-    figure, axes = _gain_panels(table, "gain over Uniform (points)")
+    figure, axes = _gain_panels(table, "gain over Uniform (points)", table["scarcity"])
     _lines(axes, table, "scarcity", "gain", ours)
     _lines(axes, table, "scarcity", "paper_gain", theirs)
     return style.legend(figure, 2)
@@ -158,7 +159,7 @@ def gains(table: pd.DataFrame, policies: Sequence[str]) -> Figure:
 
 def paired_gains(table: pd.DataFrame, ylabel: str = "gain (points)") -> Figure:
     """Paired gains (fractions) with their intervals by ``scarcity``, one panel a ``stream``, one line a ``name``."""
-    figure, axes = _gain_panels(table, ylabel)
+    figure, axes = _gain_panels(table, ylabel, table["scarcity"])
     _lines(axes, style.percent(table, "gain"), "scarcity", "gain", style.looks(table["name"]), "name")
     return style.legend(figure)
 
@@ -166,35 +167,30 @@ def paired_gains(table: pd.DataFrame, ylabel: str = "gain (points)") -> Figure:
 def frontier(table: pd.DataFrame, marked: Sequence[float]) -> Figure:
     """Gains over Uniform by ``scarcity`` (``effects.paired_effects``), one panel a ``stream``; some budgets are marked."""
     points = table.rename(columns={"effect": "gain", "low": "gain_low", "high": "gain_high"})
-    columns = -(-table["stream"].nunique() // 2)
-    figure, axes = style.panels_of(table["stream"], columns, height=3.2, sharex=True, sharey=True)
+    rows_of = {"columns": -(-table["stream"].nunique() // 2), "height": 3.2, "sharex": True}
+    figure, axes = _gain_panels(table, "gain over Uniform (points)", marked, **rows_of)
     _lines(axes, style.percent(points, "gain"), "scarcity", "gain", style.looks(table["policy"]))
     for ax in axes.values():
-        ax.axhline(0, color="0.4", linewidth=0.8)
         for budget in marked:
             ax.axvline(budget, color="0.75", linewidth=0.8, linestyle=":", zorder=0)
-        ax.set(xlabel=BUDGET, ylabel="gain over Uniform (points)")
-        ax.label_outer()
-        style.log_ticks(ax, marked)
     return style.legend(figure)
 
 
-def _gain_panels(table: pd.DataFrame, ylabel: str) -> tuple[Figure, dict[Any, Axes]]:
+def _gain_panels(
+    table: pd.DataFrame, ylabel: str, ticks: Iterable[float], **panels: Any
+) -> tuple[Figure, dict[Any, Axes]]:
     """One panel a ``stream`` with its budgets, and a line at no gain."""
-    figure, axes = style.panels_of(table["stream"], sharey=True)
+    figure, axes = style.panels_of(table["stream"], sharey=True, **panels)
     for ax in axes.values():
         ax.axhline(0, color="0.4", linewidth=0.8)
         ax.set(xlabel=BUDGET, ylabel=ylabel)
         ax.label_outer()
-        style.log_ticks(ax, table["scarcity"])
+        style.log_ticks(ax, ticks)
     return figure, axes
 
 
 def sweep(table: pd.DataFrame, xlabel: str, level: pd.DataFrame | None = None, level_name: str = "") -> Figure:
-    """Accuracy with its interval by ``value``, one panel a ``scarcity``, one line a ``stream`` or else a ``policy``.
-
-    ``level`` has accuracies by scarcity and stream or policy, drawn as dashed lines. The axis is logarithmic if it can be.
-    """
+    """Accuracy by ``value``, one panel a ``scarcity``, one line a ``stream`` or else a ``policy``; ``level`` is dashed."""
     hue = "stream" if "stream" in table else "policy"
     looks = style.looks(table[hue])
     figure, axes = style.panels_of(sorted(table["scarcity"]), height=3.4, sharex=True)

@@ -1,9 +1,4 @@
-"""Profiles: everything that differs between a smoke test and a study of the paper's size, in one YAML file each.
-
->>> from clear_lib.study.setup import profiles
->>> profiles.load("tiny").stream_size
-500
-"""
+"""Profiles: everything that differs between a smoke test and a study of the paper's size, in one YAML file each."""
 
 from __future__ import annotations
 
@@ -141,9 +136,7 @@ class Profile:
     seed: Count  #: root of every seed of the profile
     stream_size: Size  #: queries of a stream, N
     stream_seeds: Size  #: streams drawn
-    stream_shares: Annotated[
-        dict[Literal[*STREAMS], Shares], _NOT_EMPTY
-    ]  #: shares of the tiers; ours, none are printed
+    stream_shares: Annotated[dict[Literal[*STREAMS], Shares], _NOT_EMPTY]  #: of the tiers; ours, none are printed
     reference_length: Positive | None  #: unit of the fractions that follow; None: the pool's mean length
     scarcities: Annotated[tuple[Positive, ...], _NOT_EMPTY]  #: budgets per query, fractions of the reference length
     floor_fraction: Positive  #: floor of the proportional rules, fraction of the reference length
@@ -182,10 +175,7 @@ def names() -> list[str]:
 
 
 def load(name: str | Path, /, **overrides: Any) -> Profile:
-    """Read and check a profile of the package, or a ``.yaml`` file; overrides are fields as they are written in YAML.
-
-    A ``ValueError`` names file, field and value if a field is unknown, missing or wrong, and lists the known profiles.
-    """
+    """Read and check a profile of the package, or a ``.yaml`` file; overrides are fields as they are written in YAML."""
     given, source = _read(name)
     file = f"{Path(name).stem}.yaml"
     source |= dict.fromkeys(overrides, f"{file}, overridden")
@@ -247,10 +237,7 @@ def _read(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any
 
 
 def sources(name: str) -> dict[str, str]:
-    """Where each field of a profile of the package comes from: its comment in the file, or the one above it.
-
-    A comment above fields goes with all of them, down to the next empty line. Fields of the base come first.
-    """
+    """Where each field of a profile comes from, its base's first: its comment, or the one above its paragraph."""
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     base = re.search(r"^base: (\S+)$", text, re.M)
     found = sources(base[1]) if base else {}
