@@ -252,7 +252,7 @@ def test_a_command_that_fails_says_which(tmp_path, monkeypatch):
         ("READ_FORECASTS", ["read_pool("]),
         ("READ_RESULTS", ["verdicts.load(", "verdicts.gather("]),
         ("LEAVE_RESULTS", ["verdicts.save("]),
-        ("READ_PROGRAMS", ["shipped_pools("]),
+        ("READ_PROGRAMS", ["shipped_pools(", "shipping.graded("]),
     ],
 )
 def test_the_table_of_chapters_is_what_their_code_does(table, calls):

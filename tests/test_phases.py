@@ -88,7 +88,20 @@ def test_longer_solutions_are_less_often_right_pooled_and_more_often_within_ques
     assert (pooled.words, within.words) == ("less often right", "more often right")
     assert pooled.lower <= pooled.difference <= pooled.upper < 0 < within.lower
     assert str(phases.Effect(0.123, -0.05, 0.3)) == "+12 points (95%: -5 to +30)"
+    assert str(phases.Effect(-0.001, -0.08, 0.08)) == "+0 points (95%: -8 to +8)"
     assert phases.Effect(0.123, -0.05, 0.3).words == "not clearly more or less often right"
+
+
+def test_both_views_in_numbers_are_those_of_the_figures():
+    rollouts, edges = made_up_rollouts(), np.array([0.1, 0.8, 1.25, 10])
+    found, inside = phases.views(rollouts, edges), phases.mixed(rollouts)
+    assert (found.questions, found.mixed) == (300, inside.question_id.nunique())
+    assert (found.together, found.within) == (phases.longer(rollouts), phases.longer(inside, within=True))
+    bins = phases.within_questions(inside, edges)
+    assert (found.shortest.difference, found.longest.upper) == (bins["mean"].iloc[0], bins["upper"].iloc[-1])
+    assert found.shortest.words == "less often right" and found.longest.words == "more often right"
+    wider = phases.views(rollouts, np.array([0.01, *edges, 50]))
+    assert (wider.shortest, wider.longest) == (found.shortest, found.longest), "an empty bin is no end"
 
 
 def test_a_group_without_a_correct_solution_has_a_band_all_the_same():

@@ -65,6 +65,17 @@ def shipped(monkeypatch):
     monkeypatch.setattr(shipping, "read", read)
 
 
+def test_a_program_is_right_by_the_plus_tests_and_where_there_are_none_by_the_base_tests(shipped, monkeypatch):
+    rows = shipping.graded("qwen-1.5b")
+    assert len(rows) == (N - 1) * K and rows["verdict"].equals(rows["base"]), (
+        "a task without all its samples is left out"
+    )
+    real = shipping.read
+    halves = ["none", "wrong"]
+    monkeypatch.setattr(shipping, "read", lambda *a: real(*a).assign(plus=lambda rows: np.resize(halves, len(rows))))
+    assert set(shipping.graded("qwen-1.5b").query("plus != 'none'")["verdict"]) == {"wrong"}
+
+
 def test_the_books_own_model_comes_first():
     assert [list(programs.models(profiles.load(name))) for name in ("qwen-0.5b", "qwen-1.5b", "tiny")] == [
         ["0.5B", "1.5B"],

@@ -98,7 +98,7 @@ class Effect(NamedTuple):
         return f"{clear} often right" if clear else "not clearly more or less often right"
 
     def __str__(self) -> str:
-        points = [f"{100 * value:+.0f}" for value in self]
+        points = [f"{round(100 * value, 0) + 0.0:+.0f}" for value in self]  # no -0
         return f"{points[0]} points (95%: {points[1]} to {points[2]})"
 
 

@@ -24,7 +24,7 @@ READ_ROLLOUTS = ("02", "06")
 READ_LABORATORY = ("02", "07", "26", "90")
 READ_FORECASTS = ("05", "07", "08", "09", "10", "11", "12", "13", "21", "25")
 READ_RESULTS = ("16", "22", "25")
-READ_PROGRAMS = ("20",)
+READ_PROGRAMS = ("02", "20")
 LEAVE_FORECASTS = ("06",)
 LEAVE_RESULTS = ("02", "07", "08", "09", "10", "12", "15", "20", "26", "92")
 #: Chapters that take times: they run when nothing else does.
