@@ -28,7 +28,7 @@ def said_twice(cells):
             for name, form in GLUE.findall(sentence):
                 value = ast.literal_eval(values[name])
                 names.setdefault(format(value, form) if form else str(value), set()).add(name)
-            if sum(len(same) > 1 for same in names.values()) > 1:
+            if sum(len(same) > 1 for said, same in names.items() if re.search("[1-9]", said)) > 1:
                 found.append(sentence)
     return found
 
@@ -37,7 +37,8 @@ def tables(cell):
     """Rows of each table that a cell shows, the heads among them."""
     shown = (output.get("data", {}).get("text/html", "") for output in cell.get("outputs", []))
     for table in (table for html in shown for table in BeautifulSoup(html, "html.parser").find_all("table")):
-        yield [[each.get_text(strip=True) for each in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+        if rows := table.find_all("tr"):
+            yield [[each.get_text(strip=True) for each in row.find_all(["th", "td"])] for row in rows]
 
 
 def sizes(rows):
