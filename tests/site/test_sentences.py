@@ -20,14 +20,19 @@ COUNTED = re.compile(
 
 
 def said_twice(cells):
-    """Sentences in which two values or more are each said twice, under two names."""
+    """Sentences in which two values or more are each said twice, under two names.
+
+    Of one draw there is no interval: a value and its ends are one name.
+    """
     values, found = glued(cells), []
     for cell in cells:
         for sentence in END.split(cell.source) if cell.cell_type == "markdown" else []:
             names = {}
             for name, form in GLUE.findall(sentence):
                 value = ast.literal_eval(values[name])
-                names.setdefault(format(value, form) if form else str(value), set()).add(name)
+                names.setdefault(format(value, form) if form else str(value), set()).add(
+                    re.sub("-(low|high)$", "", name)
+                )
             if sum(len(same) > 1 for said, same in names.items() if re.search("[1-9]", said)) > 1:
                 found.append(sentence)
     return found
