@@ -178,9 +178,10 @@ class OpenAIEngine(Engine):
                 "begun; serve with caps, or use another engine"
             )
         new, url = sorted(set(prompts) - set(self.encoded)), self.client.base_url.join("/tokenize")
-        with ThreadPool(self.concurrency) as pool:
+        if new:
             ask = lambda prompt: self._ask("POST", url, {"model": self.model, "prompt": prompt})["tokens"]
-            self.encoded |= zip(new, pool.map(lambda prompt: self._retrying(lambda: ask(prompt)), new), strict=True)
+            with ThreadPool(min(self.concurrency, len(new))) as pool:
+                self.encoded |= zip(new, pool.map(lambda prompt: self._retrying(lambda: ask(prompt)), new), strict=True)
         return [[*self.encoded[prompt], *tokens] for prompt, tokens in zip(prompts, begun, strict=True)]
 
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:

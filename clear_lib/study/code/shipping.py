@@ -84,6 +84,10 @@ def read(profile: str, kinds: Sequence[str], folder: Path = FOLDER) -> pd.DataFr
 
 def graded(profile: str, folder: Path = FOLDER) -> pd.DataFrame:
     """The shipped samples of tasks that have all of them; ``verdict`` is of the plus tests, or without them of the base."""
-    rows = read(profile, [kind for kind, about in recording.KINDS.items() if about.sampled], folder)
-    whole = rows.groupby("question_id")["sample"].transform("nunique") == recording.SAMPLES
-    return rows.assign(verdict=rows["plus"].where(rows["plus"] != "none", rows["base"]))[whole]
+    rows = whole(read(profile, [kind for kind, about in recording.KINDS.items() if about.sampled], folder))
+    return rows.assign(verdict=rows["plus"].where(rows["plus"] != "none", rows["base"]))
+
+
+def whole(samples: pd.DataFrame) -> pd.DataFrame:
+    """The samples of tasks that have all of them."""
+    return samples[samples.groupby("question_id")["sample"].transform("nunique") == recording.SAMPLES]

@@ -52,7 +52,7 @@ def recorded(shown: Mapping[str, Profile]) -> pd.DataFrame:
                 for sampled in (False, True)
             )
             wanted = SETS[dataset].rows[-1]
-            whole = int((many.groupby("question_id")["sample"].nunique() == SAMPLES).sum())
+            whole = shipping.whole(many)["question_id"].nunique()
             plus = pd.concat([one["plus"], many["plus"]]).isin(["correct", "wrong"]).any()
             counts = f"{len(one)} of {wanted}", f"{whole} of {wanted}"
             rows.append([model, dataset, *counts, "base and plus" if plus else "base"])
