@@ -8,7 +8,7 @@ import pytest
 
 from clear_lib.allocation.policies import OF_THE_PAPER, allocate
 from clear_lib.study import experiments
-from clear_lib.study.experiments import grid
+from clear_lib.study.experiments import grid, told
 from clear_lib.study.setup import paper, profiles
 from clear_lib.study.setup.streams import TIERS
 
@@ -36,7 +36,7 @@ def recorded(n=30, seed=0):
             "estimate_cost": 2.0,
         }
     )
-    return free, frame[frame["rung"] != "free"], forecasts.sample(frac=1, random_state=0)
+    return free, forecasts.sample(frac=1, random_state=0), frame[frame["rung"] != "free"]
 
 
 def rows(policy, accuracy, value=np.nan, scarcity=1.0):
@@ -61,7 +61,7 @@ def results(profile, pool):
 
 
 def test_a_pool_joins_by_question(pool):
-    free, rungs, forecasts = recorded()
+    free, forecasts, rungs = recorded()
     assert pool["question_id"].tolist() == free["question_id"].tolist()
     row = pool.iloc[17]
     mine = rungs[rungs["question_id"] == row["question_id"]].set_index("rung")
@@ -71,18 +71,18 @@ def test_a_pool_joins_by_question(pool):
 
 
 def test_a_pool_with_holes_names_the_question():
-    free, rungs, forecasts = recorded()
+    free, forecasts, rungs = recorded()
     with pytest.raises(ValueError, match="question 'easy-3' has no threshold"):
-        experiments.make_pool(free, rungs, forecasts[forecasts["question_id"] != "easy-3"])
+        experiments.make_pool(free, forecasts[forecasts["question_id"] != "easy-3"], rungs)
     hole = (rungs["question_id"] == "hard-2") & (rungs["rung"] == "quick")
     with pytest.raises(ValueError, match="question 'hard-2' has no length@quick"):
-        experiments.make_pool(free, rungs[~hole], forecasts)
+        experiments.make_pool(free, forecasts, rungs[~hole])
 
 
 def test_an_unknown_verdict_is_not_correct():
-    free, rungs, forecasts = recorded()
+    free, forecasts, rungs = recorded()
     free["verdict"] = "unknown"
-    assert not experiments.make_pool(free, rungs, forecasts)["correct"].any()
+    assert not experiments.make_pool(free, forecasts, rungs)["correct"].any()
 
 
 def test_budgets_stand_beside_the_papers(profile, pool):
@@ -146,6 +146,27 @@ def test_tale_ep_is_replayed_on_the_rung_it_chose(profile, pool):
         assert row["solved"] == (row[f"correct@{row['rung']}"] and row[f"length@{row['rung']}"] <= row["granted"])
     others = experiments.serve(profile, queries, "clear", 0.78, experiments.reference_length(profile, pool)).queries
     assert set(others["rung"]) == {"free"}
+
+
+def test_any_policy_may_tell_the_model_its_cap_and_tale_ep_may_not(profile, pool):
+    results = told.run_both(profile, pool, ["uniform", "tale-ep"])
+    assert results.groupby(["policy", "told"]).size().eq(3 * len(profile.stream_shares) * len(profile.scarcities)).all()
+    free = pool.drop(columns=[name for name in pool if "@" in name])
+    assert experiments.has_rungs(pool) and not experiments.has_rungs(free)
+    cut = experiments.run(profile, free, policies=["uniform", "tale-ep"])
+    assert results[~results["told"]]["accuracy"].tolist() == cut["accuracy"].tolist(), "no rungs, nothing to tell"
+    assert results[results["told"]]["accuracy"].tolist() != cut["accuracy"].tolist()
+
+
+def test_a_rung_is_compared_with_the_free_solutions_cut_at_it(profile):
+    """Four questions told 10 tokens, by hand: two are right within them (free: one), one is right too late."""
+    ladder = dataclasses.replace(profile, rung_unit="tokens", rungs={"quick": 10})
+    columns = {"length": [8, 20, 20, 9], "correct": [True, True, False, False]}
+    columns |= {"length@quick": [10, 7, 15, 30], "correct@quick": [True, True, True, False]}
+    row = told.rung_by_rung(ladder, pd.DataFrame(columns)).loc["quick"]
+    assert row["stated"] == 10 and row["length"] == 15.5 and row["kept"] == 0.5
+    assert (row["told"], row["cut"], row["gain"], row["later"]) == (0.5, 0.25, 0.25, 0.25)
+    assert row["gain_low"] == 0 <= row["gain"] < row["gain_high"] <= 1
 
 
 def test_a_ladder_in_tokens_is_chosen_by_the_cap_alone(profile, pool):

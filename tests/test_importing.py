@@ -67,8 +67,10 @@ def test_the_study_runs_on_it(imported):
     profile = profiles.load(made.file)
     assert profile == made.profile and profile.model == "Small-7B" and profile.engine == "none"
     assert profile.model_parameters == 7_000_000_000 and profile.tiers == ("moderate", "hard", "very hard")
-    kinds = {kind: recording.load(profile, kind, folder) for kind in ("evaluation", "rungs")}
-    pool = experiments.make_pool(*kinds.values(), read_forecasts(profile, folder))
+    pool = experiments.make_pool(recording.load(profile, "evaluation", folder), read_forecasts(profile, folder))
+    assert (
+        pool.equals(experiments.read_pool(profile, folder)) and experiments.read_pool(profile, folder, told=True).empty
+    )
     results = experiments.run(profile, pool, scarcities=[0.39], only=["balanced"])
     assert set(results.n) == {profile.stream_size} and (results.used <= results.granted).all()
     best = results.groupby("policy").accuracy.mean()

@@ -18,7 +18,9 @@ from clear_lib.predictor.sentence import Sentence, SentenceLogistic
 from clear_lib.rollouts import shipped as recordings
 from clear_lib.rollouts.grading import Grader
 from clear_lib.rollouts.store import KEY
+from clear_lib.study import experiments
 from clear_lib.study.recordings import packing, recording, runs, verifying
+from clear_lib.study.recordings.forecasts import forecast_file
 from clear_lib.study.recordings.packing import read_shipped
 from clear_lib.study.setup import benchmarks, paper, profiles
 from clear_lib.study.setup.questions import same_text
@@ -101,6 +103,22 @@ def folder(packed, tmp_path, monkeypatch):
     recordings._embeddings.cache_clear()
 
 
+def test_a_ladder_that_is_recorded_in_part_gives_a_pool_of_its_own(profile, recorded, folder, tmp_path):
+    """12 rollouts are two questions with their five rungs, and two rungs of a third, which are not used."""
+    more = Path(shutil.copytree(recorded, tmp_path / "more"))
+    recording.record(profile, [("rungs", 12 / (5 * 1547))], more, Writer)
+    assert packing.pack(profile, more, folder)["rungs"] == (12, 5 * 1547)
+    made = profiles.load(packing.unpack(shipped_profile(), tmp_path, folder))
+    asked = recording.load(made, "evaluation", tmp_path)
+    path = forecast_file(made, tmp_path)
+    path.parent.mkdir()
+    asked[["question_id"]].assign(threshold=100.0, estimate=90.0).to_parquet(path)
+    pool, ladder = (experiments.read_pool(made, tmp_path, told=told) for told in (False, True))
+    assert len(pool) == 155 and not experiments.has_rungs(pool)
+    assert ladder["question_id"].tolist() == asked["question_id"].tolist()[:2] and made.rungs == profile.rungs
+    assert (ladder["length@within-64"] > 0).all()
+
+
 def test_no_question_and_no_gold_answer_is_shipped(profile, folder):
     for path in folder.rglob("*.parquet"):
         table = pq.read_table(path)
@@ -124,7 +142,7 @@ def test_the_manifest_says_when_and_where_it_was_recorded(recorded, profile, fol
 
 def test_a_profile_is_made_of_what_is_there_up_to_the_first_gap(profile, folder, tmp_path):
     made = profiles.load(packing.unpack(shipped_profile(), tmp_path, folder))
-    assert made.name == "qwen-1.5b" and made.engine == "none" and made.rungs == {"free": 1.0}
+    assert made.name == "qwen-1.5b" and made.engine == "none" and made.rungs == {}
     assert dict(made.recorded) == {"evaluation": (155, 1547), "predictor": (100, 2500)}
     assert sum(made.pool_per_tier.values()) == 155 and sum(made.predictor_per_tier.values()) == 100
     counts = [max(shares) * made.stream_size for shares in zip(*made.stream_shares.values(), strict=True)]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap
+
+from clear_lib.study.experiments.effects import of_questions
 
 #: Where a rule finds its evidence. In findings the label of each model stands for ``RECORDED``; ``LABORATORY``, which is
 #: the label of that model, has what needs a live one.
@@ -84,6 +84,4 @@ def exact(value: float) -> Effect:
 
 def mean_of(values: ArrayLike) -> Effect:
     """Mean of values that are independent of each other, and its interval by resampling them."""
-    values = np.asarray(values, dtype=float)
-    low, high = bootstrap((values,), np.mean, rng=np.random.default_rng(0), method="percentile").confidence_interval
-    return Effect(float(values.mean()), float(low), float(high))
+    return Effect(*of_questions(values))

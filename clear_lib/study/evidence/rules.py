@@ -168,6 +168,12 @@ def _above_baseline(results, part):
     return _gain(_policy(results), _policy(results, part))
 
 
+@rule("C13", "told", parts={"over TALE-EP that tells the model": "tale-ep"}, aside=OURS)
+def _above_when_told(results, part):
+    """CLEAR only cuts solutions off, as in the paper; its rival's are answers to an instruction."""
+    return _gain(_policy(results[~results["told"]]), _policy(results[results["told"]], part))
+
+
 @rule("C10", "frontier", parts={"over Uniform, by tokens used": "uniform"})
 def _above_at_same_use(results, part):
     """Uniform's accuracy between two budgets is that of a mixture of them; what is beyond its largest use is left out."""

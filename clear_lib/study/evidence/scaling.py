@@ -63,7 +63,7 @@ def _model(profile: Profile, evaluation: pd.DataFrame, training: pd.DataFrame) -
     training = training_rollouts(profile.predictor, training)
     fitted = fit_to_rollouts(training, profile.predictor.kind, profile.predictor.options)
     forecasts = forecast_table(fitted, fitted, evaluation, profile.model_parameters)
-    pool = make_pool(evaluation, evaluation.assign(rung="free"), forecasts)
+    pool = make_pool(evaluation, forecasts)
     pool = pool.assign(**{name: evaluation[name].to_numpy() for name in ("verdict", "finish_reason")})
     sizes, wanted = evaluation["tier"].value_counts().to_dict(), profiles.load(profile.name).stream_size
     size = largest_stream(profile.stream_shares, sizes, wanted, packing.PART)

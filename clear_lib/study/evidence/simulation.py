@@ -90,7 +90,7 @@ def make_profile(name: str, lengths: LengthModel, rollouts: pd.DataFrame, seeds:
         model_parameters=parameters_of(source.model),
         engine="none",
         prompts={"free": "{question}"},
-        rungs={"free": 1.0},
+        rungs={},
         cap=source.cap,
         tiers=tiers,
         pool_per_tier=sizes,
@@ -123,7 +123,7 @@ def simulate(
 ) -> tuple[Profile, pd.DataFrame]:
     """Profile and pool of a replica, for :func:`clear_lib.study.experiments.run`; ``seeds`` streams of each kind."""
     profile, rollouts, table = _simulate(name, lengths, forecasts, seeds, per_tier)
-    return profile, experiments.make_pool(rollouts, rollouts, table)
+    return profile, experiments.make_pool(rollouts, table)
 
 
 def write_profile(name: str, artifacts: str | Path, *, seeds: int = 12, per_tier: int = 2000) -> Path:

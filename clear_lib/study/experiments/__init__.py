@@ -24,6 +24,7 @@ from clear_lib.study.experiments.pool import (
     draw_stream,
     forecasts_of,
     halves,
+    has_rungs,
     make_pool,
     read_pool,
     reference_length,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import t
+from scipy.stats import bootstrap, t
 
 LEVEL = 0.95  # of all intervals
 REPLICATE = ["stream", "stream_seed", "scarcity"]  # what a policy and its baseline are paired by
@@ -41,6 +41,13 @@ def of_draws(values: ArrayLike) -> tuple[float, float, float]:
     spread = values.std(ddof=1) if values.size > 1 else np.nan
     low, high = t.interval(LEVEL, max(values.size - 1, 1), effect, spread) if spread > 1e-12 else (effect, effect)
     return float(effect), float(low), float(high)
+
+
+def of_questions(values: ArrayLike) -> tuple[float, float, float]:
+    """Mean of values that are independent of each other, and its 95% interval by resampling them."""
+    values = np.asarray(values, dtype=float)
+    found = bootstrap((values,), np.mean, confidence_level=LEVEL, rng=np.random.default_rng(0), method="percentile")
+    return float(values.mean()), *map(float, found.confidence_interval)
 
 
 def _of(results: pd.DataFrame, rows: Rows) -> pd.DataFrame:

@@ -16,7 +16,15 @@ from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, allocate, divide
 from clear_lib.allocation.policies.rule import whole_tokens
 from clear_lib.allocation.problem import Problem
-from clear_lib.study.experiments.pool import budget_per_query, distorted, draws, halves, problem_of, reference_length
+from clear_lib.study.experiments.pool import (
+    budget_per_query,
+    distorted,
+    draws,
+    halves,
+    has_rungs,
+    problem_of,
+    reference_length,
+)
 from clear_lib.study.experiments.replay import choose_rungs
 from clear_lib.study.setup.profiles import Profile
 
@@ -66,11 +74,13 @@ def serve(
     scarcity: float,
     reference: float,
     accounting: str = "caps",
+    told: bool | None = None,
     **settings: Any,
 ) -> ServedStream:
     """Serve a stream from its recording; ``settings`` come before those of the profile.
 
-    TALE-EP replays the rung that it chose for each query. A sequential policy is served with refunds in any case.
+    A model that is ``told`` its caps answers on the rung that fits each; by default TALE-EP tells it, if there are rungs.
+    A sequential policy is served with refunds in any case.
     """
     problem = problem_of(profile, queries, scarcity, reference)
     settings = settings_of(profile, reference, policy) | settings
@@ -78,7 +88,7 @@ def serve(
     rungs = np.full(len(queries), "free", dtype=object)
     if POLICIES[policy].kind == "sequential":
         accounting = "refunds"
-    elif "estimate" in POLICIES[policy].needs:
+    elif has_rungs(queries) and ("estimate" in POLICIES[policy].needs if told is None else told):
         caps = divide(problem, policy, **settings).tokens
         units = queries["estimate"] if profile.rung_unit == "free length" else np.ones(len(queries))
         rungs = choose_rungs(caps, units, profile.rungs)

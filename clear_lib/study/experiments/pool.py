@@ -18,7 +18,7 @@ from clear_lib.study.setup import paper, streams
 from clear_lib.study.setup.profiles import Profile
 
 
-def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataFrame) -> pd.DataFrame:
+def make_pool(evaluation: pd.DataFrame, forecasts: pd.DataFrame, rungs: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a question: forecasts, ``length`` (tokens) and ``correct`` of its free rollout, and ``…@rung`` of the rungs.
 
     The verdict ``unknown`` does not count as correct. ``ValueError`` names a question that lacks a forecast or a rung.
@@ -26,11 +26,12 @@ def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataF
     pool = evaluation[["question_id", "dataset", "tier", "length"]].copy()
     pool["correct"] = (evaluation["verdict"] == "correct").to_numpy()
     pool = pool.merge(forecasts, on="question_id", how="left", validate="one_to_one")
-    ladder = rungs.assign(correct=rungs["verdict"] == "correct").pivot(
-        index="question_id", columns="rung", values=["length", "correct"]
-    )
-    ladder.columns = [f"{kind}@{rung}" for kind, rung in ladder]
-    pool = pool.join(ladder, on="question_id")
+    if rungs is not None:
+        ladder = rungs.assign(correct=rungs["verdict"] == "correct").pivot(
+            index="question_id", columns="rung", values=["length", "correct"]
+        )
+        ladder.columns = [f"{kind}@{rung}" for kind, rung in ladder]
+        pool = pool.join(ladder, on="question_id")
     missing = pool.isna().any(axis=1)
     if missing.any():
         row = pool[missing].iloc[0]
@@ -42,10 +43,24 @@ def make_pool(evaluation: pd.DataFrame, rungs: pd.DataFrame, forecasts: pd.DataF
     return pool.astype(kinds)
 
 
-def read_pool(profile: Profile, artifacts: str | Path) -> pd.DataFrame:
-    """The pool of a profile, from its recorded rollouts and forecasts; ``ValueError`` says what makes missing ones."""
-    rollouts = (recording.load(profile, kind, artifacts) for kind in ("evaluation", "rungs"))
-    return make_pool(*rollouts, read_forecasts(profile, artifacts))
+def read_pool(profile: Profile, artifacts: str | Path, told: bool = False) -> pd.DataFrame:
+    """The pool of a profile, from its recorded rollouts and forecasts; ``ValueError`` says what makes missing ones.
+
+    It has the rungs if they are recorded for all of its questions. With ``told`` it is the pool of those questions for
+    which they are.
+    """
+    evaluation, forecasts = recording.load(profile, "evaluation", artifacts), read_forecasts(profile, artifacts)
+    rungs = recording.load(profile, "rungs", artifacts) if profile.rungs else evaluation.head(0)
+    counts = rungs.groupby("question_id").size().reindex(evaluation["question_id"], fill_value=0).to_numpy()
+    whole = (counts == len(profile.rungs)) & (counts > 0)
+    if told:
+        evaluation = evaluation[whole].reset_index(drop=True)
+    return make_pool(evaluation, forecasts, rungs if told or whole.all() else None)
+
+
+def has_rungs(pool: pd.DataFrame) -> bool:
+    """Whether a pool has what the model answered when it was told a length."""
+    return any("@" in column for column in pool)
 
 
 def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:

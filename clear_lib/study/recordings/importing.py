@@ -161,7 +161,7 @@ def _fields(evaluation: pd.DataFrame, forecaster: PredictorSpec, stream_size: in
         "revision": "unknown",
         "engine": "none",
         "prompts": {"free": "{question}"},
-        "rungs": {"free": 1.0},
+        "rungs": {},
         "cap": int(evaluation["cap"].max()),
         "tiers": list(sizes),
         "pool_per_tier": sizes,

@@ -201,7 +201,7 @@ def _fields(profile: Profile, tables: Mapping[str, pd.DataFrame]) -> dict[str, A
         "stream_size": largest_stream(profile.stream_shares, sizes["evaluation"], profile.stream_size, PART),
     }
     if "rungs" not in tables:
-        fields |= {"prompts": {"free": profile.prompts["free"]}, "rungs": {"free": 1.0}, "rung_unit": "free length"}
+        fields |= {"prompts": {"free": profile.prompts["free"]}, "rungs": {}}
     return fields if "sampled" in tables else fields | {"sampled_per_tier": 0}
 
 

@@ -40,7 +40,7 @@ _public_sets = cache(benchmarks.study)
 
 def kinds_of(profile: Profile) -> list[str]:
     """The kinds of rollouts that a profile asks for."""
-    return [kind for kind in KINDS if kind != "easy" or profile.easy]
+    return [kind for kind in KINDS if getattr(profile, kind, True)]  # neither an easy tier nor rungs without a size
 
 
 def questions_of(profile: Profile, split: str) -> pd.DataFrame:
@@ -257,12 +257,10 @@ def graded(rows: pd.DataFrame, grader: Grader) -> pd.DataFrame:
 def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
     """The recorded rollouts of a profile, in the order of :func:`requests`; ``ValueError`` if some are missing.
 
-    A profile without an engine has what was imported or simulated; its one rung is the free prompt.
+    A profile without an engine has what was imported, simulated or shipped.
     """
     if profile.engine == "none":
         found = store(profile, kind, artifacts).read()
-        if found.empty and kind == "rungs":
-            found = store(profile, "evaluation", artifacts).read()
         if found.empty:
             raise ValueError(
                 f"profile {profile.name!r} has no {kind} rollouts; import them with `python -m clear_lib.study import`"

@@ -84,7 +84,7 @@ Weights = Annotated[
 ]
 Rungs = Annotated[
     dict[str, Positive],
-    _NOT_EMPTY,
+    _OR_EMPTY,
     _must(lambda rungs: list(rungs.values()) == sorted(rungs.values()), "go from the shortest to the longest rung"),
 ]
 
@@ -120,7 +120,7 @@ class Profile:
     batch_size: Size  #: sequences decoded together
     chat: Chat  #: chat template with ``{prompt}``, or the ``.txt`` file of this package that holds it
     prompts: Annotated[dict[str, Prompt], _must(lambda prompts: "free" in prompts, "have a template 'free'")]
-    rungs: Rungs  #: ladder of soft instructions: the length that each stands for
+    rungs: Rungs  #: ladder of soft instructions: the length that each stands for; none: nothing was asked for
     rung_unit: Literal["free length", "tokens"]  #: of the rungs; multiples of the length without an instruction
     cap: Size  #: most new tokens of a rollout
     expected_length: Annotated[dict[Tier, Positive], _TIERS_IN_ORDER]  #: of a free solution, to plan a recording

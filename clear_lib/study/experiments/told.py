@@ -1,0 +1,43 @@
+"""The model is told its budget (eq. 24), or cut off at it: what an instruction about length is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from clear_lib.study.experiments.effects import of_questions
+from clear_lib.study.experiments.grid import run
+from clear_lib.study.setup.profiles import Profile
+
+
+def rung_by_rung(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
+    """What the model does on each rung, over the questions of a pool that has them: a row a rung.
+
+    ``stated`` and ``length`` are means in tokens, ``kept`` the share of answers that are no longer than stated. ``told``
+    and ``cut`` are the shares that are right within what is stated, with the instruction and without; ``gain`` is their
+    difference, with a 95% interval by resampling questions. ``later`` is the share that is right, but too long.
+    """
+    rows = {}
+    for rung, size in profile.rungs.items():
+        stated = pool["length"] * size if profile.rung_unit == "free length" else np.full(len(pool), size)
+        length, right = pool[f"length@{rung}"], pool[f"correct@{rung}"]
+        told, cut = right & (length <= stated), pool["correct"] & (pool["length"] <= stated)
+        gain = of_questions(told.astype(float) - cut.astype(float))
+        rows[rung] = {
+            "stated": np.mean(stated),
+            "length": length.mean(),
+            "kept": (length <= stated).mean(),
+            "told": told.mean(),
+            "cut": cut.mean(),
+            **dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)),
+            "later": (right & ~told).mean(),
+        }
+    return pd.DataFrame(rows).T
+
+
+def run_both(profile: Profile, pool: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Results of policies (:func:`.grid.run`) whose caps the model is told, and of the same that cut it off: ``told``."""
+    both = [run(profile, pool, policies=policies, told=told).assign(told=told) for told in (False, True)]
+    return pd.concat(both, ignore_index=True)
