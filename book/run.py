@@ -35,6 +35,7 @@ NEEDS = {
     "model": "the model itself, or a recording with lessons for a predictor",
     "samples": "several solutions of each question (kept where the log has them)",
     "lessons": "solutions of questions set aside for the predictor (`--hold-out` or `--predictor` of the import)",
+    "rungs": "answers to prompts that tell the model how long it may be",
 }
 
 
@@ -47,7 +48,7 @@ GLUED = re.compile(r"\{glue:text\}`([\w-]+)(?::[^`]*)?`")
 
 def lacking(made, settings):
     """What a made profile, whose artifacts are in `made`, cannot give to a notebook: names of NEEDS."""
-    kinds = {"samples": "sampled", "lessons": "predictor"}
+    kinds = {"samples": "sampled", "lessons": "predictor", "rungs": "rungs"}
     there = {need for need, kind in kinds.items() if (made / "rollouts" / kind).is_dir()}
     return set(NEEDS) - there - ({"model"} if settings.recorded else set())
 

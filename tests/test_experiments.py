@@ -165,8 +165,8 @@ def test_a_rung_is_compared_with_the_free_solutions_cut_at_it(profile):
     columns |= {"length@quick": [10, 7, 15, 30], "correct@quick": [True, True, True, False]}
     row = told.rung_by_rung(ladder, pd.DataFrame(columns)).loc["quick"]
     assert row["stated"] == 10 and row["length"] == 15.5 and row["kept"] == 0.5
-    assert (row["told"], row["cut"], row["gain"], row["later"]) == (0.5, 0.25, 0.25, 0.25)
-    assert row["gain_low"] == 0 <= row["gain"] < row["gain_high"] <= 1
+    assert (row["told"], row["cut"], row["effect"], row["later"]) == (0.5, 0.25, 0.25, 0.25)
+    assert row["low"] == 0 < row["effect"] < row["high"] <= 1
 
 
 def test_a_ladder_in_tokens_is_chosen_by_the_cap_alone(profile, pool):

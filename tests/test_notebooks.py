@@ -109,7 +109,12 @@ def test_figures_say_what_they_show(notebook):
 def test_what_an_import_may_lack_is_tagged(notebook):
     """Imported rollouts have no model, and perhaps no samples or lessons: such cells, or the whole chapter, say so."""
     first, *_ = code_cells(notebook)
-    uses = {"models.start(profile)": "model", '"sampled"': "samples", 'profile, "predictor"': "lessons"}
+    uses = {
+        "models.start(profile)": "model",
+        '"sampled"': "samples",
+        'profile, "predictor"': "lessons",
+        "told=True": "rungs",
+    }
     for cell in code_cells(notebook):
         tags = set(cell.metadata.get("tags", [])) | set(first.metadata["tags"])
         for use, need in uses.items():
@@ -255,13 +260,15 @@ def test_pages_of_shipped_recordings_say_nothing_at_their_head_and_lack_no_model
     runner = runpy.run_path(str(ROOT / "book" / "run.py"), run_name="runner")
     (tmp_path / "rollouts" / "predictor").mkdir(parents=True)
     recorded = profiles.load("tiny", engine="none", model="Qwen/Small-7B", recorded={"evaluation": [10, 20]})
-    assert runner["lacking"](tmp_path, recorded) == {"samples"}
+    assert runner["lacking"](tmp_path, recorded) == {"samples", "rungs"}
     title = nbformat.v4.new_markdown_cell("# Title\n\nFirst.")
     notebook = nbformat.v4.new_notebook(cells=[title, nbformat.v4.new_code_cell("pool = experiments.read_pool()")])
     assert runner["told"](notebook, recorded).cells[0].source == "# Title\n\nFirst."
 
 
-@pytest.mark.parametrize(("need", "kind"), [("model", None), ("samples", "sampled"), ("lessons", "predictor")])
+@pytest.mark.parametrize(
+    ("need", "kind"), [("model", None), ("samples", "sampled"), ("lessons", "predictor"), ("rungs", "rungs")]
+)
 def test_runner_leaves_out_whole_chapters(tmp_path, need, kind):
     runner = runpy.run_path(str(ROOT / "book" / "run.py"), run_name="runner")
     source = tmp_path / "notebooks" / "1_a.ipynb"

@@ -21,6 +21,10 @@ def test_tokens_by_hand(tmp_path):
     expected = made.kinds["expected"]
     assert expected["evaluation"] == 10 * 100 + 5 * 300
     assert expected["rungs"] == 10 * (64 + 100) + 5 * (64 + 256)  # nobody writes more because 256 are allowed
+    some = profiles.load(
+        "laptop", expected_length=lengths, sampled={"moderate": ["a", "b", "c"]}, pool_per_tier={"easy": 10}
+    )
+    assert plan.expected_tokens(some, "sampled") == (3, 24, 3 * 8 * 300)
     assert expected["sampled"] == 8 * expected["evaluation"] and made.kinds["rollouts"]["sampled"] == 8 * 15
     assert made.kinds["at_most"]["evaluation"] == 15 * profile.cap
     tokens = expected.sum()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +108,15 @@ def test_every_rung_and_every_sample_is_there_once(profile, artifacts):
     sampled = recording.load(profile, "sampled", artifacts)
     assert (sampled.groupby("question_id").size() == profile.samples).all() and sampled.seed.is_unique
     assert not sampled.duplicated(list(KEY)).any()
+
+
+def test_questions_to_sample_are_so_many_of_each_tier_or_named_and_taken_in_turns(profile):
+    some = recording.questions_of(profile, "evaluation").groupby("tier").head(2)
+    named = {tier: tuple(ids) for tier, ids in some.groupby("tier", sort=False)["question_id"]}
+    tables = [recording.requests(replace(profile, sampled=given), "sampled") for given in (2, named)]
+    assert tables[0].equals(tables[1]) and tables[0]["question_id"].tolist() == [*some["question_id"]] * profile.samples
+    with pytest.raises(ValueError, match="samples 'nobody', which is no evaluation question"):
+        recording.requests(replace(profile, sampled={"easy": ("nobody",)}), "sampled")
 
 
 def test_what_is_missing_is_counted_and_the_command_named(profile, tmp_path):

@@ -103,6 +103,16 @@ def folder(packed, tmp_path, monkeypatch):
     recordings._embeddings.cache_clear()
 
 
+def test_the_questions_that_are_sampled_are_those_on_which_the_two_models_differ():
+    """As the profile says: the first 24 of the first 155."""
+    one, other = (read_shipped(shipped_profile(name), "evaluation") for name in ("qwen-1.5b", "qwen-0.5b"))
+    right = other.set_index("question_id")["verdict"].eq("correct").reindex(one["question_id"]).to_numpy()
+    differ = one[(one["place"] < 155).to_numpy() & (one["verdict"].eq("correct").to_numpy() != right)]
+    sampled = shipped_profile().sampled
+    assert {each for ids in sampled.values() for each in ids} == set(differ["question_id"].head(24))
+    assert all(set(differ.set_index("question_id")["tier"][list(ids)]) == {tier} for tier, ids in sampled.items())
+
+
 def test_a_ladder_that_is_recorded_in_part_gives_a_pool_of_its_own(profile, recorded, folder, tmp_path):
     """12 rollouts are two questions with their five rungs, and two rungs of a third, which are not used."""
     more = Path(shutil.copytree(recorded, tmp_path / "more"))

@@ -159,7 +159,8 @@ def test_settings_that_disagree_make_a_claim_hold_in_part_and_say_where():
 def test_gains_over_baselines_and_rivals(gain, luck, word):
     names = ("uniform", "clear", "predictor", "clear-auction", "clear-heuristic", "tale-ep")
     table = ahead(gain, names, luck)
-    table = findings(table1=table, frontier=table, like_paper=table)
+    told = pd.concat([table.assign(told=False), table[table["policy"] == "tale-ep"].assign(told=True)])
+    table = findings(table1=table, frontier=table, like_paper=table, told=told)
     assert set(table["C10"]) == set(table["C13"]) == {word}
 
 
@@ -335,6 +336,7 @@ def some_of_each():
     return {
         "phases": bins("cap", [0.0, 0.5, 1.0, 1.0], "easy"),
         "table1": one,
+        "told": pd.concat([one.assign(told=False), one.assign(told=True)]),
         "frontier": one,
         "like_paper": one,
         "halves": halved(one),

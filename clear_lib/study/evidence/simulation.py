@@ -95,7 +95,7 @@ def make_profile(name: str, lengths: LengthModel, rollouts: pd.DataFrame, seeds:
         tiers=tiers,
         pool_per_tier=sizes,
         predictor_per_tier=sizes,
-        sampled_per_tier=0,
+        sampled=0,
         stream_size=paper.STREAM_SIZE,
         stream_seeds=seeds,
         stream_shares=shares,

@@ -16,23 +16,23 @@ def rung_by_rung(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
     """What the model does on each rung, over the questions of a pool that has them: a row a rung.
 
     ``stated`` and ``length`` are means in tokens, ``kept`` the share of answers that are no longer than stated. ``told``
-    and ``cut`` are the shares that are right within what is stated, with the instruction and without; ``gain`` is their
-    difference, with a 95% interval by resampling questions. ``later`` is the share that is right, but too long.
+    and ``cut`` are the shares that are right within what is stated, with the instruction and without, ``later`` the share
+    that is right, but too long. ``effect`` is ``told`` minus ``cut``, with a 95% interval by resampling questions.
     """
     rows = {}
     for rung, size in profile.rungs.items():
         stated = pool["length"] * size if profile.rung_unit == "free length" else np.full(len(pool), size)
         length, right = pool[f"length@{rung}"], pool[f"correct@{rung}"]
         told, cut = right & (length <= stated), pool["correct"] & (pool["length"] <= stated)
-        gain = of_questions(told.astype(float) - cut.astype(float))
+        effect = of_questions(told.astype(float) - cut.astype(float))
         rows[rung] = {
             "stated": np.mean(stated),
             "length": length.mean(),
             "kept": (length <= stated).mean(),
             "told": told.mean(),
             "cut": cut.mean(),
-            **dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)),
             "later": (right & ~told).mean(),
+            **dict(zip(("effect", "low", "high"), effect, strict=True)),
         }
     return pd.DataFrame(rows).T
 

@@ -166,7 +166,7 @@ def _fields(evaluation: pd.DataFrame, forecaster: PredictorSpec, stream_size: in
         "tiers": list(sizes),
         "pool_per_tier": sizes,
         "predictor_per_tier": sizes,
-        "sampled_per_tier": 0,
+        "sampled": 0,
         "stream_size": _stream_size(shares, sizes, stream_size, base.stream_size),
         "stream_shares": shares,
         "predictor": asdict(forecaster),

@@ -202,7 +202,7 @@ def _fields(profile: Profile, tables: Mapping[str, pd.DataFrame]) -> dict[str, A
     }
     if "rungs" not in tables:
         fields |= {"prompts": {"free": profile.prompts["free"]}, "rungs": {}}
-    return fields if "sampled" in tables else fields | {"sampled_per_tier": 0}
+    return fields if "sampled" in tables else fields | {"sampled": 0}
 
 
 def _replace(store: RolloutStore, rows: pd.DataFrame) -> None:

@@ -99,7 +99,8 @@ def expected_tokens(profile: Profile, kind: str) -> tuple[int, int, float]:
     """Questions, rollouts and expected completion tokens of a kind of rollouts."""
     sizes = profile.predictor_per_tier if kind == "predictor" else profile.pool_per_tier
     if kind == "sampled":
-        sizes = {tier: min(n, profile.sampled_per_tier) for tier, n in sizes.items()}
+        named = profile.sampled if isinstance(profile.sampled, dict) else {}
+        sizes = {tier: len(named[tier]) if named else min(n, profile.sampled) for tier, n in sizes.items()}
     caps = recording.ladder(profile) if kind == "rungs" else {"free": profile.cap}
     in_tokens = kind == "rungs" and profile.rung_unit == "tokens"
     samples, tokens = profile.samples if kind == "sampled" else 1, 0.0

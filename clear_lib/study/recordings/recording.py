@@ -89,14 +89,14 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
         raise ValueError(f"unknown kind of rollouts {kind!r}; known: {', '.join(KINDS)}")
     questions = questions_of(profile, kind if kind in ("predictor", "easy") else "evaluation")
     if kind == "sampled":
-        questions = questions.groupby("tier", sort=False).head(profile.sampled_per_tier)
+        questions = _to_sample(questions, profile)
     if profile.questions != "generated":
         questions = in_random_order(questions, profile.seed)
     rungs = ladder(profile) if kind == "rungs" else {"free": profile.cap}
     samples = range(profile.samples) if kind == "sampled" else [0]
     caps = pd.DataFrame({"rung": list(rungs), "cap": list(rungs.values())})
     table = questions.merge(caps, "cross").merge(pd.DataFrame({"sample": samples}), "cross")
-    return table.assign(
+    table = table.assign(
         prompt=list(map(profile.prompt, table["question"], table["rung"])),
         seed=profile.seed + (np.arange(len(table)) if kind == "sampled" else 0),
         temperature=profile.temperature if kind == "sampled" else 0.0,
@@ -104,6 +104,17 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
         revision=revision(profile),
         dtype=profile.dtype,
     )
+    return table.sort_values("sample", kind="stable", ignore_index=True)  # who stops early has some of all questions
+
+
+def _to_sample(questions: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The evaluation questions that are sampled."""
+    if isinstance(profile.sampled, int):
+        return questions.groupby("tier", sort=False).head(profile.sampled)
+    named = {each for ids in profile.sampled.values() for each in ids}
+    if missing := named - set(questions["question_id"]):
+        raise ValueError(f"profile {profile.name!r} samples {min(missing)!r}, which is no evaluation question")
+    return questions[questions["question_id"].isin(named)]
 
 
 def ladder(profile: Profile) -> dict[str, int]:

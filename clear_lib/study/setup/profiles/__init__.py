@@ -130,7 +130,7 @@ class Profile:
     pool_per_tier: Annotated[Counts, BeforeValidator(_for_each_tier)]  #: evaluation questions
     predictor_per_tier: Counts  #: questions of the predictor split
     easy: Annotated[dict[Tier, Count], _OR_EMPTY]  #: questions of GSM8K's test part recorded beside the evaluation
-    sampled_per_tier: Count  #: evaluation questions of each tier that are sampled
+    sampled: Count | dict[Tier, tuple[Text, ...]]  #: evaluation questions that are sampled: number a tier, or their ids
     samples: Size  #: samples of each of them
     temperature: Positive  #: of the sampling
     seed: Count  #: root of every seed of the profile
