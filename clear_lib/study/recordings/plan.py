@@ -100,7 +100,7 @@ def expected_tokens(profile: Profile, kind: str) -> tuple[int, int, float]:
     sizes = profile.predictor_per_tier if kind == "predictor" else profile.pool_per_tier
     if kind == "sampled":
         named = profile.sampled if isinstance(profile.sampled, dict) else {}
-        sizes = {tier: len(named[tier]) if named else min(n, profile.sampled) for tier, n in sizes.items()}
+        sizes = {tier: len(named.get(tier, ())) if named else min(n, profile.sampled) for tier, n in sizes.items()}
     caps = recording.ladder(profile) if kind == "rungs" else {"free": profile.cap}
     in_tokens = kind == "rungs" and profile.rung_unit == "tokens"
     samples, tokens = profile.samples if kind == "sampled" else 1, 0.0
