@@ -1,5 +1,7 @@
 """What a profile will cost: counted by hand, and against what a recording really took."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,9 +23,7 @@ def test_tokens_by_hand(tmp_path):
     expected = made.kinds["expected"]
     assert expected["evaluation"] == 10 * 100 + 5 * 300
     assert expected["rungs"] == 10 * (64 + 100) + 5 * (64 + 256)  # nobody writes more because 256 are allowed
-    some = profiles.load(
-        "laptop", expected_length=lengths, sampled={"moderate": ["a", "b", "c"]}, pool_per_tier={"easy": 10}
-    )
+    some = replace(profile, sampled={"moderate": ("a", "b", "c")})
     assert plan.expected_tokens(some, "sampled") == (3, 24, 3 * 8 * 300)
     assert expected["sampled"] == 8 * expected["evaluation"] and made.kinds["rollouts"]["sampled"] == 8 * 15
     assert made.kinds["at_most"]["evaluation"] == 15 * profile.cap
