@@ -5,6 +5,7 @@ real one would make.
 """
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from clear_lib.study.evidence import rules
+from clear_lib.study.evidence.rule import RECORDED as RECORDED_MODEL
 from clear_lib.study.pages import building
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,6 +221,18 @@ def test_a_recorded_profile_is_unpacked_not_recorded_and_the_laboratory_is(proje
     assert sorted(make(profile="qwen-1.5b")) == sorted(["unpack qwen-1.5b", *CHAPTERS, "pages"])
 
 
+def test_the_results_of_other_recorded_models_are_made_before_the_verdicts(project):
+    verdict, other = "notebooks/16_verdict.ipynb", "qwen-0.5b"
+    add(project, *RECORDED, *(name.replace("qwen-1.5b", other) for name in RECORDED[1:]), verdict)
+    asked = make(profile="qwen-1.5b")
+    again = [CHAPTERS[1], CHAPTERS[3], CHAPTERS[4], CHAPTERS[5]]  # forecasts, and what is judged
+    unpacked = [f"unpack {name}" for name in ("qwen-1.5b", other)]
+    assert sorted(asked) == sorted([*CHAPTERS, *again, verdict, *unpacked, "record tiny", "pages"])
+    assert asked[-2:] == [verdict, "pages"] and Path("artifacts", other, "chapters", "08_eight.ipynb").is_file()
+    assert make(profile="qwen-1.5b") == []
+    assert "unpack qwen-1.5b" not in make(), "the laboratory model's book has nobody beside it"
+
+
 def test_what_cannot_be_made_is_named(project):
     with pytest.raises(ValueError, match="there is no profile `huge`; clear_lib/study/setup/profiles/ has: smoke tiny"):
         make(profile="huge")
@@ -264,7 +279,19 @@ def test_the_table_of_chapters_is_what_their_code_does(table, calls):
     assert found == set(getattr(building, table))
 
 
+def test_every_recorded_model_has_the_results_that_are_judged():
+    judged = {rule.table for rule in rules.RULES if rule.setting == RECORDED_MODEL and rule.table} - {None}
+    found, tables = set(), set()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for call in re.findall(r"verdicts\.save\((.*)\)", cell.source.replace("\n", " ")):
+                if saved := judged & set(re.findall(r"(\w+)=", call)):
+                    found.add(path.name[:2])
+                    tables |= saved
+    assert tables == judged and found == set(building.LEAVE_JUDGED)
+
+
 def test_the_table_of_chapters_names_only_chapters_that_there_are():
     numbers = {path.name[:2] for path in (ROOT / "notebooks").glob("*.ipynb")}
     named = {name: set(getattr(building, name)) for name in vars(building) if name.startswith(("READ_", "LEAVE_"))}
-    assert len(named) == 7 and all(chapters <= numbers for chapters in named.values())
+    assert len(named) == 8 and all(chapters <= numbers for chapters in named.values())

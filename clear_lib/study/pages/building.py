@@ -27,6 +27,8 @@ READ_RESULTS = ("16", "22", "25")
 READ_PROGRAMS = ("02", "20")
 LEAVE_FORECASTS = ("06",)
 LEAVE_RESULTS = ("02", "07", "08", "09", "10", "12", "15", "20", "26", "92")
+#: Chapters that leave what is judged of every recorded model, and the one that judges.
+LEAVE_JUDGED, JUDGES = ("02", "07", "08", "09", "10", "20"), "16"
 #: Chapters that take times: they run when nothing else does.
 TAKE_TIMES = ("24", "92")
 
@@ -91,6 +93,12 @@ class Making:
         """Rollouts of the profile that come with the project."""
         return sorted(Path("recordings", self.profile).glob("*.parquet"))
 
+    @property
+    def beside(self) -> list[Making]:
+        """The other recorded models: their results stand beside those of a recorded one, and are made for that."""
+        others = [Making(path.stem) for path in sorted(PROFILES.glob("*.yaml")) if path.stem != self.profile]
+        return [each for each in others if self.shipped and each.shipped]
+
     def chapter(self, notebook: Path) -> Path:
         """Where a notebook goes when it has run."""
         return self.folder / "chapters" / notebook.name
@@ -102,15 +110,9 @@ class Making:
 
     def steps(self) -> list[Step]:
         """Every step to the pages."""
-        settings, steps = self._settings()
-        library = [*self.library, settings]
-        if steps:  # the rollouts come with the settings
-            steps.append(Step(self.recorded, [settings], lambda python: self.recorded.touch()))
-        else:
-            steps.append(_record(self.recorded, library, self.profile))
-        if self.laboratory != self.recorded:
-            steps.append(_record(self.laboratory, [*self.library, _profile("tiny")], "tiny"))
-        steps += [self._run(notebook, library) for notebook in sorted(Path("notebooks").glob("*.ipynb"))]
+        steps = self._to_chapters()
+        for other in self.beside:
+            steps += other._to_chapters()
         shown = Path("_build", f"profile-{self.profile}")
         prose = [Path("_config.yml"), Path("_toc.yml")] + [
             path
@@ -123,6 +125,18 @@ class Making:
             Step(PAGES, [*self.chapters(), *prose, shown], self._pages),
         ]
 
+    def _to_chapters(self) -> list[Step]:
+        """Every step to the chapters."""
+        settings, steps = self._settings()
+        library = [*self.library, settings]
+        if steps:  # the rollouts come with the settings
+            steps.append(Step(self.recorded, [settings], lambda python: self.recorded.touch()))
+        else:
+            steps.append(_record(self.recorded, library, self.profile))
+        if self.laboratory != self.recorded:
+            steps.append(_record(self.laboratory, [*self.library, _profile("tiny")], "tiny"))
+        return steps + [self._run(notebook, library) for notebook in sorted(Path("notebooks").glob("*.ipynb"))]
+
     def _run(self, notebook: Path, library: list[Path]) -> Step:
         """A chapter: the notebook, run."""
         read = [notebook, Path("book/run.py"), *library]
@@ -130,6 +144,7 @@ class Making:
         read += [self.recorded] * (number in READ_ROLLOUTS) + [self.laboratory] * (number in READ_LABORATORY)
         read += self.chapters(LEAVE_FORECASTS) * (number in READ_FORECASTS)
         read += self.chapters(LEAVE_RESULTS) * (number in READ_RESULTS)
+        read += [path for other in self.beside for path in other.chapters(LEAVE_JUDGED)] * (number == JUDGES)
         read += [*Path("recordings", "code").rglob("*.parquet")] * (number in READ_PROGRAMS)
         made = self.chapter(notebook)
         command = ("book/run.py", notebook.as_posix(), made.as_posix(), "--profile", self.profile)
