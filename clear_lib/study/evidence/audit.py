@@ -20,9 +20,6 @@ PRACTICAL = tuple(name for name in paper.TABLE_1 if name != "oracle")
 #: Tasks of the public sets of Table 2: Liu et al. 2023 (version 0.2 of MBPP+), Zhuo et al. 2024.
 CODE_TASKS = {"HumanEval+": 164, "MBPP+": 378, "BigCodeBench": 1140}
 
-#: Context length of Qwen2.5-Math-7B-Instruct, tokens (``max_position_embeddings`` of its configuration).
-CONTEXT_7B = 4096
-
 #: Greedy accuracies (%) of Qwen2.5-Math-7B-Instruct in its report (Yang et al. 2024; chain of thought; MATH's test split).
 REPORTED_7B = {
     "GSM8K": 95.2,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from clear_lib.study.evidence.audit import by_policy
 from clear_lib.study.evidence.comparison import PAPER_ROW, data, quantities
 from clear_lib.study.experiments import gains, make_pool
 from clear_lib.study.experiments.forecasting import training_rollouts
-from clear_lib.study.recordings import packing, recording
+from clear_lib.study.recordings import packing
 from clear_lib.study.recordings.forecasts import forecast_table
 from clear_lib.study.recordings.tiers import largest_stream
 from clear_lib.study.setup import paper, profiles
@@ -44,10 +43,9 @@ def shipped_models(names: Iterable[str], folder: Path = shipped.FOLDER) -> dict[
     kinds, listed = ("evaluation", "predictor"), shipped.manifest(folder)["profiles"]
     sizes = {name: {kind: each["there"] for kind, each in made["kinds"].items()} for name, made in listed.items()}
     known = [name for name in names if all(sizes.get(name, {}).get(kind, 0) >= ENOUGH for kind in kinds)]
-    with TemporaryDirectory() as home:
-        made = [profiles.load(packing.unpack(profiles.load(name), home, folder)) for name in known]
-        evaluation, training = (_shared([recording.load(each, kind, home) for each in made]) for kind in kinds)
-    models = map(_model, made, evaluation, training)
+    read = [packing.read_unpacked(profiles.load(name), kinds, folder) for name in known]
+    evaluation, training = (_shared([tables[place] for _, tables in read]) for place in (0, 1))
+    models = map(_model, (made for made, _ in read), evaluation, training)
     return {model.profile.label: model for model in models}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from clear_lib import Forecasts, Problem
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.predictor import fit_to_rollouts, unseen
 from clear_lib.serving import ReplayStepper, serve, tuning
-from clear_lib.study.recordings import packing, recording
+from clear_lib.study.recordings import packing
 from clear_lib.study.setup import profiles
 
 #: Resampled sets of questions of an interval, and its quantiles.
@@ -27,9 +26,7 @@ def held_out(name: str, seed: int = 0) -> pd.DataFrame:
     ``low`` and ``high`` are the 95% interval of the difference, by resampling questions (paired).
     """
     shipped = profiles.load(name)
-    with TemporaryDirectory() as folder:
-        made = profiles.load(packing.unpack(shipped, folder))
-        lessons, asked = (recording.load(made, kind, folder) for kind in ("predictor", "evaluation"))
+    _, (lessons, asked) = packing.read_unpacked(shipped, ("predictor", "evaluation"))
     kind, cap = shipped.predictor.kind, shipped.cap
     right = (lessons["verdict"] == "correct").to_numpy()
     advised = tuning.advice(unseen(lessons, kind), lessons["length"].to_numpy(), right, cap)

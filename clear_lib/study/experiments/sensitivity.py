@@ -15,9 +15,6 @@ from clear_lib.study.experiments.pool import distorted, reference_length
 from clear_lib.study.setup import paper, streams
 from clear_lib.study.setup.profiles import Profile
 
-#: Context of the 7B model (4,096 tokens) as a multiple of its mean length; Table 5 lets it write twice as much.
-CONTEXT = 4096 / paper.REFERENCE_LENGTH
-
 
 class Reading(NamedTuple):
     """Two readings of what the paper leaves open: a policy with ``settings``, and the arguments of a run that ``change``."""
@@ -93,7 +90,8 @@ def _open_inputs(profile: Profile, pool: pd.DataFrame, reference: float) -> list
     if not np.array_equal(pool["estimate"], pool["threshold"]):
         own = {"the predictor": {"pool": pool.assign(estimate=pool["threshold"])}}
         found.append(("teacher of TALE-EP", "a stand-in", "tale-ep", {}, own))
-    if (context := round(CONTEXT * reference)) < profile.cap:
+    # Table 5 lets the 7B model write twice as much as its context holds.
+    if (context := round(paper.CONTEXT_7B / paper.REFERENCE_LENGTH * reference)) < profile.cap:
         shorter = {f"{context:,}": {"profile": replace(profile, cap=context)}}
         found.append(("longest solution", f"{profile.cap:,} tokens", "oracle clear", {}, shorter))
     return found

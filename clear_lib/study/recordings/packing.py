@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from clear_lib.rollouts.shipped import FOLDER, SHIPPED, SHORT_KEY, STANDS_FOR, d
 from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore
 from clear_lib.study.recordings import recording, runs
 from clear_lib.study.recordings.tiers import LEAST, largest_stream, sizes_of
-from clear_lib.study.setup import benchmarks
+from clear_lib.study.setup import benchmarks, profiles
 from clear_lib.study.setup.profiles import Profile
 from clear_lib.study.setup.questions import same_text
 
@@ -176,6 +177,13 @@ def unpack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> Pa
     file = profile.artifacts(artifacts) / "profile.yaml"
     file.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
+
+
+def read_unpacked(profile: Profile, kinds: Iterable[str], folder: Path = FOLDER) -> tuple[Profile, list[pd.DataFrame]]:
+    """The profile that :func:`unpack` makes, and its rollouts of some kinds; no file stays."""
+    with TemporaryDirectory() as home:
+        made = profiles.load(unpack(profile, home, folder))
+        return made, [recording.load(made, kind, home) for kind in kinds]
 
 
 def _without_texts(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -14,6 +14,9 @@ BUDGETS_30B = (1024, 4096)
 #: Least grant of the proportional rule, tokens (A.2.2: "e.g., 32").
 FLOOR = 32
 
+#: Context of Qwen2.5-Math-7B-Instruct, tokens (``max_position_embeddings`` of its configuration).
+CONTEXT_7B = 4096
+
 #: Queries of a stream. Inferred: all accuracies of Tables 1 and 4 are multiples of 0.2.
 STREAM_SIZE = 500
 
