@@ -104,6 +104,19 @@ def test_both_views_in_numbers_are_those_of_the_figures():
     assert (wider.shortest, wider.longest) == (found.shortest, found.longest), "an empty bin is no end"
 
 
+def test_an_end_with_few_questions_joins_the_next_bin():
+    """Nine questions have a solution of a tenth of its length, three one of ten times it."""
+    inside = phases.mixed(made_up_rollouts())
+    inside["length"] = inside["length"].clip(20, 100)
+    first = inside.groupby("question_id").head(1).index
+    inside.loc[first[:9], "length"], inside.loc[first[9:12], "length"] = 1, 10_000
+    fine, joined = np.array([0.01, 0.11, 0.8, 1.25, 9, 200]), np.array([0.01, 0.8, 1.25, 200])
+    table = phases.within_questions(inside, fine)
+    assert table.equals(phases.within_questions(inside, joined)) and (table["questions"] >= phases.ENOUGH).all()
+    inside.loc[first[12], "length"] = 1
+    assert len(phases.within_questions(inside, fine)) == 4, "ten are enough"
+
+
 def test_a_group_without_a_correct_solution_has_a_band_all_the_same():
     table = phases.ratio_intervals(np.arange(30), np.repeat([0, 1], [10, 20]), np.repeat([0, 1], [10, 20]), 2)
     assert table["upper"][0] == pytest.approx(0.308, abs=0.001)  # Clopper and Pearson: none of 10

@@ -21,6 +21,7 @@ from clear_lib.study.setup.streams import TIERS
 
 Array = np.ndarray
 DRAWS = 1000  # resamplings of the questions for an interval
+ENOUGH = 10  # questions of a bin at an end
 
 
 def samples(profile: Profile, laboratory: Profile, artifacts: str | Path) -> tuple[Profile, pd.DataFrame]:
@@ -132,8 +133,15 @@ def accuracy_by_length(rollouts: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 
 
 def within_questions(rollouts: pd.DataFrame, edges: Array) -> pd.DataFrame:
-    """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question."""
-    ratio = np.exp(_centred(np.log(rollouts.length), rollouts.question_id)).to_numpy()
+    """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question.
+
+    A bin at an end that holds fewer than :data:`ENOUGH` questions joins the next: resampling a few says nothing.
+    """
+    ratio = np.exp(_centred(np.log(rollouts.length), rollouts.question_id))
+    for inner, outer in ((1, slice(0, 2)), (-2, slice(-2, None))):
+        while len(edges) > 2 and rollouts.question_id[ratio.between(*edges[outer])].nunique() < ENOUGH:
+            edges = np.delete(edges, inner)
+    ratio = ratio.to_numpy()
     return _binned(rollouts, "ratio", ratio, _centred(_right(rollouts), rollouts.question_id), edges)
 
 
