@@ -164,7 +164,7 @@ def test_a_rung_is_compared_with_the_free_solutions_cut_at_it(profile):
     columns = {"length": [8, 20, 20, 9], "correct": [True, True, False, False]}
     columns |= {"length@quick": [10, 7, 15, 30], "correct@quick": [True, True, True, False]}
     row = told.rung_by_rung(ladder, pd.DataFrame(columns)).loc["quick"]
-    assert row["stated"] == 10 and row["length"] == 15.5 and row["kept"] == 0.5
+    assert row["stated"] == 10 and row["kept"] == 0.5 and row["free"] == 0.5
     assert (row["told"], row["cut"], row["effect"], row["later"]) == (0.5, 0.25, 0.25, 0.25)
     assert row["low"] == 0 < row["effect"] < row["high"] <= 1
 

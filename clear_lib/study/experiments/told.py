@@ -15,7 +15,8 @@ from clear_lib.study.setup.profiles import Profile
 def rung_by_rung(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
     """What the model does on each rung, over the questions of a pool that has them: a row a rung.
 
-    ``stated`` and ``length`` are means in tokens, ``kept`` the share of answers that are no longer than stated. ``told``
+    ``stated`` is a mean in tokens, ``kept`` the share of answers that are no longer than stated, ``free`` that of the
+    solutions without the instruction. (Answers are recorded as far as the next rung, so they have no mean length.) ``told``
     and ``cut`` are the shares that are right within what is stated, with the instruction and without, ``later`` the share
     that is right, but too long. ``effect`` is ``told`` minus ``cut``, with a 95% interval by resampling questions.
     """
@@ -27,8 +28,8 @@ def rung_by_rung(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
         effect = of_questions(told.astype(float) - cut.astype(float))
         rows[rung] = {
             "stated": np.mean(stated),
-            "length": length.mean(),
             "kept": (length <= stated).mean(),
+            "free": (pool["length"] <= stated).mean(),
             "told": told.mean(),
             "cut": cut.mean(),
             "later": (right & ~told).mean(),

@@ -1,7 +1,7 @@
 # ruff: noqa: F401
 """Figures of the book, as Matplotlib figures. They draw what they are given; only positions of marks are computed."""
 
-from clear_lib.study.pages.figures.claims import verdict_figure
+from clear_lib.study.pages.figures.claims import short_setting, verdict_figure
 from clear_lib.study.pages.figures.market import (
     by_size,
     demand_curve,

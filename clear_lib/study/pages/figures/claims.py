@@ -37,7 +37,7 @@ def from_mark(findings: pd.DataFrame) -> pd.DataFrame:
     return at.div(at.abs().max(axis=1).groupby(row).transform("max").replace(0.0, 1.0), axis=0)
 
 
-def _short(setting: str) -> str:
+def short_setting(setting: str) -> str:
     """The name of a setting that fits its column; of a model its size."""
     size = re.search(r"[\d.]+B\b", setting)
     known = {MATHEMATICS: "maths", PRINTED: "printed", LABORATORY: "live", REPLICA: "replica"}
@@ -85,7 +85,7 @@ def verdict_figure(findings: pd.DataFrame) -> Figure:
     for (_, finding), (_, at) in zip(shown.iterrows(), from_mark(shown).iterrows(), strict=True):
         _cell(ax, columns.index(finding["setting"]), places[finding["claim"], finding["part"]], finding, at)
     for x, name in enumerate(columns):
-        ax.text(x, 0.3, _short(name), ha="center", va="bottom", size=7.5)
+        ax.text(x, 0.3, short_setting(name), ha="center", va="bottom", size=7.5)
     _names(ax, places)
     looks = {word: {"color": color, "marker": marker} for word, (color, marker) in LOOKS.items()}
     looks[ASIDE]["markerfacecolor"] = "white"
