@@ -153,6 +153,10 @@ def effects(table: pd.DataFrame, caption: str) -> Styler:
     return listed(shown.drop(columns=["share_of_cells_above", "cells"], errors="ignore"), caption)
 
 
+#: The caption of :func:`verification`.
+DECODED_AGAIN = "Decoded again. equal: to the last token; off by, shift: tokens; other outcome: % of questions × budgets that changed."
+
+
 def verification(manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Recorded questions that were decoded again with their model, a row a run, by the fields of ``verifying.Verified``."""
     rows = [

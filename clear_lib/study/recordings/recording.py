@@ -40,7 +40,8 @@ _public_sets = cache(benchmarks.study)
 
 def kinds_of(profile: Profile) -> list[str]:
     """The kinds of rollouts that a profile asks for."""
-    return [kind for kind in KINDS if getattr(profile, kind, True)]  # neither an easy tier nor rungs without a size
+    optional = {"rungs": profile.rungs, "sampled": profile.sampled, "easy": profile.easy}
+    return [kind for kind in KINDS if optional.get(kind, True)]
 
 
 def questions_of(profile: Profile, split: str) -> pd.DataFrame:
