@@ -6,7 +6,7 @@ import pytest
 from test_importing import read, records, write
 
 from clear_lib.allocation.forecasts import Forecasts
-from clear_lib.predictor import Calibrated, fit_to_rollouts
+from clear_lib.predictor import fit_to_rollouts
 from clear_lib.study.experiments import every_tier
 from clear_lib.study.recordings import importing, recording
 
@@ -58,16 +58,6 @@ def test_a_predictor_trained_again_learns_from_a_resample_of_its_own_lessons(mad
     assert (one["threshold"] != other["threshold"]).mean() > 0.9  # other lessons, other forecasts
     pd.testing.assert_frame_equal(one.drop(columns=every_tier.COLUMNS), imported.pool.drop(columns=every_tier.COLUMNS))
     assert np.log(one["threshold"]).corr(np.log(imported.pool["threshold"])) > 0.8
-
-
-def test_a_resample_without_a_right_solution_to_calibrate_with_is_drawn_again():
-    questions = [f"question {number}" for number in range(40)]
-    lessons = pd.DataFrame({"question": questions, "verdict": ["correct", *["wrong"] * 9] * 4})
-    drawn = {seed: every_tier._resampled(lessons, seed) for seed in range(20)}
-    for rows in drawn.values():
-        assert (rows["verdict"] == "correct")[Calibrated().held_out(list(rows["question"]))].any() and len(rows) == 40
-    first = [rows.equals(lessons.sample(frac=1, replace=True, random_state=seed)) for seed, rows in drawn.items()]
-    assert any(first) and not all(first)
 
 
 def test_no_question_is_in_the_fit_that_forecasts_it(made, monkeypatch):

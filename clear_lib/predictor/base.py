@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clear_lib.allocation.forecasts import Array, Forecasts, vector
 from clear_lib.hub import ModelError, first_line, needs
@@ -155,11 +156,16 @@ def log_lengths(texts: Sequence[str], lengths: Any) -> Array:
     return np.log(lengths)
 
 
-def held_out(texts: Sequence[str], share: float, seed: int) -> Array:
+def held_out(texts: Sequence[str], share: float, seed: int, correct: ArrayLike = False) -> Array:
     """Mask of a random share of the questions, one at least unless the share is 0; one at least is left.
 
-    All copies of a text are on the same side.
+    The same share is taken of the questions with a ``correct`` solution and of the others. All copies of a text are on
+    the same side.
     """
     distinct, index = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
-    count = min(max(1, round(share * distinct.size)), distinct.size - 1) if share else 0
-    return np.isin(index, np.random.default_rng(seed).permutation(distinct.size)[:count])
+    order = np.random.default_rng(seed).permutation(distinct.size)
+    solved, out = np.isin(order, index[np.broadcast_to(correct, index.shape)]), np.zeros(distinct.size, dtype=bool)
+    for stratum in (order[solved], order[~solved]):
+        if share and stratum.size:
+            out[stratum[: min(max(1, round(share * stratum.size)), stratum.size - 1)]] = True
+    return out[index]

@@ -120,9 +120,9 @@ class Calibrated(Predictor):
         kind = "sentence-logistic" if getattr(predictor, "kind", None) == "sentence" else "logistic"
         self.classifier = build(kind, {} if penalty is None else {"penalty": penalty})
 
-    def held_out(self, texts: Sequence[str]) -> Array:
-        """Mask of the questions that :meth:`fit` leaves to the calibration."""
-        return held_out(texts, self.options["held_out"], self.options["seed"])
+    def held_out(self, texts: Sequence[str], correct: ArrayLike) -> Array:
+        """Mask of the questions that :meth:`fit` leaves to the calibration: the same share of solved and unsolved ones."""
+        return held_out(texts, self.options["held_out"], self.options["seed"], correct)
 
     def fit(self, texts: Sequence[str], lengths: Any, correct: Any) -> Self:
         """Learn from questions, the lengths (tokens) of their solutions, and which of these are correct.
@@ -133,7 +133,7 @@ class Calibrated(Predictor):
         for name, values in {"lengths": lengths, "correct": correct}.items():
             if len(values) != len(texts):
                 raise ValueError(f"{name} has {len(values)} values for {len(texts)} questions")
-        out, texts = self.held_out(texts), np.asarray(texts, dtype=object)
+        out, texts = self.held_out(texts, correct), np.asarray(texts, dtype=object)
         train, unseen = list(texts[~out]), list(texts[out])
         self.predictor.fit(train, lengths[~out])
         self.classifier.fit(train, correct[~out])

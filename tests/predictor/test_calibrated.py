@@ -77,7 +77,7 @@ def test_a_calibrated_predictor_beats_the_constant():
 def test_the_threshold_is_the_predictors_own_on_the_questions_it_kept():
     texts, lengths, correct = questions(200, 0)
     made = Calibrated(predictor.build("ridge"), held_out=0.25, seed=3).fit(texts, lengths, correct)
-    out = made.held_out(texts)
+    out = made.held_out(texts, correct)
     assert out.mean() == pytest.approx(0.25, abs=0.02)
     kept = [text for text, held in zip(texts, out, strict=True) if not held]
     alone = predictor.build("ridge").fit(kept, lengths[~out])

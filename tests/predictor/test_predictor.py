@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from clear_lib import predictor
@@ -120,3 +122,11 @@ def test_questions_are_held_out_by_their_text():
     assert out.sum() == 16 and (out.reshape(-1, 4).all(axis=1) == out.reshape(-1, 4).any(axis=1)).all()
     assert predictor.held_out(texts, 0.01, seed=0).sum() == 4 and predictor.held_out(texts, 0.0, seed=0).sum() == 0
     assert predictor.held_out(["one"], 0.5, seed=0).tolist() == [False]
+
+
+@given(solved=st.integers(2, 20), share=st.sampled_from([0.1, 0.2, 0.5]), seed=st.integers(0, 100))
+def test_of_solved_and_unsolved_questions_the_same_share_is_held_out(solved, share, seed):
+    texts, correct = [f"question {i}" for i in range(60)], np.arange(60) < solved
+    out = predictor.held_out(texts, share, seed, correct)
+    assert out[correct].sum() == max(1, round(share * solved)) < solved
+    assert out[~correct].sum() == round(share * (60 - solved))

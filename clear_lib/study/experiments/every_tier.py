@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from clear_lib.allocation.forecasts import Array
-from clear_lib.predictor import Calibrated, Predictor, fit_to_rollouts
+from clear_lib.predictor import Predictor, fit_to_rollouts
 from clear_lib.study.experiments.forecasting import training_rollouts
 from clear_lib.study.recordings import recording
 from clear_lib.study.setup.profiles import Profile
@@ -35,17 +35,9 @@ def retrained(profile: Profile, pool: pd.DataFrame, artifacts: str | Path, seed:
     """The pool with forecasts by the profile's predictor, fitted to as many of its rollouts, drawn with replacement."""
     lessons = training_rollouts(profile.predictor, recording.load(profile, "predictor", artifacts))
     asked = recording.load(profile, "evaluation", artifacts).set_index("question_id").loc[pool["question_id"]]
-    fitted = fit_to_rollouts(_resampled(lessons, seed), profile.predictor.kind, profile.predictor.options, seed=seed)
+    drawn = lessons.sample(frac=1, replace=True, random_state=seed)
+    fitted = fit_to_rollouts(drawn, profile.predictor.kind, profile.predictor.options, seed=seed)
     return pool.assign(**dict(zip(COLUMNS, _columns(fitted, asked["question"]).T, strict=True)))
-
-
-def _resampled(lessons: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Rollouts drawn with replacement, again where none of those that calibrate is right: no predictor comes of that."""
-    for attempt in range(100):
-        drawn = lessons.sample(frac=1, replace=True, random_state=seed + 1000 * attempt)
-        if drawn["verdict"].eq("correct")[Calibrated().held_out(list(drawn["question"]))].any():
-            break
-    return drawn
 
 
 def _columns(fitted: Predictor, questions: pd.Series) -> Array:
