@@ -52,9 +52,7 @@ class Quality(NamedTuple):
 
 def quality(predictor: Calibrated, rollouts: pd.DataFrame) -> Quality:
     """Measure a predictor on the held-out ones of its rollouts (columns ``question, length, verdict``)."""
-    texts = list(rollouts["question"])
-    out = predictor.held_out(texts)
-    unseen = rollouts[out]
+    unseen = rollouts[predictor.held_out(list(rollouts["question"]))]
     forecasts = predictor.predict(list(unseen["question"]))
     correct = (unseen["verdict"] == "correct").to_numpy()
     error = (np.log(unseen["length"].to_numpy(dtype=float)) - forecasts.log_median)[correct]
