@@ -2,7 +2,7 @@
 
 It reads a line of JSON, ``[gold, answer, seconds]``, and prints a line with the verdict; it dies when it has computed
 for so long. Most that would take too long is refused before it is computed, so that the verdict depends on the text and
-not on the speed of the machine, nor on what else the machine does.
+not on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -82,10 +82,7 @@ def _parse(text: str) -> Any:
 
 
 def _check_cost(expression: Any) -> tuple[float, int]:
-    """Estimate the size of a number before it is evaluated, and its terms when powers and sums are expanded.
-
-    ``ValueError`` where evaluation would take too long.
-    """
+    """The size of a number before it is evaluated, and its terms when expanded; ``ValueError`` if that is too much."""
     parts = expression.flat() if isinstance(expression, sp.MatrixBase) else expression.args
     sizes, terms = zip(*map(_check_cost, parts), strict=True) if parts else ((), ())
     counts = sizes if isinstance(expression, sp.factorial) else ()

@@ -59,13 +59,10 @@ def extract_answer(completion: str) -> str | None:
 
 
 def gold_answer(gold: str) -> str:
-    r"""The answer in a gold text that may be a whole solution: its last box, or what follows ``####`` (GSM8K).
-
-    A few solutions have a box without braces, ``\boxed 2``.
-    """
+    """The answer in a gold text that may be a whole solution: its last box, or what follows ``####`` (GSM8K)."""
     if (boxed := extract_answer(gold)) is not None:
         return boxed
-    bare = re.search(r"\\boxed\s+(\w+)", gold)
+    bare = re.search(r"\\boxed\s+(\w+)", gold)  # a few solutions have no braces
     return bare[1] if bare else gold.rpartition("####")[2].strip()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,9 +47,8 @@ _WRITING = re.compile(r"part-(\d{5,})\.\d+\.writing")
 class RolloutStore:
     """Rollouts in a folder of Parquet shards, safe against being killed at any moment.
 
-    A shard is written to a file ending in ``.writing``, flushed to disk and then linked to its final name; where the
-    file system has no links, it is renamed. What a killed writer left behind is never read. The folder is made when the
-    first rows are appended.
+    A shard is written to a file ending in ``.writing``, flushed to disk and then linked to its final name, or renamed
+    where there are no links. What a killed writer left behind is never read. The first rows make the folder.
     """
 
     def __init__(self, folder: str | Path):
@@ -186,17 +186,14 @@ def _table(rows: pd.DataFrame) -> pa.Table:
     """Rows as a table of :data:`SCHEMA`, checked."""
     if wrong := set(SCHEMA.names) ^ set(rows.columns):
         raise ValueError(f"columns missing or unknown: {', '.join(sorted(wrong))}; expected {', '.join(SCHEMA.names)}")
-    for field in SCHEMA:
-        missing = rows[field.name].isna().to_numpy()
-        if not field.nullable and missing.any():
-            raise ValueError(f"row {int(missing.argmax())}: {field.name} is missing")
+    required = rows[[field.name for field in SCHEMA if not field.nullable]]
+    for row, column in np.argwhere(required.isna()):
+        raise ValueError(f"row {row}: {required.columns[column]} is missing")
     try:
         table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False, safe=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise ValueError(f"rollouts do not fit their columns: {error}") from None
-    doubled = rows.duplicated(list(KEY)).to_numpy()
-    if doubled.any():
-        row = int(doubled.argmax())
+    for row in np.flatnonzero(rows.duplicated(list(KEY))):
         question = rows["question_id"].iloc[row]
         raise ValueError(f"row {row}: question {question!r} is there twice with the same {', '.join(KEY[1:])}")
     if wrong := _wrong_value(table):
