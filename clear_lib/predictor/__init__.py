@@ -1,7 +1,7 @@
 """Forecasts from the text of a question: the predictor of thresholds, and the teacher of TALE-EP.
 
-All predictors regress the *logarithm* of the length of the model's solution on the question (eq. 15), and their
-threshold is the exponential of that. A solution that was stopped by the cap counts with the cap as its length.
+All predictors regress the *logarithm* of the length of the model's solution on the question (eq. 15). A solution that
+was stopped by the cap counts with the cap as its length.
 """
 
 from clear_lib.predictor.base import KINDS, Predictor, build, held_out, load

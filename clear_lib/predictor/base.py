@@ -33,8 +33,8 @@ PARTS = {
     "sentence-logistic": ("sentence", "SentenceLogistic"),
 }
 
-#: The files of a saved model, and one with the SHA-256 of each, so that none is used that is not as it was saved.
-FILES, HASHES = ("predictor.json", "weights.safetensors"), "sha256.json"
+#: The file with the SHA-256 of the files of a saved model, so that none is used that is not as it was saved.
+HASHES = "sha256.json"
 
 
 class Model(ABC):
@@ -54,20 +54,22 @@ class Model(ABC):
 
         ``ValueError`` if the folder cannot be written or has no room.
         """
+        files = self._files()
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        files[HASHES] = json.dumps(hashes, indent=1).encode()
         try:
-            self._write(Path(folder))
-            files = [path for path in sorted(Path(folder).rglob("*")) if path.name in FILES]
-            hashes = {path.relative_to(folder).as_posix(): _hash(path) for path in files}
-            (Path(folder) / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+            for name, content in files.items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
         except OSError as error:
             raise ValueError(f"{folder}: {error.strerror}; the predictor is not saved") from None
 
-    def _write(self, folder: Path) -> None:
-        """Write the files of the model itself."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def _files(self) -> dict[str, bytes]:
+        """The content of each file of the fitted model."""
         state = {"kind": self.kind, "options": self.options, **self._state()}
         text = json.dumps(state, ensure_ascii=False, indent=1, default=np.ndarray.tolist)
-        (folder / "predictor.json").write_text(text, encoding="utf-8")
+        return {"predictor.json": text.encode()}
 
     def _state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.state}
@@ -125,7 +127,7 @@ def load(folder: str | Path) -> Any:
     try:
         hashes = folder / HASHES
         for name, known in json.loads(hashes.read_text(encoding="utf-8")).items() if hashes.is_file() else ():
-            if _hash(folder / name) != known:
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != known:
                 raise ValueError(f"{name} is not as it was saved")
         state = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
         model = build(state["kind"], state["options"])
@@ -135,10 +137,6 @@ def load(folder: str | Path) -> Any:
     except Exception as error:  # of any kind: files may hold anything
         raise ValueError(f"{folder} holds a damaged predictor: {first_line(error)}; fit and save it again") from error
     return model
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fitted(value: Any) -> Any:

@@ -86,10 +86,9 @@ class Calibration:
     def apply(self, threshold: ArrayLike, logit: ArrayLike) -> Forecasts:
         """Complete forecasts, shape ``(n,)``. ``threshold`` stays as it is: ``log_median`` is what is corrected."""
         y, z = np.log(vector("threshold", threshold)), np.asarray(logit, dtype=float)
-        log_median = np.maximum(y + self.shift + self.tilt * (y - self.mean_y), 0.0)  # a solution has a token
-        log_spread = (
-            self.log_spread + self.spread_by_length * (y - self.mean_y) - self.spread_by_odds * (z - self.mean_z)
-        )
+        dy, dz = y - self.mean_y, z - self.mean_z
+        log_median = np.maximum(y + self.shift + self.tilt * dy, 0.0)  # a solution has a token
+        log_spread = self.log_spread + self.spread_by_length * dy - self.spread_by_odds * dz
         spread = np.clip(np.exp(np.minimum(log_spread, 5.0)), self.least_spread, self.most_spread)
         return Forecasts(threshold, spread, expit(self.odds_shift + self.odds_slope * z), log_median)
 
@@ -98,9 +97,8 @@ class Calibrated(Predictor):
     """A predictor, a classifier of correct and wrong, and the calibration of both on questions that neither has seen.
 
     The threshold is the predictor's own (eq. 15). The classifier is a logistic regression on words, or on the
-    embedding where the predictor is a frozen sentence encoder. In one trial (a small DeBERTa from scratch, one seed,
-    rollouts of one 8B model) heads for spread and chance, trained jointly with the threshold, were better in no
-    proper score; with pretrained weights that is not tried.
+    embedding where the predictor is a frozen sentence encoder. Heads for spread and chance, trained jointly with the
+    threshold, were better in no proper score in one trial (a small DeBERTa from scratch).
 
     ``predictor`` is not fitted yet; ``held_out`` is the share of the questions that the calibration is fitted to, and
     ``seed`` that of their choice; ``penalty`` is the L2 penalty of the classifier, if not its default.
@@ -151,10 +149,10 @@ class Calibrated(Predictor):
         cost = self.predictor.cost(texts)
         return cost if self.classifier.kind == "sentence-logistic" else cost + self.classifier.cost(texts)
 
-    def _write(self, folder: Path) -> None:
-        super()._write(folder)
-        self.predictor._write(folder / "predictor")
-        self.classifier._write(folder / "classifier")
+    def _files(self) -> dict[str, bytes]:
+        parts = {"classifier": self.classifier, "predictor": self.predictor}
+        files = {f"{part}/{name}": content for part in parts for name, content in parts[part]._files().items()}
+        return files | super()._files()
 
     def _state(self) -> dict[str, Any]:
         return {"trained_on": self.trained_on, "calibration": asdict(self.calibration), "advice": self.advice}
@@ -170,10 +168,7 @@ def fit_to_rollouts(
 ) -> Calibrated:
     """A calibrated predictor of a kind (:func:`build`), fitted to rollouts.
 
-    Parameters
-    ----------
-    rollouts : DataFrame
-        Columns ``question, length, verdict, model``. The models become the predictor's ``trained_on``.
+    Their columns are ``question, length, verdict, model``; the models become the predictor's ``trained_on``.
     """
     model = Calibrated(build(kind, options, seed=seed))
     model.fit(list(rollouts["question"]), rollouts["length"], rollouts["verdict"] == "correct")
@@ -185,13 +180,11 @@ def unseen(rollouts: pd.DataFrame, kind: str = "ridge", *, folds: int = 5, seed:
     """Forecasts of every rollout by a fit to the questions of the other folds; otherwise as :func:`fit_to_rollouts`."""
     questions, which = np.unique(rollouts["question"].to_numpy(dtype=str), return_inverse=True)
     fold = (np.random.default_rng(seed).permutation(questions.size) % folds)[which]
-    parts, places = [], [np.flatnonzero(fold == k) for k in range(min(folds, questions.size))]
-    for place in places:
-        rest = rollouts.drop(index=rollouts.index[place])
-        parts.append(fit_to_rollouts(rest, kind, seed=seed).predict(list(rollouts["question"].iloc[place])))
-    back = np.argsort(np.concatenate(places))
-    names = "threshold", "spread", "solvable", "log_median"
-    return Forecasts(**{name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names})
+    columns = np.empty((4, len(rollouts)))
+    for here in (fold == k for k in np.unique(fold)):
+        part = fit_to_rollouts(rollouts[~here], kind, seed=seed).predict(list(rollouts["question"][here]))
+        columns[:, here] = part.threshold, part.spread, part.solvable, part.log_median
+    return Forecasts(*columns)
 
 
 class OtherModelWarning(UserWarning):

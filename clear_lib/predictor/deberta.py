@@ -22,6 +22,18 @@ MODEL = "microsoft/deberta-v3-base"
 #: conversion bot) adds the same weights as safetensors.
 REVISION = "82d8d18a7b88346261ba15d8b1044900a452cf90"
 
+#: What tells DeBERTa-v3-base's configuration from the defaults of transformers, whatever its size.
+CONFIG = {
+    "num_labels": 1,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "pad_token_id": PAD,
+}
+
 _SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 
 
@@ -30,12 +42,10 @@ class Deberta(Network):
     """DeBERTa-v3 with a regression head on its first token, at the paper's settings (Table 5).
 
     The paper leaves open the schedule of the learning rate, the clipping, and that a tenth of the questions chooses
-    the epoch.
-
-    ``model`` and ``revision`` are a name on the hub and a commit, or a folder and None; ``model.safetensors`` is what
-    is read. A ``width`` makes a DeBERTa of that width, ``layers`` and ``heads`` instead, from random weights, and trains
-    a tokenizer of ``vocabulary`` tokens on the training questions: for machines that have no hub and no GPU. Two of the
-    ``context`` tokens are the marks of beginning and end.
+    the epoch. ``model`` and ``revision`` are a name on the hub and a commit, or a folder and None. A ``width`` makes a
+    DeBERTa of that width, ``layers`` and ``heads`` instead, from random weights, and trains a tokenizer of
+    ``vocabulary`` tokens on the training questions: for machines that have no hub and no GPU. Two of the ``context``
+    tokens are the marks of beginning and end.
     """
 
     kind = "deberta"
@@ -54,12 +64,11 @@ class Deberta(Network):
 
     def _fit_tokenizer(self, texts: Sequence[str]) -> None:
         if self.width is None:
-            tokenizer = hub.pretrained(transformers.AutoTokenizer, self.model, self.revision).backend_tokenizer
+            self.tokenizer = hub.pretrained(transformers.AutoTokenizer, self.model, self.revision).backend_tokenizer
         else:
-            tokenizer = _trained_tokenizer(texts, self.vocabulary)
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(self.context, direction="left")
-        self.tokenizer = tokenizer
+            self.tokenizer = _trained_tokenizer(texts, self.vocabulary)
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.context, direction="left")
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
@@ -68,8 +77,8 @@ class Deberta(Network):
         dropout = {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
         if self.width is not None:
             shape = {"hidden_size": self.width, "num_hidden_layers": self.layers, "num_attention_heads": self.heads}
-            config = _config(self.tokenizer.get_vocab_size(), **shape, **dropout)
-            return DebertaV2ForSequenceClassification(config)
+            shape |= {"intermediate_size": 4 * self.width, "vocab_size": self.tokenizer.get_vocab_size()}
+            return DebertaV2ForSequenceClassification(DebertaV2Config(**CONFIG, **shape, **dropout))
         exact = {"use_safetensors": True, "dtype": torch.float32, "num_labels": 1}
         return hub.pretrained(DebertaV2ForSequenceClassification, self.model, self.revision, **exact, **dropout)
 
@@ -77,8 +86,8 @@ class Deberta(Network):
         return self.network(input_ids=ids, attention_mask=(ids != PAD).long()).logits.squeeze(-1)
 
     def _state(self) -> dict[str, Any]:
-        parts = {"config": self.network.config.to_diff_dict(), "tokenizer": self.tokenizer.to_str()}
-        return super()._state() | parts
+        config, tokenizer = self.network.config.to_diff_dict(), self.tokenizer.to_str()
+        return super()._state() | {"config": config, "tokenizer": tokenizer}
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         self.tokenizer = tokenizers.Tokenizer.from_str(state["tokenizer"])
@@ -96,21 +105,3 @@ def _trained_tokenizer(texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
     marks = [(mark, _SPECIAL.index(mark)) for mark in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=marks)
     return tokenizer
-
-
-def _config(vocabulary: int, hidden_size: int, **settings: Any) -> DebertaV2Config:
-    """DeBERTa-v3-base's configuration in another size."""
-    return DebertaV2Config(
-        vocab_size=vocabulary,
-        hidden_size=hidden_size,
-        intermediate_size=4 * hidden_size,
-        num_labels=1,
-        relative_attention=True,
-        position_buckets=256,
-        norm_rel_ebd="layer_norm",
-        share_att_key=True,
-        pos_att_type=["p2c", "c2p"],
-        position_biased_input=False,
-        pad_token_id=PAD,
-        **settings,
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.linear_model import Ridge as RidgeRegression
 
 from clear_lib.allocation.forecasts import Array, Forecasts
@@ -18,14 +17,11 @@ from clear_lib.predictor.base import Model, Predictor, fitted, log_lengths
 
 
 class LinearModel(Model):
-    """Weights and an intercept (``level``) on features of a question."""
+    """Weights and an intercept (``level``) on the features of questions, ``_features(texts)`` of shape ``(n, width)``."""
 
     state = ("level", "weights")
     weights = None
-
-    @abstractmethod
-    def _features(self, texts: Sequence[str]) -> Any:
-        """Features, shape ``(n, width)``."""
+    penalty = 1.0  # L2
 
     def _fit_features(self, texts: Sequence[str]) -> Any:
         """Features of the training questions; overridden where they are fitted themselves."""
@@ -37,7 +33,10 @@ class LinearModel(Model):
 
 
 class LengthModel(LinearModel, Predictor):
-    """A linear regression of the log length, by the estimator of scikit-learn that ``_regression()`` makes."""
+    """A ridge regression of the log length."""
+
+    def _regression(self) -> RidgeRegression | RidgeCV:
+        return RidgeRegression(alpha=self.penalty)
 
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
         target = log_lengths(texts, lengths)
@@ -50,7 +49,7 @@ class LengthModel(LinearModel, Predictor):
 
 
 class LogisticModel(LinearModel):
-    """A logistic regression of correct and wrong, with an L2 ``penalty``."""
+    """A logistic regression of correct and wrong."""
 
     def fit(self, texts: Sequence[str], correct: Any) -> Self:
         """Learn from questions and whether their solutions are correct."""
@@ -77,11 +76,7 @@ class Constant(LengthModel):
     def _features(self, texts: Sequence[str]) -> Array:
         return np.zeros((len(texts), 1))
 
-    def _regression(self) -> RidgeRegression:
-        return RidgeRegression()
-
     def cost(self, texts: Sequence[str]) -> Array:
-        """Zeros: no weight is multiplied."""
         return np.zeros(len(texts))
 
 
@@ -126,9 +121,6 @@ class Ridge(Words, LengthModel):
     """Ridge regression of the log length on words."""
 
     kind = "ridge"
-
-    def _regression(self) -> RidgeRegression:
-        return RidgeRegression(alpha=self.penalty)
 
 
 class Logistic(Words, LogisticModel):

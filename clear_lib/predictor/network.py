@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -40,6 +39,10 @@ class Network(Predictor):
     over the first tenth of the steps and then falls to 0. Of a question the last ``context`` tokens are kept. The share
     ``validation`` of the questions is kept out and chooses the best epoch; at 0 the last one stays. The same ``seed``
     and number of threads give the same predictor.
+
+    A kind has ``_fit_tokenizer(texts)``, called first; ``_tokens(texts)``, rows of one token at least; ``_new_network()``;
+    and ``_forward(ids, counts)``: standardised log lengths ``(n,)`` of ``(n, longest)`` tokens, of which ``counts`` are
+    no padding.
     """
 
     layers: int = 2
@@ -57,28 +60,11 @@ class Network(Predictor):
     network = None
     checkpoints = None  # folder that gets a checkpoint after each epoch
 
-    @abstractmethod
-    def _fit_tokenizer(self, texts: Sequence[str]) -> None:
-        """Make the tokenizer, before the network is made."""
-
-    @abstractmethod
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of each question, one at least."""
-
-    @abstractmethod
-    def _new_network(self) -> nn.Module:
-        """A network to train."""
-
-    @abstractmethod
-    def _forward(self, ids: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Standardised log lengths, shape ``(n,)``, of tokens ``(n, longest)`` of which ``counts`` are no padding."""
-
     def fit(self, texts: Sequence[str], lengths: Any) -> Self:
         """Learn from questions and the lengths (tokens, above 0) of their solutions; shows a progress bar.
 
-        With ``checkpoints`` a training that was stopped resumes after its last whole epoch. On a CPU, with the same
-        number of threads, it ends with the very weights that it would have had; on a GPU sums are not always added
-        in the same order, so the last digits may differ.
+        With ``checkpoints`` a training that was stopped resumes after its last whole epoch. On a CPU it ends with the
+        very weights that it would have had; on a GPU, which adds in any order, the last digits may differ.
         """
         target, device = log_lengths(texts, lengths), best_device()
         out = held_out(texts, self.validation, self.seed)
@@ -111,10 +97,10 @@ class Network(Predictor):
             for _ in range(len(self.losses), self.epochs):
                 self.network.train()
                 total = 0.0
-                for batch in batches([len(rows[i]) for i in train], self.batch_size, rng):
+                for batch, ids, counts in batches([rows[i] for i in train], self.batch_size, PAD, rng):
                     factor = min((step + 1) / max(1, steps // 10), (steps - step) / steps)
                     optimizer.param_groups[0]["lr"] = self.learning_rate * factor
-                    total += self._step([rows[i] for i in train[batch]], target[train[batch]], optimizer)
+                    total += self._step(ids, counts, target[train[batch]], optimizer)
                     step += 1
                     progress.update()
                 self.losses.append(total / train.size)
@@ -130,16 +116,18 @@ class Network(Predictor):
         if best:
             self.network.load_state_dict(best)
 
-    def _step(self, rows: list[list[int]], target: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
+    def _step(
+        self, ids: torch.Tensor, counts: torch.Tensor, target: torch.Tensor, optimizer: torch.optim.Optimizer
+    ) -> float:
         """One step of the optimiser; the sum of the squared errors before it."""
         with torch.autocast(target.device.type, torch.bfloat16, enabled=target.device.type in BFLOAT16):
-            predicted = self._forward_rows(rows)
+            predicted = self._forward(ids, counts)
         loss = (predicted.float() - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         optimizer.step()
-        return loss.item() * len(rows)
+        return loss.item() * len(ids)
 
     def _write_checkpoint(
         self, path: Path, optimizer: torch.optim.Optimizer, rng: np.random.Generator, best: dict
@@ -174,19 +162,13 @@ class Network(Predictor):
             optimizer.state[weight] = {k: v if k == "step" else v.to(weight.device) for k, v in moments.items()}
         return _part(tensors, "best.")
 
-    def _forward_rows(self, rows: list[list[int]]) -> torch.Tensor:
-        """Standardised log lengths of tokenised questions, on the network's device."""
-        device = next(self.network.parameters()).device
-        ids, counts = padded(rows, PAD)
-        return self._forward(ids.to(device), counts.to(device))
-
     def _predict_rows(self, rows: list[list[int]]) -> Array:
-        """The same without gradients, in batches; float64, shape ``(len(rows),)``."""
+        """Standardised log lengths of tokenised questions; float64, shape ``(len(rows),)``."""
         self.network.eval()
         predicted = np.empty(len(rows))
         with torch.inference_mode():
-            for batch in batches([len(row) for row in rows], 64):
-                predicted[batch] = self._forward_rows([rows[i] for i in batch]).double().cpu().numpy()
+            for batch, ids, counts in batches(rows, 64, PAD):
+                predicted[batch] = self._forward(ids, counts).double().cpu().numpy()
         return predicted
 
     def predict(self, texts: Sequence[str]) -> Forecasts:
@@ -204,10 +186,9 @@ class Network(Predictor):
     def cost(self, texts: Sequence[str]) -> Array:
         return self.weights_in_use * np.array([len(row) for row in self._tokens(texts)], dtype=float)
 
-    def _write(self, folder: Path) -> None:
-        super()._write(folder)
+    def _files(self) -> dict[str, bytes]:
         weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
-        (folder / "weights.safetensors").write_bytes(save(weights))
+        return super()._files() | {"weights.safetensors": save(weights)}
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         super()._restore(folder, state)
@@ -225,17 +206,19 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def padded(rows: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token rows filled up to the longest, shape ``(n, longest)``, and how many tokens each has."""
-    ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
-    return ids, torch.tensor([len(row) for row in rows])
+def batches(
+    rows: list[list[int]], size: int, pad: int, rng: np.random.Generator | None = None
+) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+    """Batches of token rows alike in length; with ``rng``, in random order and mixture.
 
-
-def batches(sizes: list[int], batch_size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
-    """Indices in batches of questions alike in length; with ``rng``, in random order and mixture."""
-    noise = np.zeros(len(sizes)) if rng is None else rng.uniform(0, 0.3, len(sizes))
-    order = np.argsort(np.log(sizes) + noise, kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    Each is the indices of its rows, their tokens filled up to the longest, ``(size, longest)``, and how many they have.
+    """
+    counts, device = np.array([len(row) for row in rows]), best_device()
+    noise = np.zeros(len(rows)) if rng is None else rng.uniform(0, 0.3, len(rows))
+    order = np.argsort(np.log(counts) + noise, kind="stable")
+    groups = [order[start : start + size] for start in range(0, len(order), size)]
     if rng is not None:
-        rng.shuffle(batches)
-    return batches
+        rng.shuffle(groups)
+    for group in groups:
+        ids = nn.utils.rnn.pad_sequence([torch.tensor(rows[i]) for i in group], batch_first=True, padding_value=pad)
+        yield group, ids.to(device), torch.tensor(counts[group], device=device)

@@ -20,7 +20,7 @@ from torch import nn
 from clear_lib import hub
 from clear_lib.allocation.forecasts import Array
 from clear_lib.predictor.linear import LengthModel, LinearModel, LogisticModel
-from clear_lib.predictor.network import batches, best_device, padded
+from clear_lib.predictor.network import batches, best_device
 from clear_lib.rollouts import shipped
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -65,15 +65,14 @@ class Embedding(LinearModel):
             return shipped.embeddings(texts)
         self._load()
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        vectors, device = np.empty((len(tokens), self.encoder.config.hidden_size)), best_device()
-        self.encoder.to(device)
+        vectors = np.empty((len(tokens), self.encoder.config.hidden_size))
+        self.encoder.to(best_device())
         with torch.inference_mode():
-            for batch in batches([len(row) for row in tokens], 64):
-                ids, counts = padded([tokens[i] for i in batch], self.encoder.config.pad_token_id)
-                mask = torch.arange(ids.shape[1]) < counts.unsqueeze(-1)
-                output = self.encoder(input_ids=ids.to(device), attention_mask=mask.long().to(device))
-                states = output.last_hidden_state.cpu()
-                vectors[batch] = nn.functional.normalize((states * mask.unsqueeze(-1)).sum(1), dim=1).double()
+            for batch, ids, counts in batches(tokens, 64, self.encoder.config.pad_token_id):
+                mask = torch.arange(ids.shape[1], device=ids.device) < counts.unsqueeze(-1)
+                states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+                sums = (states * mask.unsqueeze(-1)).cpu().sum(1)
+                vectors[batch] = nn.functional.normalize(sums, dim=1).double()
         self.encoder.to("cpu")
         return vectors, np.array([len(row) for row in tokens])
 

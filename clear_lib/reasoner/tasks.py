@@ -2,11 +2,8 @@
 
 Five families of short maths questions, each with a difficulty ``level`` from 1 to 8, and for every question three
 worked solutions: *quick* (results only), *normal* (one equation a step) and *careful* (what is done, the equation,
-often a check). The tiers of the study are ranges of levels.
-
-Only the draw is random: the text of a solution is a function of its question and style, and no solution contains a
-mistake. Two things are planted on purpose: careful solutions are longer than quick ones, and :data:`STYLE_SHARES`
-makes the training data prefer longer styles on harder levels.
+often a check). Only the draw is random, and no solution contains a mistake. Two things are planted on purpose: careful
+solutions are longer than quick ones, and :data:`STYLE_SHARES` prefers longer styles on harder levels.
 """
 
 from __future__ import annotations
@@ -22,7 +19,6 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-TIERS = ("easy", "moderate", "hard", "very hard")
 STYLES = ("quick", "normal", "careful")
 
 #: Families and levels of each tier, a level twice to draw it twice as often. Chosen after training, by the
@@ -33,6 +29,7 @@ TIER_LEVELS: dict[str, dict[str, tuple[int, ...]]] = {
     "hard": {"words": (5, 6), "equation": (4, 5), "gcd": (4, 5, 6), "steps": (7, 8)},
     "very hard": {"words": (7, 8), "equation": (6, 7, 8), "gcd": (7, 8)},
 }
+TIERS = tuple(TIER_LEVELS)
 
 #: Share of quick, normal and careful solutions in the training data, by level.
 STYLE_SHARES = {
@@ -59,7 +56,6 @@ class Task:
     """A question, its answer and one worked solution (without the boxed answer) for each style."""
 
     family: str
-    level: int
     question: str
     answer: str
     work: dict[str, str]
@@ -238,7 +234,7 @@ def draw(rng: np.random.Generator, split: str, family: str, level: int) -> Task:
     while not belongs(question, split):
         question, answer, steps = FAMILIES[family](rng, level)
     work = {style: " ".join(texts) for style, texts in zip(STYLES, zip(*steps, strict=True), strict=True)}
-    return Task(family, level, question, str(answer), work)
+    return Task(family, question, str(answer), work)
 
 
 def training_stream(seed: int, largest_level: int = 8) -> Iterator[tuple[str, str]]:
@@ -259,32 +255,28 @@ def questions(split: str, tier: str, n: int) -> pd.DataFrame:
     or in an easier tier, no numbers in another split, and a larger ``n`` extends the same list. ``ValueError`` for an
     unknown split or tier, or more than :data:`LONGEST_LIST` questions.
     """
-    import pandas as pd
-
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
-    if tier not in TIER_LEVELS:
-        raise ValueError(f"unknown tier {tier!r}; known: {', '.join(TIER_LEVELS)}")
+    for what, given, known in (("split", split, SPLITS), ("tier", tier, TIER_LEVELS)):
+        if given not in known:
+            raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}")
     if n > LONGEST_LIST:
         raise ValueError(f"a tier has at most {LONGEST_LIST} questions, {n} are asked for")
-    rows = [
-        (f"{split}-{tier.replace(' ', '-')}-{row:05d}", task.family, tier, split, task.question, task.answer)
-        for row, task in enumerate(_listed(split, tier)[:n])
-    ]
-    return pd.DataFrame(rows, columns=["question_id", "dataset", "tier", "split", "question", "gold"])
+    return _listed(split, tier).head(n).copy()
 
 
 @cache
-def _listed(split: str, tier: str) -> tuple[Task, ...]:
+def _listed(split: str, tier: str) -> pd.DataFrame:
     """All questions of a tier. A text that an easier tier has too stays there."""
-    rng = np.random.default_rng((SPLITS[split][0], TIERS.index(tier)))
-    levels, families = TIER_LEVELS[tier], tuple(TIER_LEVELS[tier])
-    seen = {task.question for easier in TIERS[: TIERS.index(tier)] for task in _listed(split, easier)}
-    listed: list[Task] = []
-    while len(listed) < LONGEST_LIST:
+    import pandas as pd
+
+    rank, levels, families = TIERS.index(tier), TIER_LEVELS[tier], tuple(TIER_LEVELS[tier])
+    rng = np.random.default_rng((SPLITS[split][0], rank))
+    seen = {question for easier in TIERS[:rank] for question in _listed(split, easier)["question"]}
+    rows: list[tuple[str, ...]] = []
+    while len(rows) < LONGEST_LIST:
         family = families[rng.integers(len(families))]
         task = draw(rng, split, family, int(rng.choice(levels[family])))
         if task.question not in seen:
             seen.add(task.question)
-            listed.append(task)
-    return tuple(listed)
+            name = f"{split}-{tier.replace(' ', '-')}-{len(rows):05d}"
+            rows.append((name, family, tier, split, task.question, task.answer))
+    return pd.DataFrame(rows, columns=["question_id", "dataset", "tier", "split", "question", "gold"])

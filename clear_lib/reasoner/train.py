@@ -24,6 +24,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
 from transformers import AttentionInterface, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -140,16 +141,6 @@ def batches(
             yield pad_sequence(ids, True, end), pad_sequence(labels, True, -100)
 
 
-def curriculum(
-    tokenizer: PreTrainedTokenizerFast, rank: int, recipe: Recipe
-) -> tuple[Iterator[Batch], Iterator[Batch]]:
-    """The batches of one process: of the easier levels, and of all."""
-    rng, share = np.random.default_rng((recipe.seed, rank)), recipe.tokens_per_step // recipe.processes
-    easier = tasks.training_stream(1 + rank, recipe.curriculum_level)
-    every = tasks.training_stream(1 + rank + recipe.processes)
-    return batches(tokenizer, easier, share, rng), batches(tokenizer, every, share, rng)
-
-
 def learning_rate(done: float, step: int, recipe: Recipe) -> float:
     """Fraction of the peak rate: warm-up, plateau, then a cosine to zero over the last ``decay`` of the tokens."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
@@ -178,8 +169,11 @@ def train(rank: int, recipe: Recipe, rendezvous: str, folder: str) -> None:
     parallel = torch.nn.parallel.DistributedDataParallel(model)
     optimizers = optimizers_of(model, recipe)
     schedule = lambda step: learning_rate(seen / recipe.tokens, step, recipe)
-    easier, every = curriculum(tokenizer, rank, recipe)
+    rng, share = np.random.default_rng((recipe.seed, rank)), recipe.tokens_per_step // recipe.processes
+    easier = batches(tokenizer, tasks.training_stream(1 + rank, recipe.curriculum_level), share, rng)
+    every = batches(tokenizer, tasks.training_stream(1 + rank + recipe.processes), share, rng)
     seen, step, log, started = 0, 0, [], time.monotonic()
+    progress = tqdm(total=recipe.tokens, unit=" tokens", unit_scale=True, disable=rank > 0)
     schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, schedule) for optimizer in optimizers]
     while seen < recipe.tokens:
         ids, labels = next(every if seen > recipe.curriculum * recipe.tokens else easier)
@@ -195,28 +189,18 @@ def train(rank: int, recipe: Recipe, rendezvous: str, folder: str) -> None:
         count = torch.tensor([ids.numel(), loss.item()], dtype=torch.float64)
         dist.all_reduce(count)
         seen += int(count[0])
+        progress.update(int(count[0]))
         for scheduler in schedulers:
             scheduler.step()
         last = seen >= recipe.tokens
         if rank == 0 and (step % 20 == 0 or last):
             mean, seconds = round(float(count[1]) / recipe.processes, 4), round(time.monotonic() - started, 1)
             log.append({"step": step, "tokens": seen, "loss": mean, "seconds": seconds})
-            show(log[-1], recipe)
+            progress.set_postfix(step=step, loss=mean)
         if rank == 0 and (step % 200 == 0 or last):
             save(model, tokenizer, recipe, log, Path(folder))
+    progress.close()
     dist.destroy_process_group()
-
-
-def show(row: dict[str, float], recipe: Recipe) -> None:
-    """Print one line of progress over the last one."""
-    seen, minutes = row["tokens"], row["seconds"] / 60
-    left = minutes / seen * max(recipe.tokens - seen, 0)
-    print(
-        f"\rstep {row['step']:5d}  {seen / 1e6:5.1f} of {recipe.tokens / 1e6:.1f} M tokens  loss {row['loss']:.3f}  "
-        f"{seen / row['seconds']:6.0f} tokens/s  {minutes:4.1f} min, {left:4.1f} left ",
-        end="",
-        flush=True,
-    )
 
 
 def save(
@@ -243,7 +227,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         rendezvous = str(Path(temporary) / "rendezvous")
         torch.multiprocessing.spawn(train, args=(recipe, rendezvous, folder), nprocs=recipe.processes)
-    print(f"\nsaved to {folder}")
+    print(f"saved to {folder}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 It reads a line of JSON, ``[gold, answer, seconds]``, and prints a line with the verdict; it dies when it has computed
 for so long. Most that would take too long is refused before it is computed, so that the verdict depends on the text and
-not on the speed of the machine, nor on what else the machine does.
+not on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any, TextIO
+from typing import Any
 
 import sympy as sp
 from math_verify import LatexExtractionConfig, parse, verify
@@ -83,10 +82,7 @@ def _parse(text: str) -> Any:
 
 
 def _check_cost(expression: Any) -> tuple[float, int]:
-    """Estimate the size of a number before it is evaluated, and its terms when powers and sums are expanded.
-
-    ``ValueError`` where evaluation would take too long.
-    """
+    """The size of a number before it is evaluated, and its terms when expanded; ``ValueError`` if that is too much."""
     parts = expression.flat() if isinstance(expression, sp.MatrixBase) else expression.args
     sizes, terms = zip(*map(_check_cost, parts), strict=True) if parts else ((), ())
     counts = sizes if isinstance(expression, sp.factorial) else ()
@@ -135,18 +131,6 @@ def _equal(gold: Any, answer: Any) -> bool:
     return verify(gold, answer, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True)
 
 
-@contextmanager
-def _limited(seconds: float, log: TextIO) -> Iterator[None]:
-    """End the process, whatever it does, after seconds of its own processor time, where the system counts that."""
-    if counted := hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # no handler: the signal ends the process in compiled code, too
-    faulthandler.dump_traceback_later(seconds * MAX_WAIT if counted else seconds, exit=True, file=log)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-    if counted:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-
-
 def main() -> None:
     """Compare pairs until the standard input ends."""
     logging.disable()
@@ -156,11 +140,17 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     print("ready", flush=True)
+    counted = hasattr(signal, "setitimer")  # whether the system counts the processor time of a process
     with open(os.devnull, "w") as nowhere:
         for line in sys.stdin:
             gold, answer, seconds = json.loads(line)
-            with _limited(seconds, nowhere):
-                verdict = compare(gold, answer)
+            if counted:
+                signal.setitimer(signal.ITIMER_PROF, seconds)  # no handler: the signal ends compiled code, too
+            faulthandler.dump_traceback_later(seconds * MAX_WAIT if counted else seconds, exit=True, file=nowhere)
+            verdict = compare(gold, answer)
+            faulthandler.cancel_dump_traceback_later()
+            if counted:
+                signal.setitimer(signal.ITIMER_PROF, 0)
             print(verdict, flush=True)
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from clear_lib.rollouts.spelling import MAX_CHARACTERS, normalize_pair, same_number
@@ -58,13 +59,10 @@ def extract_answer(completion: str) -> str | None:
 
 
 def gold_answer(gold: str) -> str:
-    r"""The answer in a gold text that may be a whole solution: its last box, or what follows ``####`` (GSM8K).
-
-    A few solutions have a box without braces, ``\boxed 2``.
-    """
+    """The answer in a gold text that may be a whole solution: its last box, or what follows ``####`` (GSM8K)."""
     if (boxed := extract_answer(gold)) is not None:
         return boxed
-    bare = re.search(r"\\boxed\s+(\w+)", gold)
+    bare = re.search(r"\\boxed\s+(\w+)", gold)  # a few solutions have no braces
     return bare[1] if bare else gold.rpartition("####")[2].strip()
 
 
@@ -80,16 +78,15 @@ class Grader:
         if not 0 < timeout <= 1e6:
             raise ValueError(f"timeout must be above 0 seconds and at most a million, got {timeout}")
         self.timeout, self.shortcut = timeout, shortcut
-        self._workers = [_Worker() for _ in range(workers or min(os.cpu_count() or 1, 8))]
-        self._idle = self._workers[::-1]
+        # Processes that wait for an answer; None is one that is still to be started.
+        self._idle: list[subprocess.Popen[str] | None] = [None] * (workers or min(os.cpu_count() or 1, 8))
         self._verdicts: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Grader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for worker in self._workers:
-            worker.stop()
+        self._idle = [_stop(process) for process in self._idle]
 
     def grade(self, golds: Sequence[str], answers: Sequence[str | None]) -> list[str]:
         """``"correct"``, ``"wrong"``, or ``"unknown"`` (too slow, or failed) for answers, each against its gold answer.
@@ -106,16 +103,22 @@ class Grader:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._verdicts]
         self._verdicts |= {pair: verdict for pair in new if (verdict := _at_once(*pair, self.shortcut))}
         if new := [pair for pair in new if pair not in self._verdicts]:
-            with ThreadPoolExecutor(len(self._workers)) as waiting:  # one thread waits for each process
+            with ThreadPoolExecutor(len(self._idle)) as waiting:  # one thread waits for each process
                 self._verdicts |= zip(new, waiting.map(self._compare, new), strict=True)
         return [self._verdicts[pair] for pair in pairs]
 
     def _compare(self, pair: tuple[str, str]) -> str:
-        worker = self._idle.pop()
+        """The verdict of a process, ``"unknown"`` if it did not survive the pair."""
+        process, verdict = self._idle.pop(), ""
         try:
-            return worker.compare(pair, self.timeout)
+            process = process or _start()
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps([*pair, self.timeout]) + "\n")
+                process.stdin.flush()
+                verdict = process.stdout.readline().strip()
         finally:
-            self._idle.append(worker)
+            self._idle.append(process if verdict else _stop(process))
+        return verdict or "unknown"
 
 
 def _at_once(gold: str, answer: str, shortcut: bool) -> str | None:
@@ -128,39 +131,12 @@ def _at_once(gold: str, answer: str, shortcut: bool) -> str | None:
     return None if same is None else "correct" if same else "wrong"
 
 
-class _Worker:
-    """A process that runs :mod:`clear_lib.rollouts.algebra`; another takes its place when it dies.
+def _start() -> subprocess.Popen[str]:
+    """A process that runs :mod:`clear_lib.rollouts.algebra` and is ready: its imports are no time of an answer.
 
     Process pools of libraries were considered: loky has no time limit for a task, and the workers of pebble and
     multiprocessing run the caller's script again, exchange pickles and have no fixed hash seed.
     """
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[str] | None = None
-
-    def compare(self, pair: tuple[str, str], timeout: float) -> str:
-        """The verdict on a pair, ``"unknown"`` if the process did not survive it."""
-        self.process = self.process or _start()
-        try:
-            self.process.stdin.write(json.dumps([*pair, timeout]) + "\n")
-            self.process.stdin.flush()
-            verdict = self.process.stdout.readline().strip()
-        except BrokenPipeError:
-            verdict = ""
-        if not verdict:
-            self.stop()
-        return verdict or "unknown"
-
-    def stop(self) -> None:
-        """End the process, if there is one."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-
-def _start() -> subprocess.Popen[str]:
-    """A process that is ready: its imports do not count as time of an answer."""
     process = subprocess.Popen(
         [sys.executable, "-P", Path(__file__).with_name("algebra.py")],
         stdin=subprocess.PIPE,
@@ -173,3 +149,10 @@ def _start() -> subprocess.Popen[str]:
         process.communicate()
         raise RuntimeError("the grading process did not start; is math-verify installed?")
     return process
+
+
+def _stop(process: subprocess.Popen[str] | None) -> None:
+    """End a process, if there is one; what it returns takes its place."""
+    if process is not None:
+        process.kill()
+        process.communicate()

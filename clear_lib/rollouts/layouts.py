@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Mapping
 from itertools import groupby
 from numbers import Real
 from pathlib import Path
@@ -10,23 +11,6 @@ from typing import Any, NamedTuple
 
 from clear_lib.jsonlines import check_whole
 
-#: What is read of a rollout, and where it stands in plain JSON lines if the user does not say. ``|`` separates
-#: alternatives, and a dot goes into a nested object.
-COLUMNS: Mapping[str, str] = {
-    "question": "question|problem|prompt",
-    "gold": "gold|answer|target",
-    "completion": "completion|response|output",
-    "n_tokens": "n_tokens|length",
-    "correct": "correct",
-    "finished": "finished",
-    "cap": "cap|max_tokens",
-    "sample": "sample",
-    "temperature": "temperature",
-    "model": "model",
-    "dataset": "dataset|benchmark",
-    "level": "level",
-    "tier": "tier",
-}
 #: Columns that hold numbers, and the least value of each. All but the temperature are whole.
 LEAST = {"n_tokens": 1, "cap": 1, "sample": 0, "temperature": 0}
 MOST = 2**53  # up to here a float counts one by one
@@ -38,60 +22,22 @@ class Layout(NamedTuple):
     """How a program writes its rollouts: where things stand in a line.
 
     A line is one rollout, or, with ``completions``, one question with a list of completions. Where ``correct`` has no
-    column, the first metric that is 0 or 1 says it. ``adjust`` changes the values of a line in place.
+    column, the first metric that is 0 or 1 says it.
     """
 
     writer: str
     columns: Mapping[str, str]
     completions: str = ""
-    adjust: Callable[[Mapping[str, Any], dict[str, Any]], None] = lambda record, values: None
-
-
-def _lighteval(record: Mapping[str, Any], values: dict[str, Any]) -> None:
-    """Of several gold answers one is meant; a cap that is no positive number means that there is none."""
-    if isinstance(golds := values["gold"], list):
-        index = find(record, "doc.gold_index")
-        values["gold"] = golds[index if isinstance(index, int) and index < len(golds) else 0] if golds else None
-    if not isinstance(values["cap"], int) or values["cap"] < 1:
-        values["cap"] = None
 
 
 #: Every layout that can be read, by the name that the command line uses.
-LAYOUTS: Mapping[str, Layout] = {
-    "lm-eval": Layout(
-        "lm-evaluation-harness, --log_samples",
-        {
-            "question": "doc.question|doc.problem|doc.Problem|doc.query|doc.input|arguments.gen_args_0.arg_0"
-            "|arguments.0.0",
-            "gold": "target|doc.answer",
-            "cap": "arguments.gen_args_0.arg_1.max_gen_toks|arguments.0.1.max_gen_toks",
-            "temperature": "arguments.gen_args_0.arg_1.temperature|arguments.0.1.temperature",
-            "level": "doc.level",
-            "tier": "doc.tier",
-            "filter": "filter",
-        },
-        "resps",
-    ),
-    "qwen-math": Layout(
-        "Qwen2.5-Math evaluation",
-        {"question": "question", "gold": "gt|answer", "level": "level", "correct": "score"},
-        "code",
-    ),
-    "lighteval": Layout(
-        "LightEval details",
-        {
-            "question": "doc.original_query|doc.query|example|full_prompt",
-            "gold": "doc.choices|gold",
-            "cap": "doc.generation_size",
-            "level": "doc.specific.level",
-            "tier": "doc.specific.tier",
-            "n_tokens": "model_response.output_tokens|cont_tokens",
-        },
-        "model_response.text|predictions",  # version 0.10 and later, and before
-        _lighteval,
-    ),
-    "jsonl": Layout("JSON lines", COLUMNS),
+LAYOUTS = {
+    name: Layout(**about)
+    for name, about in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
 }
+
+#: What is read of a rollout, and where it stands in plain JSON lines if the user does not say.
+COLUMNS = LAYOUTS["jsonl"].columns
 
 
 def layout_of(path: Path, record: Mapping[str, Any]) -> str:
@@ -121,9 +67,19 @@ def find(record: Any, place: str) -> Any:
 def rollouts_of(record: Mapping[str, Any], layout: Layout, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     """The rollouts of one line, their values checked; ``columns`` go before the layout's own."""
     values = {name: find(record, place) for name, place in {**layout.columns, **columns}.items()}
-    layout.adjust(record, values)
+    if "gold_index" in layout.columns:
+        _lighteval(values)
     samples = _samples(record, layout.completions, values) if layout.completions else [values]
     return [{name: _checked(name, sample.get(name)) for name in (*COLUMNS, "filter")} for sample in samples]
+
+
+def _lighteval(values: dict[str, Any]) -> None:
+    """Of several gold answers one is meant; a cap that is no positive number means that there is none."""
+    if isinstance(golds := values["gold"], list):
+        index = values["gold_index"]
+        values["gold"] = golds[index if isinstance(index, int) and index < len(golds) else 0] if golds else None
+    if not isinstance(values["cap"], int) or values["cap"] < 1:
+        values["cap"] = None
 
 
 def _samples(record: Mapping[str, Any], place: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:

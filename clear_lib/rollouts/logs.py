@@ -117,37 +117,33 @@ def _task(path: Path) -> str:
 
 def _one_filter(table: pd.DataFrame, keep: str | None, report: Report) -> pd.DataFrame:
     """The rollouts under one filter of lm-evaluation-harness."""
-    names = list(dict.fromkeys(table["filter"].dropna()))
+    names = list(table["filter"].dropna().unique())
     if keep is not None and keep not in names:
         raise ValueError(f"{report.path}: no filter {keep!r}; it has: {', '.join(names) or 'none'}")
     if not names:
         return table
     keep = keep or names[0]
-    kept, without = table[table["filter"] == keep], int(table["filter"].isna().sum())
     if others := [name for name in names if name != keep]:
         report.notes.append(f"verdicts of the filter {keep!r}; also there: {', '.join(others)}")
-        report.dropped["the same rollout under another filter"] += len(table) - len(kept) - without
-    if without:
-        report.dropped["no filter, and other lines have one"] += without
-    return kept.reset_index(drop=True)
+    reasons = {
+        "the same rollout under another filter": table["filter"].isin(others),
+        "no filter, and other lines have one": table["filter"].isna(),
+    }
+    return _without(table, reasons, report)
 
 
 # ---- what a log leaves open: tokens, verdicts, identity -------------------------------------------------------
 
 
 def count_tokens(texts: Sequence[str], tokenizer: str) -> list[int]:
-    """Tokens of texts, without an end token.
-
-    ``tokenizer`` is ``"embedded"`` for the embedded reasoner's, the name of a model, or a folder; ``ValueError`` if it
-    cannot be loaded.
-    """
+    """Tokens of texts, one at least, without an end token; ``tokenizer`` is ``"embedded"``, a model or a folder."""
     from transformers import AutoTokenizer
 
     try:
         loaded = AutoTokenizer.from_pretrained(reasoner.location(tokenizer), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"tokenizer {tokenizer!r} cannot be loaded: {error}") from None
-    return [len(tokens) for tokens in loaded(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+    return list(map(len, loaded(list(texts), add_special_tokens=False)["input_ids"]))
 
 
 def complete(
@@ -157,15 +153,14 @@ def complete(
     model: str | None = None,
     tokenizer: str | None = None,
     cap: int | None = None,
-    timeout: float = 5.0,
 ) -> pd.DataFrame:
     """Make a table of rollouts of what :func:`read` returned: count, grade, name, and drop what cannot be used.
 
     The result has the columns of :data:`~clear_lib.rollouts.store.SCHEMA` and ``level``; notes are added to the report.
     Where the file does not say it, ``model`` is who wrote them, ``tokenizer`` counts tokens and adds the end token to
-    a finished completion, and ``cap`` is what the model was allowed (by default the longest rollout). ``timeout`` is
-    for grading one answer, in seconds. ``ValueError`` if one of the first two is missing, a name has other characters
-    than :data:`NAME` allows, the cap is no number of tokens, or nothing is left.
+    a finished completion, and ``cap`` is what the model was allowed (by default the longest rollout).
+    ``ValueError`` if one of the first two is missing, a name has other characters than :data:`NAME` allows, the cap is
+    no number of tokens, or nothing is left.
     """
     if cap is not None and not 1 <= cap <= MOST:
         raise ValueError(f"the cap must be a number from 1 to {MOST:,}, got {cap!r:.60}")
@@ -179,7 +174,7 @@ def complete(
     table = _without(table, reasons, report)
     _name(table, model, report)
     _measure(table, tokenizer, cap, report)
-    _grade(table, timeout, report)
+    _grade(table, report)
     plain = table["question"].str.casefold().str.split().str.join(" ")
     table["sample"] = table["sample"].fillna(plain.groupby(plain).cumcount()).astype("int64")
     hashes = plain.map(lambda text: hashlib.sha256(text.encode()).hexdigest()[:12])
@@ -189,12 +184,8 @@ def complete(
     report.kept = len(table)
     fixed = {"rung": "free", "split": "evaluation", "seed": 0, "engine": LAYOUTS[report.layout].writer}
     fixed |= dict.fromkeys(("revision", "dtype", "engine_version"), "unknown")
-    table = table.assign(
-        prompt=table["question"],
-        temperature=table["temperature"].fillna(0.0).astype(float),
-        tier=table["tier"].fillna(""),
-        **fixed,
-    )
+    fixed |= {"prompt": table["question"], "tier": table["tier"].fillna("")}
+    table = table.assign(temperature=table["temperature"].fillna(0.0).astype(float), **fixed)
     return table[[*SCHEMA.names, "level"]]
 
 
@@ -245,14 +236,14 @@ def _measure(table: pd.DataFrame, tokenizer: str | None, cap: int | None, report
         report.notes.append(f"{int(cut.sum())} rollouts were stopped by their cap")
 
 
-def _grade(table: pd.DataFrame, timeout: float, report: Report) -> None:
+def _grade(table: pd.DataFrame, report: Report) -> None:
     """Fill in ``answer``, ``gold`` and ``verdict``; only what has no recorded verdict is graded."""
     table["answer"] = pd.Series(table["completion"].map(extract_answer, na_action="ignore"), dtype="string")
     table["gold"] = table["gold"].fillna("").map(gold_answer)
     table["verdict"] = table["correct"].map({True: "correct", False: "wrong"})
     if (ungraded := table["verdict"].isna()).any():
         answers = [None if pd.isna(answer) else answer for answer in table.loc[ungraded, "answer"]]
-        with Grader(timeout) as grader:
+        with Grader() as grader:
             verdicts = grader.grade(list(table.loc[ungraded, "gold"]), answers)
         table.loc[ungraded, "verdict"] = verdicts
         report.notes.append(

@@ -2,10 +2,7 @@
 
 Questions and gold answers are other people's sentences. What is shipped of a question is its place in the published
 set, the SHA-256 of its text without layout, and a sentence embedding, so that predictors can be trained without the
-text. ``sha256:…`` stands for a text that is not shipped.
-
-The folder holds ``manifest.json`` with the SHA-256 of every file, ``questions.parquet``, and for each profile a folder
-with one Parquet file for each kind of rollouts.
+text. ``sha256:…`` stands for a text that is not shipped. ``manifest.json`` has the SHA-256 of every file.
 """
 
 from __future__ import annotations
@@ -20,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clear_lib.rollouts.store import KEY, SCHEMA
 
@@ -61,7 +56,7 @@ def kinds(profile: str, folder: Path = FOLDER) -> list[str]:
     return list(manifest(folder)["profiles"].get(profile, {}).get("kinds", {}))
 
 
-def _read(name: str, folder: Path) -> pa.Table:
+def _read(name: str, folder: Path) -> pd.DataFrame:
     """A file of the folder, if its bytes are those of the manifest."""
     path, known = folder / name, manifest(folder)["files"].get(name)
     if known is None:
@@ -70,7 +65,7 @@ def _read(name: str, folder: Path) -> pa.Table:
         raise ValueError(f"{path} is missing; get it again from where you got the project")
     if digest(path) != known:
         raise ValueError(f"{path} is not the file that was shipped: its SHA-256 is {digest(path)}, expected {known}")
-    return pq.read_table(path)
+    return pd.read_parquet(path)
 
 
 def read(name: str, kind: str, folder: Path = FOLDER, *, model: str, revision: str, dtype: str) -> pd.DataFrame:
@@ -79,15 +74,13 @@ def read(name: str, kind: str, folder: Path = FOLDER, *, model: str, revision: s
     ``ValueError`` names a file that is missing, changed, of another model, or has a rollout twice, and the reason.
     """
     path = folder / name / f"{kind}.parquet"
-    table = _read(f"{name}/{kind}.parquet", folder).to_pandas()
+    table = _read(f"{name}/{kind}.parquet", folder)
     if tuple(table.columns) != SHIPPED:
         raise ValueError(f"{path}: its columns are {', '.join(table.columns)}; expected {', '.join(SHIPPED)}")
     for column, expected in {"model": model, "revision": revision, "dtype": dtype}.items():
         if other := set(table[column]) - {expected}:
             raise ValueError(f"{path}: rollouts of {column} {min(other)!r}; profile {name!r} has {expected!r}")
-    doubled = table.duplicated(list(SHORT_KEY)).to_numpy()
-    if doubled.any():
-        row = int(doubled.argmax())
+    for row in np.flatnonzero(table.duplicated(list(SHORT_KEY))):
         raise ValueError(f"{path}: row {row} records question {table['question_id'][row]!r} a second time")
     return table.sort_values("place", ignore_index=True)
 
@@ -95,16 +88,10 @@ def read(name: str, kind: str, folder: Path = FOLDER, *, model: str, revision: s
 def questions(folder: Path = FOLDER, name: str = "questions.parquet") -> pd.DataFrame:
     """The questions that are recorded: ``question_id, dataset, part, row, sha256, tokens, embedding``.
 
-    Programming tasks are in a file of their own, ``code/questions.parquet``.
-
     ``row`` counts from 0 within the part of the published set; ``tokens`` is the length of the text for the
-    sentence encoder; ``embedding`` has shape ``(384,)``, float16.
+    sentence encoder; ``embedding`` has shape ``(384,)``, float16. ``code/questions.parquet`` has programming tasks.
     """
-    table = _read(name, folder)
-    vectors = table["embedding"].combine_chunks()
-    flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float16)
-    found = table.drop_columns("embedding").to_pandas()
-    return found.assign(embedding=list(flat.reshape(len(found), -1)))
+    return _read(name, folder)
 
 
 @cache

@@ -1,7 +1,6 @@
 """The table of rollouts: what a model wrote, under which conditions, and whether it was right.
 
-Rollouts are expensive. They are recorded once, in shards that appear whole or not at all; :func:`replay` then answers
-any caps without the model.
+Rollouts are expensive: they are recorded once, in shards that appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike, NDArray
 
 #: Columns of the table. ``length`` counts tokens, the end token included; ``finish_reason`` is ``"stop"``, or
 #: ``"length"`` for a rollout that its cap cut off: its own length is unknown, and at least ``cap``.
@@ -50,9 +47,8 @@ _WRITING = re.compile(r"part-(\d{5,})\.\d+\.writing")
 class RolloutStore:
     """Rollouts in a folder of Parquet shards, safe against being killed at any moment.
 
-    A shard is written to a file ending in ``.writing``, flushed to disk and then linked to its final name; where the
-    file system has no links, it is renamed. What a killed writer left behind is never read. The folder is made when the
-    first rows are appended.
+    A shard is written to a file ending in ``.writing``, flushed to disk and then linked to its final name, or renamed
+    where there are no links. What a killed writer left behind is never read. The first rows make the folder.
     """
 
     def __init__(self, folder: str | Path):
@@ -146,9 +142,7 @@ def _name(aside: Path, path: Path) -> None:
     """Give a finished file its name; ``FileExistsError`` if that is taken."""
     try:
         os.link(aside, path)
-    except FileExistsError:
-        raise
-    except OSError:  # no links here, so only the lock of a recording keeps two writers apart
+    except OSError:  # taken, or no links here: then only the lock of a recording keeps two writers apart
         if path.exists():
             raise FileExistsError from None
         aside.rename(path)
@@ -192,56 +186,16 @@ def _table(rows: pd.DataFrame) -> pa.Table:
     """Rows as a table of :data:`SCHEMA`, checked."""
     if wrong := set(SCHEMA.names) ^ set(rows.columns):
         raise ValueError(f"columns missing or unknown: {', '.join(sorted(wrong))}; expected {', '.join(SCHEMA.names)}")
-    for field in SCHEMA:
-        missing = rows[field.name].isna().to_numpy()
-        if not field.nullable and missing.any():
-            raise ValueError(f"row {int(missing.argmax())}: {field.name} is missing")
+    required = rows[[field.name for field in SCHEMA if not field.nullable]]
+    for row, column in np.argwhere(required.isna()):
+        raise ValueError(f"row {row}: {required.columns[column]} is missing")
     try:
         table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False, safe=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise ValueError(f"rollouts do not fit their columns: {error}") from None
-    doubled = rows.duplicated(list(KEY)).to_numpy()
-    if doubled.any():
-        row = int(doubled.argmax())
+    for row in np.flatnonzero(rows.duplicated(list(KEY))):
         question = rows["question_id"].iloc[row]
         raise ValueError(f"row {row}: question {question!r} is there twice with the same {', '.join(KEY[1:])}")
     if wrong := _wrong_value(table):
         raise ValueError(wrong)
     return table.replace_schema_metadata(None)
-
-
-class Replay(NamedTuple):
-    """What a policy's caps would have brought: ``solved`` (bool) and ``used`` tokens (int64), shaped as the caps."""
-
-    solved: NDArray[np.bool_]
-    used: NDArray[np.int64]
-
-
-def replay(lengths: ArrayLike, correct: ArrayLike, caps: ArrayLike) -> Replay:
-    """What uncapped greedy rollouts say about generation under caps.
-
-    Under greedy decoding a cap of ``b`` tokens yields the first ``b`` tokens of the uncapped completion. So a
-    query is solved iff its rollout is correct and ``length <= cap``, and it uses ``min(length, cap)`` tokens.
-
-    Lengths, at least 1, and ``correct``, bool, have shape ``(n,)``; caps, whole and at least 0, ``(n,)`` or
-    ``(..., n)``, and none above a rollout's own cap where that cut it off: what more would have brought is not
-    recorded. ``ValueError`` names the value that is wrong and its position.
-    """
-    lengths, correct, caps = np.asarray(lengths), np.asarray(correct), np.asarray(caps)
-    if lengths.ndim != 1 or correct.shape != lengths.shape or caps.shape[-1:] != lengths.shape:
-        raise ValueError(
-            f"lengths and correct must have shape (n,) and caps (..., n); they have {lengths.shape}, "
-            f"{correct.shape} and {caps.shape}"
-        )
-    if correct.dtype != bool:
-        raise ValueError(f"correct must be boolean, not {correct.dtype}")
-    for name, values, least in (("lengths", lengths, 1), ("caps", caps, 0)):
-        if not np.issubdtype(values.dtype, np.number):
-            raise ValueError(f"{name} must be whole numbers of tokens, not {values.dtype}")
-        bad = np.argwhere(~((values >= least) & (values == np.floor(values))))
-        if len(bad):
-            raise ValueError(
-                f"{name}: {values[tuple(bad[0])]} at position {', '.join(map(str, bad[0]))}; must be a whole "
-                f"number of tokens, at least {least}"
-            )
-    return Replay(correct & (lengths <= caps), np.minimum(lengths, caps).astype(np.int64))

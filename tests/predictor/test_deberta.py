@@ -81,10 +81,12 @@ def test_the_defaults_are_the_papers():
 
 
 def test_deberta_v3_base_has_86_million_weights_in_use():
-    base = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+    base = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
     made = build(width=768)
     with torch.device("meta"):
-        made.network = deberta.DebertaV2ForSequenceClassification(deberta._config(128_100, **base))
+        made.network = deberta.DebertaV2ForSequenceClassification(
+            DebertaV2Config(vocab_size=128_100, **deberta.CONFIG, **base)
+        )
     assert made.weights_in_use == pytest.approx(paper.TABLE_5.predictor_parameters, rel=0.01)
 
 

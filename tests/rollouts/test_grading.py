@@ -338,12 +338,12 @@ def test_a_timeout_is_unknown_and_the_rest_goes_on():
 def test_time_in_which_the_process_does_not_run_does_not_count():
     with Grader(timeout=0.5, workers=1) as grader, ThreadPoolExecutor(1) as aside:
         grader.grade(["\\frac{1}{2}"], ["0.5"])
-        pid = grader._workers[0].process.pid
+        pid = grader._idle[0].pid
         os.kill(pid, signal.SIGSTOP)
         verdict = aside.submit(grader.grade, ["\\frac{1}{3}"], ["\\frac{2}{6}"])
         time.sleep(1.5)
         os.kill(pid, signal.SIGCONT)
-        assert verdict.result() == ["correct"] and grader._workers[0].process.pid == pid
+        assert verdict.result() == ["correct"] and grader._idle[0].pid == pid
 
 
 @pytest.mark.parametrize(
@@ -370,9 +370,9 @@ def test_what_is_too_much_to_compute_is_known_before_the_clock(answer):
     """The process still runs: the answer was refused, not stopped by the clock. So any machine gives the same verdict."""
     with Grader(timeout=60, workers=1) as grader:
         grader.grade(["\\frac12"], ["0.5"])
-        process = grader._workers[0].process
+        process = grader._idle[0]
         assert grader.grade(["2", "\\frac13"], [answer, "\\frac26"]) == ["unknown", "correct"]
-        assert grader._workers[0].process is process
+        assert grader._idle[0] is process
 
 
 def test_equal_pairs_are_judged_once_and_whole_numbers_at_once(grader, monkeypatch):
@@ -386,7 +386,7 @@ def test_equal_pairs_are_judged_once_and_whole_numbers_at_once(grader, monkeypat
 
 def test_a_killed_process_is_replaced(grader):
     assert grader.grade(["\\frac{1}{11}"], ["\\frac{2}{22}"]) == ["correct"]
-    killed = grader._workers[0].process
+    killed = grader._idle[0]
     killed.kill()
     killed.wait()
     assert grader.grade(["\\frac{1}{12}"], ["\\frac{2}{24}"]) == ["unknown"]
@@ -408,7 +408,7 @@ def test_several_processes_keep_the_order():
 def test_no_answers_need_no_process():
     grader = Grader()
     assert grader.grade([], []) == [] and grader.grade(["4"], [None]) == ["wrong"]
-    assert all(worker.process is None for worker in grader._workers)
+    assert not any(grader._idle)
 
 
 def test_it_works_from_a_script_without_a_main_guard(tmp_path):
@@ -470,15 +470,15 @@ def test_a_process_that_judges_has_its_memory_bounded():
 
     with Grader(timeout=60, workers=1) as grader:
         grader.grade(["\\frac{1}{2}"], ["0.5"])
-        (worker,) = grader._workers
-        assert resource.prlimit(worker.process.pid, resource.RLIMIT_AS) == (MAX_MEMORY, MAX_MEMORY)
+        (process,) = grader._idle
+        assert resource.prlimit(process.pid, resource.RLIMIT_AS) == (MAX_MEMORY, MAX_MEMORY)
 
 
 def test_an_answer_too_long_to_be_one_is_not_compared():
     grader = Grader()
     long = "1+" * MAX_CHARACTERS + "1"
     assert grader.grade(["3", long], [long, long]) == ["unknown", "correct"]
-    assert all(worker.process is None for worker in grader._workers)
+    assert not any(grader._idle)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The rollout table: nothing lost, nothing doubled, nothing foreign; and replay."""
+"""The rollout table: nothing lost, nothing doubled, nothing foreign."""
 
 import errno
 import os
@@ -13,10 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore, check_writable, replay
+from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore, check_writable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,44 +206,3 @@ def test_rows_that_do_not_fit_are_named_and_not_written(store, bad, message):
     with pytest.raises(ValueError, match=message):
         store.append(bad)
     assert len(store.read()) == 5
-
-
-# ---- replay -------------------------------------------------------------------------------------------------
-
-
-def test_replay_solves_what_is_right_and_fits():
-    result = replay([10, 10, 10, 10], [True, True, True, False], [9, 10, 500, 500])
-    assert result.solved.tolist() == [False, True, True, False] and result.used.tolist() == [9, 10, 10, 10]
-    assert result.used.dtype == np.int64 and result.solved.dtype == bool
-
-
-def test_replay_takes_several_vectors_of_caps():
-    result = replay([5, 8], [True, True], [[4, 8], [5, 0]])
-    assert result.solved.tolist() == [[False, True], [True, False]] and result.used.tolist() == [[4, 8], [5, 0]]
-
-
-@given(st.lists(st.tuples(st.integers(1, 50), st.booleans(), st.integers(0, 60)), min_size=1))
-def test_replay_is_generation_cut_off_token_by_token(queries):
-    lengths, correct, caps = (np.array(column) for column in zip(*queries, strict=True))
-    result = replay(lengths, correct, caps)
-    for (length, right, cap), solved, used in zip(queries, *result, strict=True):
-        written = range(length)[:cap]
-        assert used == len(written) and solved == (right and len(written) == length)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([5, 0], [True, True], [1, 1]), "lengths: 0 at position 1"),
-        (([5, 5], [True, True], [1, -2]), "caps: -2 at position 1"),
-        (([5, 5], [True, True], [[1, 2], [1, 2.5]]), "caps: 2.5 at position 1, 1"),
-        (([5, np.nan], [True, True], [1, 1]), "lengths: nan at position 1"),
-        (([5, 5], [True, True], ["a", "b"]), "caps must be whole numbers"),
-        (([5, 5], [1, 0], [1, 1]), "correct must be boolean"),
-        (([5, 5], [True], [1, 1]), "shape"),
-        (([5, 5], [True, True], 3), "shape"),
-    ],
-)
-def test_replay_names_bad_values(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        replay(*arguments)
