@@ -49,6 +49,14 @@ def test_exit_price_is_where_a_query_leaves(threshold, decay, cap):
             assert abandonment_line(0.999 * price[0], utility) > threshold
 
 
+def test_at_its_exit_price_a_query_asks_for_nothing_and_has_no_surplus():
+    for utility in (Surge(2.0, 0.01), Triangular.like(Surge(2.0, 0.01)), Quadratic.like(Surge(2.0, 0.01))):
+        for threshold in np.random.default_rng(0).lognormal(5, 1, 50):
+            alone = np.array([threshold])
+            price = float(exit_price(alone, utility)[0])
+            assert demand(price, alone, utility).sum() == 0 == dual_bound(price, alone, 0, utility)
+
+
 def test_abandonment_line_at_its_ends():
     utility = Surge(1.0, 0.01)
     assert abandonment_line(0.0, utility) == np.inf

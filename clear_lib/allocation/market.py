@@ -56,21 +56,14 @@ def exit_price(thresholds: Array, utility: Utility, cap: float | Array = math.in
     return np.where(np.isnan(price), utility.steepest, price)  # without a threshold the first token counts
 
 
-def _bought(price: float, thresholds: Array, utility: Utility, cap: float | Array) -> tuple[Array, Array]:
-    """Tokens that each query asks for at ``price``, and their surplus, at least 0."""
-    tokens = np.minimum(thresholds + utility.best_response(price), cap)
-    cost = price * tokens if price > 0 else 0.0  # nothing at price 0, even where tokens are infinitely many
-    surplus = np.maximum(utility.value(tokens - thresholds) - cost, 0.0)
-    return np.where(surplus > 0, tokens, 0.0), surplus
-
-
 def demand(price: float, thresholds: Array, utility: Utility, cap: float | Array = math.inf) -> Array:
-    """Tokens that each query asks for at ``price``: its best response, or nothing without a surplus (eq. 5).
+    """Tokens that each query asks for at ``price``: its best response, or nothing from its exit price on (eq. 5).
 
-    The paper's algorithm applies the context limit after this test; we test what would really be granted, so that a
+    The paper's algorithm applies the context limit after that test; we test what would really be granted, so that a
     query whose threshold lies past its cap is abandoned. Parameters as of :func:`clear_lib.solve`.
     """
-    return _bought(price, thresholds, utility, cap)[0]
+    asked = np.minimum(thresholds + utility.best_response(price), cap)
+    return np.where(price < exit_price(thresholds, utility, cap), asked, 0.0)
 
 
 def dual_bound(
@@ -81,7 +74,9 @@ def dual_bound(
     Whoever could buy and sell tokens at the price could do at least as well as within the budget. The bound is convex
     in the price, and lowest where demand crosses the budget. Parameters as of :func:`clear_lib.solve`.
     """
-    return float(price * budget + _bought(price, thresholds, utility, cap)[1].sum())
+    tokens = demand(price, thresholds, utility, cap)
+    cost = price * tokens if price > 0 else 0.0  # nothing at price 0, even where tokens are infinitely many
+    return float(price * budget + (utility.value(tokens - thresholds) - cost).sum())
 
 
 def clear_market(
@@ -96,7 +91,7 @@ def clear_market(
     affordable = budget * (1 + ROUNDING)
     exits = exit_price(thresholds, utility, cap)
 
-    def asked(price: float) -> Array:  # as demand, but without asking for the surplus at every price
+    def asked(price: float) -> Array:  # the demand, but for the exit prices, which are the same at every price
         return np.where(price < exits, np.minimum(thresholds + utility.best_response(price), cap), 0.0)
 
     low, high = 0.0, float(np.max(utility.steepest))

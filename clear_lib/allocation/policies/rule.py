@@ -142,10 +142,7 @@ def whole_tokens(tokens: Array, budget: int, cap: float = math.inf) -> NDArray[n
         first = smallest(missing, np.partition(missing, spare - 1)[spare - 1], spare)
         rounded[first] += (tokens[first] > 0) & (rounded[first] < cap)
     if budget > EXACT and (over := sum(rounded.tolist()) - budget) > 0:
-        for query in np.argsort(-rounded, kind="stable"):
-            less = min(over, int(rounded[query]))
-            rounded[query] -= less
-            over -= less
+        rounded[np.argmax(rounded)] -= over
     return rounded
 
 
