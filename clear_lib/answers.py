@@ -81,8 +81,8 @@ class Answers(Sequence[Answer]):
     def to_jsonl(self, target: str | Path, fields: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Write a JSON object a query, as ``python -m clear_lib run`` does; ``python -m clear_lib fit`` reads them.
 
-        The ``target`` is a file, which appears whole or not at all, or ``"-"``, the standard output. ``fields`` are more
-        fields of each line, before ours.
+        The ``target`` is a file, which appears whole or not at all, or ``"-"``, the standard output. ``fields`` are
+        more fields of each line, before ours.
         """
         pairs = zip(fields or [{}] * len(self), self.answers, strict=True)
         write_lines(target, (self._line(own, answer) for own, answer in pairs))

@@ -63,8 +63,8 @@ class Budgeter:
         Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.serve`. By
         default refunds where the engine can pause, and caps where it cannot.
     template : str
-        The engine's prompt, with ``{question}`` where the question goes, and ``{budget}`` where the tokens first granted
-        go. ``tale-ep`` puts an instruction with these after the question if the template has no place for them.
+        The engine's prompt, with ``{question}`` where the question goes, and ``{budget}`` where the tokens first
+        granted go. ``tale-ep`` puts an instruction with these after the question if the template has no place for them.
     cap : int, optional
         Most tokens of one completion; by default what the engine's context leaves beside the longest prompt.
     model : str, optional
@@ -144,9 +144,9 @@ class Budgeter:
         progress : str, optional
             Label of a progress bar, which counts the budget's tokens.
         out : path, optional
-            JSON lines (:meth:`Answers.to_jsonl`), with more ``fields`` for each if there are. While the batch runs, every
-            answer is appended to ``<out>.part`` as it comes, so that nothing is lost if the run breaks off; the file
-            itself appears at the end.
+            JSON lines (:meth:`Answers.to_jsonl`), with more ``fields`` for each if there are. While the batch runs,
+            every answer is appended to ``<out>.part`` as it comes, so that nothing is lost if the run breaks off; the
+            file itself appears at the end.
         resume : bool
             Go on with the part file of a run that broke off, within the same budget.
         stop : threading.Event, optional
@@ -155,8 +155,9 @@ class Budgeter:
         Raises
         ------
         ValueError
-            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts, or leave nothing
-            of the context; forecasts that lack what the policy needs; a part file of another run, or without ``resume``.
+            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts, or leave
+            nothing of the context; forecasts that lack what the policy needs; a part file of another run, or one that
+            is there without ``resume``.
         ModelError
             The engine cannot go on. What it had answered is in the part file.
         """

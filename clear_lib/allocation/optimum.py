@@ -41,8 +41,8 @@ def solve_shared(thresholds: Array, budget: float, utility: Utility, *, cap: flo
 
     Served are the ``k`` queries with the smallest thresholds: any others cost more and bring no more. They get
     the same surge, ``s_k = min((B - Σ τ)/k, peak)``, since the marginal falls. The best ``k`` has the largest
-    ``k·U(s_k)``. Where parameters differ, the marginal rises before the peak, or a cap binds at the solution,
-    :func:`solve` takes over. Parameters and result as of :func:`solve`; here ``value`` is the optimum, whatever the gap.
+    ``k·U(s_k)``. Where parameters differ, the marginal rises before the peak, or a cap binds at the solution, the
+    general solver takes over. Parameters and result as of :func:`solve`; here ``value`` is the optimum.
 
     Examples
     --------

@@ -30,7 +30,7 @@ def right_answers(
     accounting: str,
     **settings: Any,
 ) -> NDArray[np.bool_]:
-    """Which logged solutions would be right (``correct`` and not cut off), at each of :data:`BUDGETS`: ``(budgets, n)``."""
+    """Which logged solutions would be right (and not cut off), at each of :data:`BUDGETS`; shape ``(budgets, n)``."""
     lengths, correct = np.asarray(lengths), np.asarray(correct, dtype=bool)
     problems = [Problem(forecasts, int(budget), cap) for budget in BUDGETS * lengths.sum()]
     served = [serve(each, ReplayStepper(lengths), policy, accounting=accounting, **settings) for each in problems]

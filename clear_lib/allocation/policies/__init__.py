@@ -81,7 +81,8 @@ def divide(problem: Problem, policy: str = "clear", **settings: Any) -> Allocati
         raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
     entry = POLICIES[policy]
     if entry.kind != "cap":
-        raise ValueError(f"policy {policy!r} is of kind {entry.kind!r}: serve it with clear_lib.serving.serve")
+        how = "serve it step by step with clear_lib.serving.serve"
+        raise ValueError(f"policy {policy!r} is of kind {entry.kind!r}: {how}")
     checked = entry.checked(settings)
     grant = entry(problem, **checked)
     tokens = whole_tokens(grant.tokens, problem.budget, problem.cap)
