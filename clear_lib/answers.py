@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,55 +31,30 @@ CONTROLS = re.compile("[\x7f-\x9f]")
 class Answer(NamedTuple):
     """What became of one query.
 
-    Attributes
-    ----------
-    question, text : str
-        ``text`` is the completion: data, as the model wrote it. Empty if the query was abandoned.
-    finish_reason : str
-        ``"stop"``: ended by itself; ``"length"``: stopped by its cap or the budget; ``"abandoned"``: never begun;
-        ``"failed"``: refused by the server, or broken.
-    granted, used : int
-        Tokens of the completion, the end token included; of a failed one those that the server may charge.
-    reason : str or None
-        Why it was abandoned or stopped, or failed.
-    thoughts : str
-        What the server kept apart from the text as reasoning; its tokens are among those used.
+    Its ``finish_reason`` is ``"stop"``: ended by itself; ``"length"``: stopped by its cap or the budget;
+    ``"abandoned"``: never begun; or ``"failed"``: refused by the server, or broken.
     """
 
     question: str
-    text: str
+    text: str  #: the completion: data, as the model wrote it; empty if the query was abandoned
     finish_reason: str
-    granted: int
-    used: int
-    reason: str | None
-    thoughts: str = ""
+    granted: int  #: tokens of the completion, the end token included
+    used: int  #: of them; of a failed one those that the server may charge
+    reason: str | None  #: why it was abandoned or stopped, or failed
+    thoughts: str = ""  #: what the server kept apart from the text as reasoning; its tokens are among those used
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Answers(Sequence[Answer]):
-    """A batch that was answered: a sequence of :class:`Answer`, in the order of the questions.
-
-    Attributes
-    ----------
-    answers : tuple of Answer
-    policy, accounting : str
-    budget : int
-        Tokens.
-    price : float or None
-        See :class:`clear_lib.serving.Outcome`.
-    rounds : int
-        Steps that it took: 1 unless queries were paused and continued.
-    model : str
-        Name of the engine's model.
-    """
+    """A batch that was answered: a sequence of :class:`Answer`, in the order of the questions."""
 
     answers: tuple[Answer, ...]
     policy: str
     accounting: str
-    budget: int
-    price: float | None
-    rounds: int
-    model: str
+    budget: int  #: tokens
+    price: float | None  #: see :class:`clear_lib.serving.Outcome`
+    rounds: int  #: steps that it took: 1 unless queries were paused and continued
+    model: str  #: name of the engine's model
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -106,56 +81,47 @@ class Answers(Sequence[Answer]):
     def to_jsonl(self, target: str | Path, fields: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Write a JSON object a query, as ``python -m clear_lib run`` does; ``python -m clear_lib fit`` reads them.
 
-        Parameters
-        ----------
-        target : path
-            A file, which appears whole or not at all, or ``"-"``, the standard output.
-        fields : sequence of mapping, length n, optional
-            More fields of each line, before ours.
+        The ``target`` is a file, which appears whole or not at all, or ``"-"``, the standard output. ``fields`` are
+        more fields of each line, before ours.
         """
-        write_lines(target, self._lines(fields or [{}] * len(self)))
+        pairs = zip(fields or [{}] * len(self), self.answers, strict=True)
+        write_lines(target, (self._line(own, answer) for own, answer in pairs))
 
     def metrics(self) -> str:
         """The batch in numbers, in the text format of Prometheus, for its Pushgateway or a folder of text files."""
         named = {name: getattr(self, name) for name in ("model", "policy", "accounting")}
+        shared = ",".join(f"{name}={json.dumps(text, ensure_ascii=False)}" for name, text in named.items())
         kinds = Counter(answer.finish_reason for answer in self.answers)
         tokens = {"budget": self.budget, "granted": self.granted.sum(), "used": self.used.sum()}
-        lines = []
-        for name, label, values in (("clear_answers", "finish_reason", kinds), ("clear_tokens", "kind", tokens)):
-            lines.append(f"# TYPE {name} gauge")
-            for value, number in values.items():
-                labels = ",".join(
-                    f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in (named | {label: value}).items()
-                )
-                lines.append(f"{name}{{{labels}}} {number}")
+        lines = ["# TYPE clear_answers gauge"]
+        lines += [f'clear_answers{{{shared},finish_reason="{kind}"}} {number}' for kind, number in kinds.items()]
+        lines += ["# TYPE clear_tokens gauge"]
+        lines += [f'clear_tokens{{{shared},kind="{kind}"}} {number}' for kind, number in tokens.items()]
         return "\n".join(lines) + "\n"
 
-    def _lines(self, fields: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        for own, answer in zip(fields, self.answers, strict=True):
-            begun = answer.finish_reason != "abandoned"
-            written = bool(answer.text) or answer.finish_reason in ("stop", "length")
-            yield {
-                "question": answer.question,
-                **own,
-                "tokens": answer.granted,
-                "active": begun,
-                "reason": answer.reason,
-                "completion": answer.text if written else None,
-                **({"reasoning": answer.thoughts} if answer.thoughts else {}),
-                "n_tokens": answer.used if written or answer.used else None,
-                "finished": answer.finish_reason == "stop",
-                "finish_reason": answer.finish_reason,
-                "model": self.model,
-            }
+    def _line(self, own: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+        written = bool(answer.text) or answer.finish_reason in ("stop", "length")
+        return {
+            "question": answer.question,
+            **own,
+            "tokens": answer.granted,
+            "active": answer.finish_reason != "abandoned",
+            "reason": answer.reason,
+            "completion": answer.text if written else None,
+            **({"reasoning": answer.thoughts} if answer.thoughts else {}),
+            "n_tokens": answer.used if written or answer.used else None,
+            "finished": answer.finish_reason == "stop",
+            "finish_reason": answer.finish_reason,
+            "model": self.model,
+        }
 
     def _more(self) -> str:
         """How what was left unused could have been used."""
         if all(answer.finish_reason == "stop" for answer in self.answers):
             return ": every question has its answer"
         if self.accounting == "caps":
-            return (
-                ": where the engine can pause, --accounting refunds (in Python accounting='refunds') gives it to others"
-            )
+            way = "--accounting refunds (in Python accounting='refunds')"
+            return f": where the engine can pause, {way} gives it to others"
         return ": whoever has not finished has its cap, or failed; a higher --cap (cap=) would let them go on"
 
     def __repr__(self) -> str:
@@ -198,8 +164,7 @@ def write_lines(target: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     if target == "-":
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
+        return sys.stdout.buffer.flush()
     aside = Path(f"{target}.{os.getpid()}.writing")
     try:
         with aside.open("wb") as file:

@@ -16,7 +16,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,23 +33,14 @@ from clear_lib.predictor import load, warn_of_other_model
 from clear_lib.reasoner import name_of
 from clear_lib.serving import EngineStepper, Outcome, serve
 from clear_lib.serving.journal import Journal
-from clear_lib.serving.reasons import reasons
 from clear_lib.serving.steppers import Piece
 
-__all__ = ["Answer", "Answers", "Budgeter", "Forecaster", "decide", "usable"]
+__all__ = ["Answer", "Answers", "Budgeter", "decide", "usable"]
 
 #: What tells a model of its own budget (TALE-EP), after the question.
 INSTRUCTION = "\nLet's think step by step and use less than {budget} tokens."
 
 log = logging.getLogger(__name__)
-
-
-class Forecaster(Protocol):
-    """Forecasts what a question will cost from its text: see :mod:`clear_lib.predictor`."""
-
-    def predict(self, texts: Sequence[str]) -> Forecasts:
-        """Forecasts of questions, in their order."""
-        ...
 
 
 class Budgeter:
@@ -60,44 +52,36 @@ class Budgeter:
     Parameters
     ----------
     engine : Engine
-        Writes the completions, greedily (:mod:`clear_lib.engines`).
-    forecaster : Forecaster or path or None
-        Anything with ``predict(texts) -> Forecasts``, or a folder in which one was saved. None if the policy needs no
-        forecast (``uniform``).
+        See :mod:`clear_lib.engines`; it decodes greedily.
+    forecaster : object or path or None
+        Anything with ``predict(texts) -> Forecasts`` (:mod:`clear_lib.predictor`), or a folder in which one was saved.
+        None if the policy needs no forecast (``uniform``).
     policy : str, optional
-        A name in :data:`clear_lib.allocation.policies.POLICIES`, sequential ones included. The oracles know what a wrapper
-        cannot know, and are refused. By default what ``fit`` found best on the forecaster's logs; see :func:`decide`.
+        A name in :data:`clear_lib.allocation.policies.POLICIES`, the oracles aside, which know what a wrapper cannot
+        know; and ``settings`` of it, such as ``epsilon=64``. By default see :func:`decide`.
     accounting : {"caps", "refunds"}, optional
         Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.serve`. By
         default refunds where the engine can pause, and caps where it cannot.
     template : str
-        The engine's prompt, with ``{question}`` where the question goes, and ``{budget}`` where the tokens first granted
-        go. ``tale-ep`` puts an instruction with these after the question if the template has no place for them. The
-        forecaster sees the question alone.
+        The engine's prompt, with ``{question}`` where the question goes, and ``{budget}`` where the tokens first
+        granted go. ``tale-ep`` puts an instruction with these after the question if the template has no place for them.
     cap : int, optional
         Most tokens of one completion; by default what the engine's context leaves beside the longest prompt.
     model : str, optional
-        Name of the engine's model, to be compared with the model that taught a saved forecaster. By default as the
-        engine has it.
-    **settings
-        Of the policy, such as ``epsilon=64``.
+        Name of the engine's model, if it is not as the engine has it. An
+        :class:`~clear_lib.predictor.OtherModelWarning` says that a saved forecaster was taught by another.
 
     Raises
     ------
     ValueError
         For an unknown policy or setting, a policy that cannot work here, refunds with an engine that cannot pause, a
         template without ``{question}``, a cap below 1, or a folder that holds no forecaster.
-
-    Warns
-    -----
-    OtherModelWarning
-        If the forecaster was saved with the name of another model than the engine's.
     """
 
     def __init__(
         self,
         engine: Engine,
-        forecaster: Forecaster | str | Path | None,
+        forecaster: Any,
         policy: str | None = None,
         *,
         accounting: str | None = None,
@@ -152,7 +136,7 @@ class Budgeter:
         Parameters
         ----------
         questions : sequence of str, length n
-            With the default template, prompts.
+            The forecaster sees them alone, the engine in the template.
         budget : int
             Completion tokens for the whole batch.
         estimates : array of shape (n,), optional
@@ -160,26 +144,20 @@ class Budgeter:
         progress : str, optional
             Label of a progress bar, which counts the budget's tokens.
         out : path, optional
-            JSON lines (:meth:`Answers.to_jsonl`). While the batch runs, every answer is appended to ``<out>.part`` as
-            it comes, so that nothing is lost if the run breaks off; the file itself appears at the end.
+            JSON lines (:meth:`Answers.to_jsonl`), with more ``fields`` for each if there are. While the batch runs,
+            every answer is appended to ``<out>.part`` as it comes, so that nothing is lost if the run breaks off; the
+            file itself appears at the end.
         resume : bool
             Go on with the part file of a run that broke off, within the same budget.
-        fields : sequence of mapping, length n, optional
-            More fields of each line of ``out``.
         stop : threading.Event, optional
             Once it is set, by another thread, the next answer to come is the last one kept.
-
-        Returns
-        -------
-        Answers
-            An empty batch answers empty.
 
         Raises
         ------
         ValueError
-            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts; a prompt that
-            leaves nothing of the context; forecasts that lack what the policy needs; a part file of another run, or
-            one that is there without ``resume``.
+            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts, or leave
+            nothing of the context; forecasts that lack what the policy needs; a part file of another run, or one that
+            is there without ``resume``.
         ModelError
             The engine cannot go on. What it had answered is in the part file.
         """
@@ -194,19 +172,22 @@ class Budgeter:
             if out is not None:
                 answers.to_jsonl(out)
             return answers
-        forecasts = self._forecasts(questions, estimates)
+        blind = self.forecaster is None
+        forecasts = Forecasts(np.zeros(len(questions))) if blind else self.forecaster.predict(questions)
+        if estimates is not None:
+            forecasts = replace(forecasts, estimate=estimates)
         policy, settings = self._decided(forecasts)
         prompts = [partial(self._prompt, policy, question) for question in questions]
         cap = _room(self.engine, [prompt(budget) for prompt in prompts]) if self.cap is None else self.cap
         problem = Problem(forecasts, budget, cap)
-        described = self._described(questions, problem, policy, settings)
-        opened = nullcontext() if out is None else Journal(out, described, forecasts, resume)
-        with opened as journal:
-            problem = problem if journal is None else replace(problem, forecasts=journal.forecasts)
-            recorded = {} if journal is None else journal.recorded
-            with _bar(progress, problem.budget, recorded) as bar:
-                stepper = EngineStepper(self.engine, prompts, recorded, _listener(journal, bar, stop))
-                outcome = serve(problem, stepper, policy, accounting=self.accounting, **settings)
+        if out is None:
+            opened = nullcontext(SimpleNamespace(recorded={}, forecasts=forecasts, append=lambda piece: None))
+        else:
+            opened = Journal(out, self._described(questions, problem, policy, settings), forecasts, resume)
+        with opened as journal, _bar(progress, problem.budget, journal.recorded) as bar:
+            problem = replace(problem, forecasts=journal.forecasts)
+            stepper = EngineStepper(self.engine, prompts, journal.recorded, _listener(journal, bar, stop))
+            outcome = serve(problem, stepper, policy, accounting=self.accounting, **settings)
             answers = self._answers(questions, stepper, outcome)
             if out is not None:
                 answers.to_jsonl(out, fields)
@@ -215,7 +196,7 @@ class Budgeter:
     def _answers(self, questions: list[str], stepper: EngineStepper, outcome: Outcome) -> Answers:
         kinds = np.where(outcome.finished, "stop", np.where(outcome.granted > 0, "length", "abandoned")).tolist()
         kinds = ["failed" if error else kind for error, kind in zip(stepper.errors, kinds, strict=True)]
-        why = [error or reason for error, reason in zip(stepper.errors, reasons(outcome), strict=True)]
+        why = [error or reason for error, reason in zip(stepper.errors, outcome.reasons(), strict=True)]
         tokens = outcome.granted.tolist(), outcome.used.tolist()
         columns = questions, stepper.texts, kinds, *tokens, why, stepper.thoughts
         rows = tuple(map(Answer._make, zip(*columns, strict=True)))
@@ -250,28 +231,12 @@ class Budgeter:
             template = template.replace("{question}", "{question}" + INSTRUCTION)
         return template.replace("{budget}", str(budget)).replace("{question}", question)
 
-    def _described(
-        self, questions: list[str], problem: Problem, policy: str, settings: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _described(self, questions: list[str], problem: Problem, policy: str, settings: Any) -> dict[str, Any]:
         """What a part file says that its run is of."""
-        return {
-            "questions": hashlib.sha256(json.dumps(questions).encode()).hexdigest(),
-            "policy": policy,
-            "settings": settings,
-            "accounting": self.accounting,
-            "budget": problem.budget,
-            "cap": problem.cap,
-            "model": self.model,
-            "template": self.template,
-        }
-
-    def _forecasts(self, questions: list[str], estimates: ArrayLike | None) -> Forecasts:
-        """What the forecaster says of the questions, with the teacher's estimates."""
-        if self.forecaster is None:
-            forecasts = Forecasts(np.zeros(len(questions)))
-        else:
-            forecasts = self.forecaster.predict(questions)
-        return forecasts if estimates is None else replace(forecasts, estimate=estimates)
+        own = {name: getattr(self, name) for name in ("accounting", "model", "template")}
+        asked = hashlib.sha256(json.dumps(questions).encode()).hexdigest()
+        run = {"questions": asked, "policy": policy, "settings": settings, "budget": problem.budget, "cap": problem.cap}
+        return own | run
 
 
 def decide(
@@ -320,12 +285,11 @@ def _bar(progress: str | None, budget: int, recorded: Mapping[Any, Piece]) -> An
     return tqdm(total=budget, initial=had, desc=progress, unit=" tokens", disable=hidden, mininterval=1.0)
 
 
-def _listener(journal: Journal | None, bar: Any, stop: threading.Event | None) -> Callable[[Piece], None]:
+def _listener(journal: Any, bar: Any, stop: threading.Event | None) -> Callable[[Piece], None]:
     """What is done with each answer as it comes: keep it, count it, and stop if that was asked for."""
 
     def heard(piece: Piece) -> None:
-        if journal is not None:
-            journal.append(piece)
+        journal.append(piece)
         bar.update(piece.completion.length)
         if piece.completion.error:
             log.warning("question %d failed: %s", piece.query, piece.completion.error)

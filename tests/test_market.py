@@ -6,8 +6,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from clear_lib import allocate
-from clear_lib.allocation import market
 from clear_lib.allocation.market import (
     abandonment_line,
     adaptive_decay,
@@ -18,7 +16,7 @@ from clear_lib.allocation.market import (
     exit_price,
 )
 from clear_lib.allocation.optimum import solve, solve_shared
-from clear_lib.allocation.utility import LogNormal, Quadratic, Surge, Triangular
+from clear_lib.allocation.utility import SHAPES, LogNormal, Quadratic, Surge, Triangular
 from clear_lib.study.experiments.solvers import by_all_sets, by_highs
 
 thresholds = st.lists(st.floats(1.0, 5000.0), min_size=1, max_size=30).map(np.array)
@@ -49,6 +47,14 @@ def test_exit_price_is_where_a_query_leaves(threshold, decay, cap):
             assert demand(0.999 * float(price[0]), np.array([threshold]), utility, cap).sum() > 0
         if cap == np.inf and threshold > 1:
             assert abandonment_line(0.999 * price[0], utility) > threshold
+
+
+def test_at_its_exit_price_a_query_asks_for_nothing_and_has_no_surplus():
+    for utility in (Surge(2.0, 0.01), Triangular.like(Surge(2.0, 0.01)), Quadratic.like(Surge(2.0, 0.01))):
+        for threshold in np.random.default_rng(0).lognormal(5, 1, 50):
+            alone = np.array([threshold])
+            price = float(exit_price(alone, utility)[0])
+            assert demand(price, alone, utility).sum() == 0 == dual_bound(price, alone, 0, utility)
 
 
 def test_abandonment_line_at_its_ends():
@@ -355,14 +361,16 @@ def test_solvers_at_the_ends_of_every_scale(n, shared, seed):
 
 @pytest.mark.parametrize("shape", ["surge", "triangular", "quadratic"])
 @pytest.mark.parametrize("cap", [None, 300, 2000])
-def test_sorting_the_queries_once_finds_the_price_that_asking_them_all_finds(shape, cap, monkeypatch):
-    rng = np.random.default_rng(0)
-    thresholds = np.round(rng.lognormal(6, 1, 3000), 1)
+def test_exits_find_the_price_that_asking_for_every_surplus_finds(shape, cap):
+    thresholds = np.round(np.random.default_rng(0).lognormal(6, 1, 3000), 1)
+    utility, cap = SHAPES[shape](Surge(1.0, 1 / 64)), cap or np.inf
     for part in (0.01, 0.3, 3.0):
-        problem = thresholds, int(part * thresholds.sum()), "clear"
-        made = []
-        for many in (1, 10**9):
-            monkeypatch.setattr(market, "MANY", many)
-            made.append(allocate(*problem, cap=cap, utility=shape))
-        assert made[0].tokens.tolist() == made[1].tokens.tolist()
-        assert made[0].price == pytest.approx(made[1].price, rel=1e-9)
+        budget = int(part * thresholds.sum())
+        low, high = 0.0, utility.steepest
+        if demand(0.0, thresholds, utility, cap).sum() <= budget:
+            high = 0.0
+        for _ in range(40):
+            price = (low + high) / 2
+            low, high = (price, high) if demand(price, thresholds, utility, cap).sum() > budget else (low, price)
+        price, tokens = clear_market(thresholds, budget, utility, cap=cap)
+        assert price == high and tokens.tolist() == demand(high, thresholds, utility, cap).tolist()

@@ -14,7 +14,6 @@ from clear_lib.allocation.policies import POLICIES
 from clear_lib.allocation.policies.rule import TOO_SMALL
 from clear_lib.allocation.problem import Problem
 from clear_lib.serving import ReplayStepper, serve
-from clear_lib.serving.reasons import reasons
 
 CAPS = [
     name for name, policy in POLICIES.items() if policy.kind == "cap" and not set(policy.needs) & {"lengths", "correct"}
@@ -135,7 +134,7 @@ def test_whoever_a_sequential_policy_does_not_finish_promises_no_more_than_the_l
     lengths = (forecasts.threshold * 1.3 + 1).astype(int)
     problem = Problem(forecasts, budget, cap)
     outcome = serve(problem, ReplayStepper(lengths), "clear-sequential", accounting="refunds")
-    why = reasons(outcome)
+    why = outcome.reasons()
     assert [bool(reason) for reason in why] == (~outcome.finished).tolist()
     for query, reason in enumerate(why):
         if reason and "before its turn" in reason:
@@ -152,7 +151,7 @@ def test_whoever_caps_do_not_finish_has_a_reason(accounting, given_batch):
     forecasts, budget = given_batch
     lengths = (forecasts.threshold * 1.3 + 1).astype(int)
     outcome = serve(Problem(forecasts, budget, 200), ReplayStepper(lengths), "clear", accounting=accounting)
-    why = reasons(outcome)
+    why = outcome.reasons()
     assert [bool(reason) for reason in why] == (~outcome.finished).tolist()
     for reason, used in zip(why, outcome.used, strict=True):
         if reason and reason.startswith("stopped by the cap"):

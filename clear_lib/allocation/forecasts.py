@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Record = TypeVar("Record")
+
+
+def part_of(record: Record, rows: Any) -> Record:
+    """A copy of a dataclass with some rows of its arrays only: ``rows`` is a slice, positions or a mask."""
+    some = copy(record)
+    for name, values in vars(record).items():
+        if np.ndim(values):
+            object.__setattr__(some, name, np.asarray(values)[rows])
+    return some
 
 
 def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf, whole: bool = False) -> Array:
@@ -27,8 +37,7 @@ def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf
     if array.size == 0:
         raise ValueError(f"{name} is empty: give one value per query")
     if array.dtype.kind not in "biuf":
-        items = values if isinstance(values, (list, tuple)) else array
-        for position, item in enumerate(items):
+        for position, item in enumerate(np.asarray(values, dtype=object)):
             if not isinstance(item, Real):
                 raise ValueError(f"{name}[{position}] is not a number: {item!r}")
     try:
@@ -40,9 +49,8 @@ def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf
         "is infinite": np.isinf(array),
         "is negative": array < 0,
         f"is above {high:g}": array > high,
+        "is not a whole number": whole & (array != np.floor(array)),
     }
-    if whole:
-        bad["is not a whole number"] = array != np.floor(array)
     for what, where in bad.items():
         if where.any():
             position = int(np.argmax(where))
@@ -55,20 +63,7 @@ def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf
 
 @dataclass(frozen=True, eq=False)
 class Forecasts:
-    """What is predicted of ``n`` queries (eq. 15).
-
-    Parameters
-    ----------
-    threshold : array_like of shape (n,)
-        Predicted emergence threshold ``τ̂``, tokens.
-    spread : array_like of shape (n,), optional
-        Standard deviation of the logarithm of the length.
-    solvable : array_like of shape (n,), optional
-        Probability that the model can solve the query at all.
-    log_median : array_like of shape (n,), optional
-        Median of the logarithm of the length, log tokens; ``log(threshold)`` if omitted.
-    estimate : array_like of shape (n,), optional
-        A teacher's estimate ``r`` of the tokens needed (TALE-EP, eq. 21).
+    """What is predicted of ``n`` queries (eq. 15), as arrays of shape ``(n,)``.
 
     Raises
     ------
@@ -82,22 +77,23 @@ class Forecasts:
     2
     """
 
-    threshold: Array
-    spread: Array | None = None
-    solvable: Array | None = None
-    log_median: Array | None = None
-    estimate: Array | None = None
+    threshold: Array  #: predicted emergence threshold ``τ̂``, tokens
+    spread: Array | None = None  #: standard deviation of the logarithm of the length
+    solvable: Array | None = None  #: probability that the model can solve the query at all
+    log_median: Array | None = None  #: median of the logarithm of the length; ``log(threshold)`` if omitted
+    estimate: Array | None = None  #: a teacher's estimate ``r`` of the tokens needed (TALE-EP, eq. 21)
 
     def __post_init__(self) -> None:
         threshold = vector("thresholds", self.threshold)
         object.__setattr__(self, "threshold", threshold)
         with np.errstate(divide="ignore"):
             derived = np.log(threshold)
+        derived.setflags(write=False)
         if self.log_median is None or np.array_equal(self.log_median, derived):
-            derived.setflags(write=False)
             object.__setattr__(self, "log_median", derived)
-        for name, high in (("spread", np.inf), ("solvable", 1.0), ("log_median", np.inf), ("estimate", np.inf)):
-            if (given := getattr(self, name)) is not None and given is not derived:
+        for name, given in vars(self).items():
+            if given is not None and given is not threshold and given is not derived:
+                high = 1.0 if name == "solvable" else np.inf
                 object.__setattr__(self, name, vector(name, given, n=threshold.size, high=high))
 
     @property
@@ -107,8 +103,4 @@ class Forecasts:
 
     def part(self, rows: Any) -> Forecasts:
         """The forecasts of some queries: ``rows`` is a slice, positions or a mask."""
-        some = copy(self)
-        for field in fields(self):
-            if (values := getattr(self, field.name)) is not None:
-                object.__setattr__(some, field.name, values[rows])
-        return some
+        return part_of(self, rows)

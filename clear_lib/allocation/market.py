@@ -8,17 +8,12 @@ affordable side, and the rest of the budget stays unspent. :mod:`clear_lib.alloc
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.utility import Utility
-
-#: From so many queries on they are sorted once, instead of being asked all at every price.
-MANY = 5000
 
 #: Relative excess over a budget that is rounding error of a sum, not demand.
 ROUNDING = 1e-12
@@ -32,10 +27,9 @@ class Clearing(NamedTuple):
 
 
 def adaptive_decay(budget_per_query: float, mean_threshold: float, epsilon: float = 32.0) -> float:
-    """Decay rate from the surplus of the budget: ``β = 1/max(ε, B̄ - mean τ̂)`` (eq. 16).
+    """Decay rate from the surplus of the budget, in 1/token: ``β = 1/max(ε, B̄ - mean τ̂)`` (eq. 16).
 
-    The formula is inferred from the paper's words and figures; ``ε``, the slack in tokens that a scarce budget
-    still grants, is open. All in tokens; the rate in 1/token.
+    Inferred from the paper's words and figures; ``ε``, the slack in tokens that a scarce budget still grants, is open.
     """
     return 1.0 / max(epsilon, budget_per_query - mean_threshold)
 
@@ -62,20 +56,14 @@ def exit_price(thresholds: Array, utility: Utility, cap: float | Array = math.in
     return np.where(np.isnan(price), utility.steepest, price)  # without a threshold the first token counts
 
 
-def _cost(price: float, tokens: Array) -> Array | float:
-    """What tokens cost; nothing at price 0, even where they are infinitely many."""
-    return price * tokens if price > 0 else 0.0
-
-
 def demand(price: float, thresholds: Array, utility: Utility, cap: float | Array = math.inf) -> Array:
-    """Tokens that each query asks for at ``price``: its best response, or nothing without a surplus (eq. 5).
+    """Tokens that each query asks for at ``price``: its best response, or nothing from its exit price on (eq. 5).
 
-    The paper's algorithm tests the surplus first and applies the context limit after; we test what would
-    really be granted, so that a query whose threshold lies past its cap is abandoned. Without a binding cap
-    the two are the same. Parameters as of :func:`clear_market`; real-valued, shape ``(n,)``.
+    The paper's algorithm applies the context limit after that test; we test what would really be granted, so that a
+    query whose threshold lies past its cap is abandoned. Parameters as of :func:`clear_lib.solve`.
     """
-    tokens = np.minimum(thresholds + utility.best_response(price), cap)
-    return np.where(utility.value(tokens - thresholds) > _cost(price, tokens), tokens, 0.0)
+    asked = np.minimum(thresholds + utility.best_response(price), cap)
+    return np.where(price < exit_price(thresholds, utility, cap), asked, 0.0)
 
 
 def dual_bound(
@@ -84,10 +72,11 @@ def dual_bound(
     """``λB + Σ max(0, max_t U_i(t) - λt)``: no allocation of the budget has more utility, at any price.
 
     Whoever could buy and sell tokens at the price could do at least as well as within the budget. The bound is convex
-    in the price, and lowest where demand crosses the budget. Parameters as of :func:`clear_market`.
+    in the price, and lowest where demand crosses the budget. Parameters as of :func:`clear_lib.solve`.
     """
     tokens = demand(price, thresholds, utility, cap)
-    return float(price * budget + (utility.value(tokens - thresholds) - _cost(price, tokens)).sum())
+    cost = price * tokens if price > 0 else 0.0  # nothing at price 0, even where tokens are infinitely many
+    return float(price * budget + (utility.value(tokens - thresholds) - cost).sum())
 
 
 def clear_market(
@@ -95,78 +84,35 @@ def clear_market(
 ) -> Clearing:
     """Algorithm 1: bisection on the price in ``[0, v0]`` until demand meets the budget (eq. 14).
 
-    For another utility than the surge, ``v0`` is its steepest marginal.
-
-    The price is the affordable end of the last interval, so the tokens never exceed the budget. Price 0 is tried
-    first: an ample budget is recognised exactly.
-
-    Parameters
-    ----------
-    thresholds : array of shape (n,)
-        Tokens.
-    budget : float
-        Tokens, at least 0.
-    utility : Utility
-        Shared by all queries, or with arrays of shape (n,).
-    cap : float or array of shape (n,)
-        Most tokens that a query can get.
-    iterations : int
-        Halvings of the price interval.
+    For another utility than the surge, ``v0`` is its steepest marginal. The price is the affordable end of the last
+    interval. Price 0 is tried first: an ample budget is recognised exactly. Parameters as of :func:`clear_lib.solve`;
+    ``iterations`` are the halvings.
     """
     affordable = budget * (1 + ROUNDING)
+    exits = exit_price(thresholds, utility, cap)
 
-    def total(price: float) -> float:
-        return float(demand(price, thresholds, utility, cap).sum())
+    def asked(price: float) -> Array:  # the demand, but for the exit prices, which are the same at every price
+        return np.where(price < exits, np.minimum(thresholds + utility.best_response(price), cap), 0.0)
 
-    if thresholds.size >= MANY and utility.shared and np.ndim(cap) == 0:
-        high = _crossing(_total_of_sorted(thresholds, utility, float(cap)), affordable, utility, iterations)
-        tokens = demand(high, thresholds, utility, cap)
-        if tokens.sum() <= affordable:
-            return Clearing(high, tokens)
-    high = _crossing(total, affordable, utility, iterations)
-    return Clearing(high, demand(high, thresholds, utility, cap))
-
-
-def _crossing(total: Callable[[float], float], affordable: float, utility: Utility, iterations: int) -> float:
-    """The affordable end of the interval in which total demand crosses the budget, after so many halvings; or 0."""
     low, high = 0.0, float(np.max(utility.steepest))
-    if total(low) <= affordable:
-        return low
+    if asked(0.0).sum() <= affordable:
+        return Clearing(0.0, asked(0.0))
     for _ in range(iterations):
         price = (low + high) / 2
-        low, high = (price, high) if total(price) > affordable else (low, price)
-    return high
-
-
-def _total_of_sorted(thresholds: Array, utility: Utility, cap: float) -> Callable[[float], float]:
-    """Total demand by price, where all share a utility and a cap: who is served are the smallest thresholds."""
-    last = np.sort(thresholds)
-    sums = np.concatenate([[0.0], np.cumsum(last)])
-
-    def total(price: float) -> float:
-        served = bisect_left(range(last.size), True, key=lambda k: demand(price, last[k : k + 1], utility, cap)[0] == 0)
-        surge = float(utility.best_response(price))
-        below = min(served, int(np.searchsorted(last, cap - surge)))  # the others are served up to their cap
-        return float(sums[below] + below * surge) + ((served - below) * cap if served > below else 0.0)
-
-    return total
+        low, high = (price, high) if asked(price).sum() > affordable else (low, price)
+    return Clearing(high, asked(high))
 
 
 class Borders(NamedTuple):
-    """Budgets for the whole batch, in tokens, that part the regimes of section 4.3; see :func:`borders`."""
+    """Budgets for the whole batch, in tokens, that part the regimes of section 4.3."""
 
-    entry: float
-    everyone: float
-    free: float
+    entry: float  #: below it nothing is bought: the smallest threshold
+    everyone: float  #: from it on nobody is abandoned: demand at the price at which the largest threshold leaves
+    free: float  #: from it on the price is 0: demand of all at their peaks
 
 
 def borders(thresholds: Array, utility: Utility) -> Borders:
-    """Where regimes begin, with a shared utility and no cap (derived).
-
-    Below ``entry`` no budget buys anything: it is the smallest threshold. From ``everyone`` on nobody is abandoned:
-    it is the demand at the price at which the query with the largest threshold leaves. From ``free`` on the price is
-    0: it is the demand of all at their peaks.
-    """
+    """Where regimes begin, with a shared utility and no cap (derived)."""
     last = utility.best_response(exit_price(np.max(thresholds), utility))
     total, n = float(thresholds.sum()), thresholds.size
     return Borders(float(thresholds.min()), total + n * float(last), total + n * float(utility.peak))

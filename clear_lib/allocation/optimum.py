@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clear_lib.allocation.forecasts import Array
-from clear_lib.allocation.market import ROUNDING, exit_price
+from clear_lib.allocation.market import ROUNDING, dual_bound, exit_price
 from clear_lib.allocation.utility import Utility
 
 #: In a batch of at most ``SEARCHED`` queries, ``TRIES`` choices among the ``NEAR`` queries next to the jump are tried.
@@ -24,24 +23,12 @@ SEARCHED, NEAR, TRIES = 1000, 12, 200
 
 
 class Solution(NamedTuple):
-    """An allocation and its certificate.
+    """An allocation and its certificate."""
 
-    Attributes
-    ----------
-    price : float
-        Shadow price, utility per token.
-    tokens : array of shape (n,)
-        Tokens before rounding, with a sum of at most the budget.
-    value : float
-        Their utility.
-    bound : float
-        Dual bound: no allocation within budget and cap has more utility.
-    """
-
-    price: float
-    tokens: Array
-    value: float
-    bound: float
+    price: float  #: shadow price, utility per token
+    tokens: Array  #: before rounding, of shape ``(n,)``, with a sum of at most the budget
+    value: float  #: their utility
+    bound: float  #: dual bound: no allocation within budget and cap has more utility
 
     @property
     def gap(self) -> float:
@@ -49,21 +36,13 @@ class Solution(NamedTuple):
         return self.bound - self.value
 
 
-def _first_above(total: Callable[[int], float], budget: float, low: int, high: int) -> int:
-    """Smallest ``k`` from ``low`` to ``high`` with ``total(k) > budget``, or ``high``; ``total`` must not fall."""
-    return bisect_left(range(high), True, low, key=lambda k: total(k) > budget) if low < high else high
-
-
 def solve_shared(thresholds: Array, budget: float, utility: Utility, *, cap: float | Array = math.inf) -> Solution:
     """Find the exact optimum where all queries share one utility: sort, cumulative sum, argmax.
 
     Served are the ``k`` queries with the smallest thresholds: any others cost more and bring no more. They get
     the same surge, ``s_k = min((B - Σ τ)/k, peak)``, since the marginal falls. The best ``k`` has the largest
-    ``k·U(s_k)``. No price is searched for, and no Lambert W needed, but for a few prices of the certificate.
-
-    This holds if the parameters are shared, the marginal falls up to the peak, tokens are continuous and may be
-    left unspent, and no cap binds at the solution. Where it does not, :func:`solve` takes over. Parameters and result as
-    of :func:`solve`; here ``value`` is the optimum, whatever the gap.
+    ``k·U(s_k)``. Where parameters differ, the marginal rises before the peak, or a cap binds at the solution, the
+    general solver takes over. Parameters and result as of :func:`solve`; here ``value`` is the optimum.
 
     Examples
     --------
@@ -90,27 +69,16 @@ def solve_shared(thresholds: Array, budget: float, utility: Utility, *, cap: flo
 
 
 def _certificate(last: Array, fees: Array, budget: float, utility: Utility) -> tuple[float, float]:
-    """Price with the lowest dual bound, and that bound, of sorted thresholds and their cumulative sum.
-
-    The price falls, and one query after the other comes in, until demand passes the budget.
-    """
-    n, peak = last.size, float(utility.peak)
-    if fees[-1] + n * peak <= budget * (1 + ROUNDING):
-        return 0.0, float(n * utility.value(peak))
-
-    def demand_before(k: int) -> float:
-        """Demand of the first ``k`` at the price at which the next is abandoned."""
-        return fees[k - 1] + k * utility.best_response(exit_price(last[k], utility))
-
-    k = _first_above(demand_before, budget, 1, n) - 1
-    price = exit_price(last[k], utility)
-    surge, served, fee = utility.best_response(price), k + 1, fees[k]
-    if fee + served * surge <= budget:  # demand crosses the budget without a jump
-        surge = (budget - fee) / served
-        price = utility.marginal(surge)
-    else:  # the query that jumps has no surplus
-        served, fee = k, fees[k - 1] if k else 0.0
-    return float(price), float(served * utility.value(surge) + price * (budget - fee - served * surge))
+    """Price with the lowest dual bound, and that bound, of sorted thresholds and their cumulative sum."""
+    price = 0.0  # it falls, and one query after the other comes in, until demand passes the budget
+    if fees[-1] + last.size * float(utility.peak) > budget * (1 + ROUNDING):
+        # Of the first k queries, at the price at which the next one is abandoned.
+        demanded = lambda k: fees[k - 1] + k * utility.best_response(exit_price(last[k], utility))
+        k = bisect_left(range(last.size), True, 1, key=lambda k: demanded(k) > budget)
+        price = exit_price(last[k - 1], utility)
+        if fees[k - 1] + k * utility.best_response(price) <= budget:  # demand crosses the budget without a jump
+            price = np.maximum(utility.marginal((budget - fees[k - 1]) / k), 0.0)
+    return float(price), dual_bound(float(price), last, budget, utility)
 
 
 def smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]:
@@ -130,62 +98,51 @@ class _Queries(NamedTuple):
     cap: float | Array
 
     def pick(self, which: slice | NDArray) -> _Queries:
-        """Some of the queries."""
         cap = self.cap if np.ndim(self.cap) == 0 else self.cap[which]
         return _Queries(self.thresholds[which], self.utility.at(which), cap)
 
-    def most(self) -> Array:
-        """Tokens of the peaks."""
-        return np.minimum(self.thresholds + self.utility.peak, self.cap)
-
     def asked(self, price: float) -> Array:
-        """Tokens asked for at a price."""
         return np.minimum(self.thresholds + self.utility.best_response(price), self.cap)
 
     def values(self, tokens: Array) -> Array:
-        """Utility of tokens."""
         return self.utility.value(tokens - self.thresholds)
 
-    def fill(self, budget: float) -> tuple[float, Array, Array] | None:
-        """Share a budget at equal marginals: price, tokens asked for near it, and tokens; None if it is too small.
+    def fill(self, budget: float) -> tuple[float, Array] | None:
+        """Share a budget at equal marginals: price and tokens; None if it is too small.
 
         The mixture of what is asked at two prices close to each other, one too low and one too high, uses the
         budget, and is short of the optimum by the square of their distance.
         """
-        tokens = self.most()
-        if tokens.sum() <= budget:
-            return 0.0, tokens, tokens
+        from scipy.optimize import brentq  # only here: it takes half of the time that importing the library takes
 
         def excess(log_price: float) -> float:
             return float(self.asked(math.exp(log_price)).sum()) - budget
 
         low = math.log(np.finfo(float).tiny)
+        for price in (0.0, math.exp(low)):
+            if (tokens := self.asked(price)).sum() <= budget:
+                return price, tokens
         high = math.log(float(np.max(self.utility.steepest))) + ROUNDING  # above all marginals, even rounded
         if excess(high) > 0:
             return None
-        if excess(low) <= 0:
-            tokens = self.asked(math.exp(low))
-            return math.exp(low), tokens, tokens
-        from scipy.optimize import brentq  # only here: it takes half of the time that importing the library takes
-
         root = brentq(excess, low, high, xtol=1e-13, rtol=1e-15)
         near = 1e-9
         while excess(root - near) <= 0 or excess(root + near) > 0:
             near *= 2  # the root is exact only to rounding
         cheap, dear = self.asked(math.exp(root - near)), self.asked(math.exp(root + near))
         part = (budget - dear.sum()) / (cheap.sum() - dear.sum())
-        return math.exp(root), self.asked(math.exp(root)), dear + part * (cheap - dear)
+        return math.exp(root), dear + part * (cheap - dear)
 
 
 def solve(thresholds: Array, budget: float, utility: Utility, *, cap: float | Array = math.inf) -> Solution:
     """Find a near-optimal allocation for any utilities, with a bound that says how near.
 
     In order of the price at which each is abandoned, queries get what they ask for up to the one with which
-    demand jumps over the budget. The dual bound at that price is the certificate. What is left is put to its best
-    use: all of the budget for those before the jump, or for one more at a higher price; in a batch of at most
-    :data:`SEARCHED`, also other choices among the queries next to the jump, as long as their own dual bounds
-    allow an improvement. (Not exact in general: with parameters that differ, the problem contains the knapsack
-    problem.)
+    demand jumps over the budget. The dual bound at that price, the lowest of all, is the certificate. What is left is
+    put to its best use: all of the budget for those before the jump, or for one more at a higher price; in a batch of
+    at most :data:`SEARCHED`, also other choices among the queries next to the jump, as long as their own dual bounds
+    allow an improvement. (With parameters that differ, the problem contains the knapsack problem.) Where demand meets
+    the budget the gap is rounding error, elsewhere less than the value of about one query.
 
     Parameters
     ----------
@@ -197,39 +154,27 @@ def solve(thresholds: Array, budget: float, utility: Utility, *, cap: float | Ar
         Shared by all queries, or with arrays of shape (n,).
     cap : float or array of shape (n,)
         Most tokens that a query can get.
-
-    Returns
-    -------
-    Solution
-        The price is the one with the lowest bound. Where demand meets the budget at it, the gap is rounding
-        error. Elsewhere it is less than the value of about one query, so it falls like ``1/n`` beside the total.
     """
     exits = exit_price(thresholds, utility, cap)
     order = np.argsort(-exits)[: np.count_nonzero(exits)]
-    price, bound, ranked = _solve_ranked(_Queries(thresholds, utility, cap).pick(order), exits[order], budget)
     tokens = np.zeros(thresholds.size)
-    tokens[order] = ranked
+    price, tokens[order] = _solve_ranked(_Queries(thresholds, utility, cap).pick(order), exits[order], budget)
     value = float(utility.value(tokens - thresholds).sum())
-    return Solution(price, tokens, value, max(bound, value))
+    return Solution(price, tokens, value, max(dual_bound(price, thresholds, budget, utility, cap=cap), value))
 
 
-def _solve_ranked(queries: _Queries, exits: Array, budget: float) -> tuple[float, float, Array]:
-    """Price, bound and tokens, for queries in order of the price at which they are abandoned, highest first."""
-    most = queries.most()
-    ample = np.cumsum(most)
-    if not exits.size or ample[-1] <= budget * (1 + ROUNDING):
-        return 0.0, float(queries.values(most).sum()), most
-    least = np.cumsum(np.minimum(queries.thresholds + queries.utility.least_surge(queries.thresholds), queries.cap))
-    low, high = (int(np.searchsorted(sums, budget, side="right")) + 1 for sums in (ample, least))
-    k = _first_above(lambda k: float(queries.pick(slice(k)).asked(exits[k]).sum()), budget, low, min(high, exits.size))
+def _solve_ranked(queries: _Queries, exits: Array, budget: float) -> tuple[float, Array]:
+    """Price and tokens, for queries in order of the price at which they are abandoned, highest first."""
+    if (most := queries.asked(0.0)).sum() <= budget * (1 + ROUNDING):
+        return 0.0, most
+    demanded = lambda k: queries.pick(slice(k)).asked(exits[k]).sum()
+    k = bisect_left(range(exits.size), True, 1, key=lambda k: demanded(k) > budget)
     price, first = float(exits[k - 1]), queries.pick(slice(k))
-    asked, tokens = first.asked(price), np.zeros(exits.size)
-    if asked.sum() <= budget:  # demand of these k crosses the budget without a jump
-        price, asked, tokens[:k] = first.fill(budget)
-    else:
-        tokens = _use_leftover(queries, k, budget, price)
-        first, asked = queries.pick(slice(k - 1)), asked[: k - 1]  # who jumps has no surplus
-    return price, float(first.values(asked).sum() + price * (budget - asked.sum())), tokens
+    if first.asked(price).sum() > budget:
+        return price, _use_leftover(queries, k, budget, price)
+    tokens = np.zeros(exits.size)  # demand of these k crosses the budget without a jump
+    price, tokens[:k] = first.fill(budget)
+    return price, tokens
 
 
 def _use_leftover(queries: _Queries, k: int, budget: float, price: float) -> Array:
@@ -237,11 +182,10 @@ def _use_leftover(queries: _Queries, k: int, budget: float, price: float) -> Arr
     n = queries.thresholds.size
 
     def serve(members: slice | Array) -> tuple[float, Array]:
-        chosen, tokens = queries.pick(members), np.zeros(n)
-        if (filled := chosen.fill(budget)) is not None:
-            tokens[members] = filled[2]
-            return float(chosen.values(filled[2]).sum()), tokens
-        return 0.0, tokens
+        tokens = np.zeros(n)
+        if filled := queries.pick(members).fill(budget):
+            tokens[members] = filled[1]
+        return float(queries.values(tokens).sum()), tokens
 
     best = max(serve(slice(k - 1)), serve(slice(k)), key=lambda served: served[0])
     if n > SEARCHED:

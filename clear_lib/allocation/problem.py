@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clear_lib.allocation.forecasts import Array, Forecasts, vector
+from clear_lib.allocation.forecasts import Array, Forecasts, part_of, vector
 
 #: Budgets and caps are below it: tokens are counted in 64 bits.
 MOST_TOKENS = 2**63
@@ -31,15 +31,8 @@ def number(name: str, value: Any, *, low: float = 0, above: bool = False, whole:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What only hindsight knows of ``n`` queries; the oracles need it.
-
-    Parameters
-    ----------
-    lengths : array_like of shape (n,)
-        True length of each solution, whole tokens.
-    correct : array_like of shape (n,), optional
-        Whether it is correct.
-    """
+    """What only hindsight knows of ``n`` queries, and the oracles need: the true ``lengths`` of their solutions, whole
+    tokens, and which are ``correct``."""
 
     lengths: Array
     correct: NDArray[np.bool_] | None = None
@@ -56,17 +49,6 @@ class Truth:
 class Problem:
     """A batch of ``n`` queries and the tokens for all of them (eq. 2).
 
-    Parameters
-    ----------
-    forecasts : Forecasts or array_like of shape (n,)
-        What is predicted of the queries, or just their thresholds ``τ̂``, tokens.
-    budget : int
-        Tokens for the whole batch, ``B``.
-    cap : int, optional
-        Most tokens of one query (context limit); kept as infinity where there is none.
-    truth : Truth, optional
-        For the oracles.
-
     Raises
     ------
     ValueError
@@ -78,19 +60,17 @@ class Problem:
     150.0
     """
 
-    forecasts: Forecasts
-    budget: int
-    cap: float | None = None
-    truth: Truth | None = None
+    forecasts: Forecasts  #: of the queries; may be given as just their thresholds ``τ̂``, tokens
+    budget: int  #: tokens for the whole batch, ``B``
+    cap: float | None = None  #: most tokens of one query (context limit); kept as infinity where there is none
+    truth: Truth | None = None  #: for the oracles
 
     def __post_init__(self) -> None:
         if not isinstance(self.forecasts, Forecasts):
             object.__setattr__(self, "forecasts", Forecasts(self.forecasts))
         object.__setattr__(self, "budget", number("budget", self.budget, whole=True))
-        if self.cap is None or self.cap == math.inf:
-            object.__setattr__(self, "cap", math.inf)
-        else:
-            object.__setattr__(self, "cap", number("cap", self.cap, low=1, whole=True))
+        endless = self.cap is None or self.cap == math.inf
+        object.__setattr__(self, "cap", math.inf if endless else number("cap", self.cap, low=1, whole=True))
         for name in ("budget", "cap"):
             if MOST_TOKENS <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be below 2**63 tokens, got {getattr(self, name)}")
@@ -109,7 +89,4 @@ class Problem:
 
     def part(self, rows: NDArray, budget: int) -> Problem:
         """The problem of some queries (positions or a mask) with a budget of their own."""
-        truth = self.truth
-        if truth is not None:
-            truth = Truth(truth.lengths[rows], None if truth.correct is None else truth.correct[rows])
-        return Problem(self.forecasts.part(rows), budget, self.cap, truth)
+        return Problem(self.forecasts.part(rows), budget, self.cap, self.truth and part_of(self.truth, rows))

@@ -31,15 +31,11 @@ BLOCK = 2048
 
 
 class Stages(NamedTuple):
-    """How far each query is worth serving, and at which price, see :func:`stages`.
+    """Stage ``j`` of query ``i`` runs from ``ends[i, j - 1]`` (or 0) to ``ends[i, j]``, and is worth its tokens at any
+    price up to ``prices[i, j]``."""
 
-    ``ends``, int64 of shape ``(n, k)``, are tokens from the start, not falling along a row. ``prices``, of the same
-    shape, are correct answers per token, not rising along a row: stage ``j`` runs from ``ends[i, j - 1]`` (or 0)
-    to ``ends[i, j]``, and is worth its tokens at any price up to ``prices[i, j]``.
-    """
-
-    ends: NDArray[np.int64]
-    prices: Array
+    ends: NDArray[np.int64]  #: tokens from the start, not falling along a row, shape ``(n, k)``
+    prices: Array  #: correct answers per token, not rising along a row
 
 
 def estimate_detour(log_median: ArrayLike, lengths: ArrayLike, correct: ArrayLike) -> float:
@@ -54,16 +50,11 @@ def estimate_detour(log_median: ArrayLike, lengths: ArrayLike, correct: ArrayLik
 
 
 class Promise(NamedTuple):
-    """What a query may still bring and cost, see :func:`promise`; shape ``(n, k + 1)``.
+    """What a query may still bring and cost, not given that it gets there; shape ``(n, k + 1)``."""
 
-    ``tokens`` (whole, the first column 0) is a grid; ``right`` the chance to end correctly after it and within the
-    grid; ``bill`` the tokens that are expected to be used after it. Neither is conditional: divide by the chance to
-    get there.
-    """
-
-    tokens: NDArray[np.int64]
-    right: Array
-    bill: Array
+    tokens: NDArray[np.int64]  #: a grid, the first column 0
+    right: Array  #: chance to end correctly after it
+    bill: Array  #: tokens that are expected to be used after it and within the grid
 
 
 def promise(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, points: int = 32) -> Promise:
@@ -132,12 +123,11 @@ def stages(forecasts: Forecasts, cap: float = math.inf, detour: float = 1.0, poi
 
 
 class Expectation(NamedTuple):
-    """What forecasts say of serving every query down to a price: ``right`` answers, tokens of the ``bill``, and the
-    ``bound``, more right answers than which no policy with this expected bill has."""
+    """What forecasts say of serving every query down to a price."""
 
-    right: float
-    bill: float
-    bound: float
+    right: float  #: answers
+    bill: float  #: tokens
+    bound: float  #: more right answers than these no policy with this expected bill has
 
 
 def expect(forecasts: Forecasts, price: float, cap: float = math.inf, detour: float = 1.0) -> Expectation:

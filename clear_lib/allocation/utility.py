@@ -8,20 +8,33 @@ shape ``(n,)``; one out of its range is a ``ValueError``.
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clear_lib.allocation.forecasts import Array
+from clear_lib.allocation.forecasts import Array, part_of
 
 #: A log-normal spread below this counts as this: a millionth of a length is less than a token.
 LEAST_SPREAD = 1e-6
+
+#: Logarithm of ``√(2π)``.
+LOG_ROOT = math.log(2 * math.pi) / 2
+
+
+def _check(name: str, value: Any, fine: NDArray[np.bool_], what: str) -> None:
+    if not np.all(fine):
+        raise ValueError(f"{name} must be {what}, got {value!r}")
+
+
+def _price(price: float | Array) -> Array:
+    price = np.asarray(price, dtype=float)
+    _check("a price", price, price >= 0, "at least 0")
+    return price
 
 
 class Utility(ABC):
@@ -32,11 +45,9 @@ class Utility(ABC):
     concave: ClassVar[bool] = True  #: whether the marginal falls (or stays) all the way from the threshold to the peak
 
     def __post_init__(self) -> None:
-        """Check that all parameters are positive and finite."""
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not (np.isfinite(array := np.asarray(value, dtype=float)) & (array > 0)).all():
-                raise ValueError(f"{field.name} must be positive and finite, got {value!r}")
+            value = np.asarray(given := getattr(self, field.name), dtype=float)
+            _check(field.name, given, np.isfinite(value) & (value > 0), "positive and finite")
 
     @abstractmethod
     def value(self, surge: float | Array) -> Array:
@@ -48,10 +59,7 @@ class Utility(ABC):
 
     @abstractmethod
     def best_response(self, price: float | Array) -> Array:
-        """Surge with the most value after paying ``price`` (utility per token) for each token of it.
-
-        ``ValueError`` if a price is negative or NaN.
-        """
+        """Surge with the most value after paying for it; ``ValueError`` if a price is negative or NaN."""
 
     @abstractmethod
     def least_surge(self, threshold: float | Array) -> Array:
@@ -64,35 +72,16 @@ class Utility(ABC):
     @property
     def shared(self) -> bool:
         """Whether all queries have the same parameters."""
-        return all(np.ndim(getattr(self, field.name)) == 0 for field in fields(self))
+        return not any(np.ndim(parameter) for parameter in vars(self).values())
 
     def at(self, queries: NDArray[np.int64] | slice) -> Self:
         """The utility of some of the queries."""
-        chosen = copy.copy(self)
-        for field in fields(self):
-            parameter = getattr(self, field.name)
-            if np.ndim(parameter):
-                object.__setattr__(chosen, field.name, np.asarray(parameter)[queries])
-        return chosen
-
-
-def _price(price: float | Array) -> Array:
-    price = np.asarray(price, dtype=float)
-    if not (price >= 0).all():
-        raise ValueError(f"a price must be at least 0, got {price!r}")
-    return price
+        return part_of(self, queries)
 
 
 @dataclass(frozen=True, eq=False)
 class Surge(Utility):
     """The paper's shifted surge ``U = v0·s·exp(-β·s)`` for ``s > 0``, else 0 (eq. 1).
-
-    Parameters
-    ----------
-    velocity : float or array of shape (n,)
-        Initial velocity ``v0`` in utility per token, positive.
-    decay : float or array of shape (n,)
-        Decay rate ``β`` in 1/token, positive.
 
     Examples
     --------
@@ -100,12 +89,12 @@ class Surge(Utility):
     100.0
     """
 
-    velocity: float | Array
-    decay: float | Array
+    velocity: float | Array  #: initial velocity ``v0``, utility per token
+    decay: float | Array  #: decay rate ``β``, 1/token
 
     @property
     def peak(self) -> float | Array:
-        """Surge with the most value, ``1/β`` tokens."""
+        """``1/β`` tokens."""
         return 1.0 / self.decay
 
     @property
@@ -117,18 +106,15 @@ class Surge(Utility):
         return self.velocity * surge * np.exp(-self.decay * surge)
 
     def marginal(self, surge: float | Array) -> Array:
-        """Utility per token of one more token at ``surge`` (left side of eq. 4); 0 before the threshold."""
+        """Left side of eq. 4."""
         late = np.maximum(surge, 0.0)
-        return np.where(
-            np.asarray(surge) < 0, 0.0, self.velocity * (1 - self.decay * late) * np.exp(-self.decay * late)
-        )
+        return (np.asarray(surge) >= 0) * self.velocity * (1 - self.decay * late) * np.exp(-self.decay * late)
 
     def best_response(self, price: float | Array) -> Array:
         """Surge at which the marginal equals ``price``: ``(1 - W0(e·λ/v0))/β`` (eqs. 5 and 12).
 
-        Between ``1/β`` (price 0) and 0 (price ``v0`` and above), exact to rounding error of ``1/β``. Computed from
-        the logarithm of the price, since ``W0(exp(x))`` is the Wright omega function of ``x``: the smallest prices
-        lose nothing, and no complex number is involved.
+        Computed from the logarithm of the price, since ``W0(exp(x))`` is the Wright omega function of ``x``: the
+        smallest prices lose nothing, and no complex number is involved.
         """
         from scipy.special import wrightomega  # here: most of the time that importing the library would take
 
@@ -144,24 +130,15 @@ class Surge(Utility):
 
 @dataclass(frozen=True, eq=False)
 class Triangular(Utility):
-    """A tent (eq. 17): rises in a line to ``height`` at ``peak``, falls in a line to 0 at ``support``.
+    """A tent (eq. 17): rises in a line to ``height`` at ``peak``, falls in a line to 0 at ``support``."""
 
-    Parameters
-    ----------
-    height : float or array of shape (n,)
-        Largest utility, ``U_max``.
-    peak, support : float or array of shape (n,)
-        ``s_p`` and ``S > s_p``, tokens past the threshold.
-    """
-
-    height: float | Array
-    peak: float | Array
-    support: float | Array
+    height: float | Array  #: largest utility, ``U_max``
+    peak: float | Array  #: ``s_p``, tokens
+    support: float | Array  #: ``S > s_p``, tokens
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (np.asarray(self.support) > self.peak).all():
-            raise ValueError(f"support must be above peak {self.peak!r}, got {self.support!r}")
+        _check("support", self.support, np.asarray(self.support) > self.peak, f"above peak {self.peak!r}")
 
     @classmethod
     def like(cls, surge: Surge) -> Triangular:
@@ -192,18 +169,10 @@ class Triangular(Utility):
 
 @dataclass(frozen=True, eq=False)
 class Quadratic(Utility):
-    """A parabola (eq. 18): ``4·U_max·s·(S - s)/S²`` on ``[0, S]``, else 0.
+    """A parabola (eq. 18): ``4·U_max·s·(S - s)/S²`` on ``[0, S]``, else 0."""
 
-    Parameters
-    ----------
-    height : float or array of shape (n,)
-        Largest utility, ``U_max``.
-    support : float or array of shape (n,)
-        ``S``, tokens past the threshold.
-    """
-
-    height: float | Array
-    support: float | Array
+    height: float | Array  #: largest utility, ``U_max``
+    support: float | Array  #: ``S``, tokens
 
     @classmethod
     def like(cls, surge: Surge) -> Quadratic:
@@ -212,12 +181,10 @@ class Quadratic(Utility):
 
     @property
     def peak(self) -> float | Array:
-        """``S/2`` tokens."""
         return self.support / 2.0
 
     @property
     def steepest(self) -> float | Array:
-        """Slope at the threshold, ``4·U_max/S``."""
         return 4.0 * self.height / self.support
 
     def value(self, surge: float | Array) -> Array:
@@ -254,43 +221,28 @@ class LogNormal(Utility):
     If the logarithm of the length of a correct solution is normal with mean ``μ`` and standard deviation ``σ``,
     and the query is solvable with probability ``p``, the sum of these utilities is the expected number of solved
     queries. There is no threshold: tokens count from the start, ``τ = 0`` and ``s = t``.
-
-    Parameters
-    ----------
-    log_median : float or array of shape (n,)
-        ``μ``, log tokens, finite.
-    spread : float or array of shape (n,)
-        ``σ``, at least 0 and finite; below :data:`LEAST_SPREAD` it counts as that.
-    solvable : float or array of shape (n,)
-        ``p``, between 0 and 1.
     """
 
     concave: ClassVar[bool] = False
 
-    log_median: float | Array
-    spread: float | Array
-    solvable: float | Array = 1.0
+    log_median: float | Array  #: ``μ``, log tokens
+    spread: float | Array  #: ``σ``, at least 0; below :data:`LEAST_SPREAD` it counts as that
+    solvable: float | Array = 1.0  #: ``p``
+
+    peak: ClassVar[float] = math.inf  #: more tokens never hurt
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.log_median).all():
-            raise ValueError(f"log_median must be finite, got {self.log_median!r}")
         spread, solvable = np.asarray(self.spread, dtype=float), np.asarray(self.solvable, dtype=float)
-        if not (np.isfinite(spread) & (spread >= 0)).all():
-            raise ValueError(f"spread must be finite and at least 0, got {self.spread!r}")
-        if not ((solvable >= 0) & (solvable <= 1)).all():
-            raise ValueError(f"solvable must be between 0 and 1, got {self.solvable!r}")
+        _check("log_median", self.log_median, np.isfinite(self.log_median), "finite")
+        _check("spread", self.spread, np.isfinite(spread) & (spread >= 0), "finite and at least 0")
+        _check("solvable", self.solvable, (solvable >= 0) & (solvable <= 1), "between 0 and 1")
         object.__setattr__(self, "spread", np.maximum(spread, LEAST_SPREAD))
-
-    @property
-    def peak(self) -> float:
-        """Infinite: more tokens never hurt."""
-        return math.inf
 
     @property
     def _log_density(self) -> Array:
         """Logarithm of ``p/(σ√(2π))``."""
         with np.errstate(divide="ignore"):
-            return np.log(self.solvable) - np.log(self.spread) - math.log(2 * math.pi) / 2
+            return np.log(self.solvable) - np.log(self.spread) - LOG_ROOT
 
     @property
     def steepest(self) -> float | Array:
@@ -328,11 +280,11 @@ class LogNormal(Utility):
 
         # Newton on log φ - log Φ - log σ, which is concave and falls: from the second step on it comes down to
         # the root from above.
-        target = np.log(self.spread) + math.log(2 * math.pi) / 2
-        z = np.sqrt(np.maximum(-2.0 * target, 0.0))
+        target = np.log(self.spread)
+        z = np.sqrt(np.maximum(-2.0 * (target + LOG_ROOT), 0.0))
         for _ in range(40):
-            hazard = np.exp(-np.square(z) / 2 - math.log(2 * math.pi) / 2 - log_ndtr(z))
-            step = (-np.square(z) / 2 - log_ndtr(z) - target) / (z + hazard)
+            ratio = -np.square(z) / 2 - LOG_ROOT - log_ndtr(z)
+            step = (ratio - target) / (z + np.exp(ratio))
             z = z + step
             if np.max(np.abs(step)) < 1e-12:
                 break

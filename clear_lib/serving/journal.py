@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,9 +34,8 @@ class Journal:
     """
 
     def __init__(self, target: str | Path, description: Mapping[str, Any], forecasts: Forecasts, resume: bool):
-        self.path, self.count = Path(f"{target}.part"), 0
+        self.path, self.forecasts = Path(f"{target}.part"), forecasts
         self.recorded: dict[tuple[int, int], Piece] = {}
-        self.forecasts = forecasts
         if resume and not self.path.exists() and Path(target).exists():
             raise ValueError(f"{target} is there and whole: nothing is left to go on with; to answer anew, delete it")
         if Path(target).is_dir():
@@ -46,20 +45,23 @@ class Journal:
         except OSError as error:
             raise ValueError(f"{self.path}: {error.strerror}") from None
         try:
+            self._lock()
             self._begin(json.loads(json.dumps(dict(description), default=float)), resume)
         except BaseException:
             self.file.close()
             raise
 
+    def _lock(self) -> None:
+        try:
+            if fcntl:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{self.path} is in use: another run writes into it") from None
+        except OSError:  # a file system without locks
+            pass
+
     def _begin(self, description: dict[str, Any], resume: bool) -> None:
         """Read what is there, and write the first line if nothing is."""
-        if fcntl:
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{self.path} is in use: another run writes into it") from None
-            except OSError:  # a file system without locks
-                pass
         self.file.seek(0)
         data = self.file.read()
         lines = data[: data.rfind(b"\n") + 1].splitlines()  # a line without its end was being written
@@ -70,10 +72,8 @@ class Journal:
             )
         if len(lines) < 2:
             self.file.truncate(0)
-            known = {field.name: getattr(self.forecasts, field.name) for field in fields(Forecasts)}
-            arrays = {name: values.tolist() for name, values in known.items() if values is not None}
-            self._write(description | {"forecasts": arrays})
-            return
+            arrays = {name: values.tolist() for name, values in vars(self.forecasts).items() if values is not None}
+            return self._write(description | {"forecasts": arrays})
         self.file.truncate(sum(map(len, lines)) + len(lines))
         for number, line in enumerate(lines, 1):
             try:
@@ -83,9 +83,9 @@ class Journal:
             except (KeyError, TypeError, ValueError):
                 raise ValueError(f"{self.path}, line {number}: damaged") from None
             if number == 1:
-                self._check(description, row)
+                self._compare(description, row)
 
-    def _check(self, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    def _compare(self, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         """``ValueError`` if the part file is of another run; takes over its forecasts."""
         arrays = theirs.pop("forecasts", None)
         for name in dict.fromkeys([*ours, *theirs]):
@@ -93,10 +93,10 @@ class Journal:
                 what = f": {theirs.get(name)!r:.60} there, {ours.get(name)!r:.60} now" if name != "questions" else ""
                 raise ValueError(f"{self.path} is of a run with another {name}{what}; it cannot go on")
         planned = Forecasts(**arrays)
-        for field in fields(Forecasts):
-            one, other = getattr(planned, field.name), getattr(self.forecasts, field.name)
+        for name, one in vars(planned).items():
+            other = getattr(self.forecasts, name)
             if (one is None) != (other is None) or (one is not None and not np.allclose(one, other, rtol=1e-3)):
-                raise ValueError(f"{self.path} is of a run with other forecasts ({field.name}); it cannot go on")
+                raise ValueError(f"{self.path} is of a run with other forecasts ({name}); it cannot go on")
         self.forecasts = planned
 
     def _recall(self, row: dict[str, Any]) -> None:
@@ -106,13 +106,11 @@ class Journal:
             raise ValueError(place)
         granted, completion = int(row.pop("granted")), Completion(tokens=tokens and tuple(tokens), **row)
         self.recorded[place] = Piece(*place, granted, completion)
-        self.count += 1
 
     def append(self, piece: Piece) -> None:
         """Write a piece to the disk; ``ValueError`` if that is full."""
         row = piece._asdict()
         self._write(row | vars(row.pop("completion")))
-        self.count += 1
 
     def _write(self, row: dict[str, Any]) -> None:
         try:
@@ -126,17 +124,14 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if kind is None or not self.count:
+        kept = self.path.read_bytes().count(b"\n") - 1 if kind else 0
+        if not kept:
             self.path.unlink(missing_ok=True)
         else:
-            # Read anew: an interrupt may have come between an answer and its count, and the disk may be full.
-            lines = self.path.read_bytes().count(b"\n") - 1
-            kept = f"{lines:,} answers are kept in {self.path}: go on with --resume, in Python resume=True"
+            note = f"{kept:,} answers are kept in {self.path}: go on with --resume, in Python resume=True"
             if isinstance(error, (KeyboardInterrupt, ValueError)):
-                error.args = ("; ".join(filter(None, (str(error), kept))),)
+                error.args = ("; ".join(filter(None, (str(error), note))),)
             else:
-                error.add_note(kept)
-        try:
+                error.add_note(note)
+        with suppress(OSError):  # what could not be written to a full disk before cannot be written now
             self.file.close()
-        except OSError:  # what could not be written to a full disk before cannot be written now
-            pass

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clear_lib.allocation.forecasts import Array
-from clear_lib.allocation.policies import stages_of
+from clear_lib.allocation.policies import POLICIES
 from clear_lib.allocation.problem import Problem, number
 from clear_lib.serving.steppers import Ledger, Stepper
 
@@ -22,16 +22,12 @@ MOST = 5.0
 
 
 class Served(NamedTuple):
-    """Queries that were served as they came, all of shape ``(n,)``.
-
-    ``granted`` and ``used`` in tokens, ``finished``, and the ``price`` at which each was served, correct answers per
-    token.
-    """
+    """Queries that were served as they came, all of shape ``(n,)``."""
 
     granted: NDArray[np.int64]
     used: NDArray[np.int64]
     finished: NDArray[np.bool_]
-    price: Array
+    price: Array  #: at which each was served, correct answers per token
 
 
 def serve_online(
@@ -39,23 +35,17 @@ def serve_online(
 ) -> Served:
     """Serve queries in their order, each as far as it is worth the price when it arrives.
 
-    A query goes through its stages (:mod:`clear_lib.allocation.stages`) down to the price, or ends before. The plan is
-    to use the tokens that are left evenly over the queries that are to come; the logarithm of the price moves by
-    ``rate`` times what was used too much, as a fraction of that (mirror descent on the dual). A query never gets more
-    than is left.
+    A query goes through its stages (:mod:`clear_lib.allocation.stages`; ``detour`` as there) down to the price, or ends
+    before. The plan is to use the tokens that are left evenly over the queries that are to come; the logarithm of the
+    price moves by ``rate`` times what was used too much, as a fraction of that (mirror descent on the dual). Of each
+    query only its own forecast is looked at when it arrives, and it never gets more than is left.
 
     Parameters
     ----------
-    problem : Problem
-        In the order of arrival; of each query only its own forecast is looked at when it arrives.
-    stepper : Stepper
-        Fresh.
     price : float
         To begin with, correct answers per token: of a former batch, say.
     rate : float
         How quickly the price reacts; 0 leaves it as it is.
-    detour : float
-        See :func:`clear_lib.allocation.stages.promise`.
 
     Raises
     ------
@@ -64,7 +54,7 @@ def serve_online(
     """
     number("price", price, above=True)
     number("rate", rate)
-    ends, prices = stages_of(problem, detour=detour)
+    ends, prices = POLICIES["clear-sequential"](problem, detour=detour)
     ledger = Ledger(stepper, problem.budget)
     n, offered = problem.n, np.empty(problem.n)
     for query in range(n):

@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """What one step of ``m`` queries brought.
+    """What one step of ``m`` queries brought, shape ``(m,)``."""
 
-    ``used``, int64 of shape ``(m,)``, are the tokens that each used, between 0 and what it was granted;
-    ``finished``, bool, says which have ended by themselves. Who has not ended has used its whole grant.
-    """
-
-    used: NDArray[np.int64]
-    finished: NDArray[np.bool_]
+    used: NDArray[np.int64]  #: tokens of each, between 0 and what it was granted: all of it if it has not finished
+    finished: NDArray[np.bool_]  #: which have ended by themselves
 
 
 class Piece(NamedTuple):
@@ -41,16 +37,11 @@ class Piece(NamedTuple):
 class Stepper(Protocol):
     """Serves queries bit by bit: a recording, or a live engine that pauses and continues.
 
-    Attributes
-    ----------
-    n : int
-        Number of queries.
-    failed : bool array of shape (n,), optional
-        Those that ended without finishing, because their requests failed. They may have used less than their grant,
-        or have been charged for more.
+    It may have ``failed``, a bool array of shape ``(n,)``: those that ended without finishing, because their requests
+    failed. They may have used less than their grant, or have been charged for more.
     """
 
-    n: int
+    n: int  #: number of queries
 
     def step(self, queries: NDArray[np.int64], tokens: NDArray[np.int64]) -> Step:
         """Continue ``queries`` (positions, shape ``(m,)``, no two the same) by at most ``tokens`` each."""
@@ -60,11 +51,8 @@ class Stepper(Protocol):
 class ReplayStepper:
     """Steps through recorded greedy rollouts: a query finishes at its recorded length.
 
-    Parameters
-    ----------
-    lengths : int array of shape (n,)
-        Tokens of the rollouts, at least 1. One that its cap cut off finishes there; what more tokens would have
-        brought is not in the record.
+    ``lengths`` are tokens, whole and at least 1, of shape ``(n,)``. A rollout that its cap cut off finishes there; what
+    more tokens would have brought is not in the record.
     """
 
     def __init__(self, lengths: ArrayLike):
@@ -84,8 +72,8 @@ class ReplayStepper:
 class EngineStepper:
     """Steps through live generations: a query is paused at its grant and continued from its tokens later.
 
-    A pause keeps the tokens, not the engine's cache, so going on means reading prompt and tokens again. An engine
-    that caches prefixes saves most of that.
+    A pause keeps the tokens, not the engine's cache: going on means reading prompt and tokens again, unless the engine
+    caches prefixes.
 
     Parameters
     ----------
@@ -97,20 +85,14 @@ class EngineStepper:
         What a former run of the same batch has brought: it is taken from there instead of the engine.
     heard : callable, optional
         ``heard(piece)`` is called for every other :class:`Piece` as soon as it is there.
-
-    Attributes
-    ----------
-    tokens : list of tuple of int, or None
-        What has been generated for each query so far; None where the engine does not tell.
-    texts, thoughts : list of str
-        The same as text, and what a server keeps apart as reasoning.
-    errors : list of str, or None
-        Why a query failed.
-    starts : int64 array of shape (n,)
-        How often each was begun or continued: how often its prompt was read.
-    reread : int
-        Generated tokens that were read again.
     """
+
+    tokens: list[tuple[int, ...] | None]  #: generated for each query so far; None where the engine does not tell
+    texts: list[str]  #: the same as text
+    thoughts: list[str]  #: what a server keeps apart as reasoning
+    errors: list[str | None]  #: why a query failed
+    starts: NDArray[np.int64]  #: how often each was begun or continued: how often its prompt was read
+    reread: int  #: generated tokens that were read again
 
     def __init__(
         self,
@@ -121,12 +103,10 @@ class EngineStepper:
     ):
         self.engine, self.prompts, self.n = engine, list(prompts), len(prompts)
         self.recorded, self.heard, self.rounds = recorded or {}, heard, 0
-        self.tokens: list[tuple[int, ...] | None] = [() for _ in prompts]
+        self.tokens, self.errors = [()] * self.n, [None] * self.n
         self.texts, self.thoughts = [""] * self.n, [""] * self.n
-        self.errors: list[str | None] = [None] * self.n
         self.finished, self.failed = np.zeros(self.n, dtype=bool), np.zeros(self.n, dtype=bool)
-        self.starts = np.zeros(self.n, dtype=np.int64)
-        self.reread = 0
+        self.starts, self.reread = np.zeros(self.n, dtype=np.int64), 0
 
     def step(self, queries: NDArray[np.int64], tokens: NDArray[np.int64]) -> Step:
         """See :class:`Stepper`; ``ValueError`` if a query has finished before, or the engine did not tell its tokens.
@@ -135,12 +115,8 @@ class EngineStepper:
         """
         _refuse(self.finished[queries], queries, "has finished before and cannot go on")
         begun = [self.tokens[query] for query in queries]
-        _refuse(
-            np.array([before is None for before in begun]),
-            queries,
-            "cannot go on after its pause: the engine does not "
-            "tell which tokens it wrote. Serve it with accounting='caps'",
-        )
+        untold = "cannot go on after its pause: the engine does not tell which tokens it wrote. Serve it with "
+        _refuse(np.array([before is None for before in begun]), queries, untold + "accounting='caps'")
         made = self._made(dict(zip(queries.tolist(), tokens.tolist(), strict=True)))
         for query, before in zip(queries.tolist(), begun, strict=True):
             completion = made[query]
@@ -156,24 +132,20 @@ class EngineStepper:
     def _made(self, grants: dict[int, int]) -> dict[int, Completion]:
         """The completions of a round by query: recorded, or else made now."""
         self.rounds += 1
-        made = {}
         for query, granted in grants.items():
             if callable(prompt := self.prompts[query]):
                 self.prompts[query] = prompt(granted)
-        for (number, query), piece in self.recorded.items():
-            if number == self.rounds:
-                if piece.granted != (granted := grants.get(query, 0)):
-                    raise ValueError(
-                        f"question {query} was granted {piece.granted} tokens in round {number} of the run that broke "
-                        f"off, and would be granted {granted} now: this is another plan, and cannot go on there"
-                    )
-                made[query] = piece.completion
+        before = [piece for (number, _), piece in self.recorded.items() if number == self.rounds]
+        for piece in before:
+            if piece.granted != (granted := grants.get(piece.query, 0)):
+                raise ValueError(
+                    f"question {piece.query} was granted {piece.granted} tokens in round {piece.round} of the run that "
+                    f"broke off, and would be granted {granted} now: this is another plan, and cannot go on there"
+                )
+        made = {piece.query: piece.completion for piece in before}
         if rest := [query for query in grants if query not in made]:
-            begun = [self.tokens[query] for query in rest]
-            caps = [grants[query] for query in rest]
-            stream = self.engine.stream(
-                [self.prompts[query] for query in rest], caps, begun=begun if any(begun) else None, keep_going=True
-            )
+            prompts, begun, caps = ([part[query] for query in rest] for part in (self.prompts, self.tokens, grants))
+            stream = self.engine.stream(prompts, caps, begun=begun if any(begun) else None, keep_going=True)
             for position, completion in stream:
                 made[rest[position]] = completion
                 self.heard(Piece(self.rounds, rest[position], caps[position], completion))
@@ -195,18 +167,12 @@ def _refuse(wrong: NDArray[np.bool_], queries: NDArray[np.int64], what: str) -> 
 
 
 class Ledger:
-    """What each query has been granted and has used, and what is left of the budget, in tokens. Believes no stepper.
-
-    Arrays of shape ``(n,)``: ``granted`` and ``used`` count from the start, ``finished`` have ended by themselves, and
-    ``ended`` by themselves or because they failed. ``left`` is of the budget, and ``rounds`` counts the steps.
-    """
+    """What each query has been granted and has used, and what is left of the budget, in tokens. Believes no stepper."""
 
     def __init__(self, stepper: Stepper, budget: int):
         self.stepper, self.left, self.rounds = stepper, int(budget), 0
-        self.granted = np.zeros(stepper.n, dtype=np.int64)
-        self.used = np.zeros(stepper.n, dtype=np.int64)
-        self.finished = np.zeros(stepper.n, dtype=bool)
-        self.ended = np.zeros(stepper.n, dtype=bool)
+        self.granted, self.used = np.zeros((2, stepper.n), dtype=np.int64)  # from the start
+        self.finished, self.ended = np.zeros((2, stepper.n), dtype=bool)  # by themselves; or because they failed
 
     def step(self, queries: NDArray[np.int64], granted: NDArray[np.int64]) -> None:
         """Grant tokens, above 0, to queries that have not finished, both of shape ``(m,)``.
@@ -215,10 +181,13 @@ class Ledger:
         """
         # Copies: a stepper may not change what it was granted.
         used, finished = (np.asarray(part) for part in self.stepper.step(queries.copy(), granted.copy()))
-        for name, part, kind in (("used", used, "whole numbers"), ("finished", finished, "True or False")):
-            if part.shape != queries.shape or part.dtype.kind not in ("iu" if name == "used" else "b"):
+        for name, part, kinds, said in (
+            ("used", used, "iu", "whole numbers"),
+            ("finished", finished, "b", "True or False"),
+        ):
+            if part.shape != queries.shape or part.dtype.kind not in kinds:
                 raise ValueError(
-                    f"a step of {queries.size} queries must say {name} as so many {kind}, not as "
+                    f"a step of {queries.size} queries must say {name} as so many {said}, not as "
                     f"{part.dtype} of shape {part.shape}"
                 )
         failed = np.asarray(getattr(self.stepper, "failed", np.zeros_like(self.finished)))[queries]

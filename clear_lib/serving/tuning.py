@@ -30,17 +30,11 @@ def right_answers(
     accounting: str,
     **settings: Any,
 ) -> NDArray[np.bool_]:
-    """Which logged solutions would be right if a policy had served them, at each of :data:`BUDGETS`.
-
-    That is those that are ``correct`` and not cut off. Arrays of shape ``(n,)``, lengths and cap in tokens; the result
-    has the shape ``(budgets, n)``.
-    """
+    """Which logged solutions would be right (and not cut off), at each of :data:`BUDGETS`; shape ``(budgets, n)``."""
     lengths, correct = np.asarray(lengths), np.asarray(correct, dtype=bool)
-    found = np.zeros((BUDGETS.size, correct.size), dtype=bool)
-    for row, budget in zip(found, BUDGETS * lengths.sum(), strict=True):
-        problem = Problem(forecasts, int(budget), cap)
-        row[:] = correct & serve(problem, ReplayStepper(lengths), policy, accounting=accounting, **settings).finished
-    return found
+    problems = [Problem(forecasts, int(budget), cap) for budget in BUDGETS * lengths.sum()]
+    served = [serve(each, ReplayStepper(lengths), policy, accounting=accounting, **settings) for each in problems]
+    return np.array([correct & each.finished for each in served])
 
 
 def advice(forecasts: Forecasts, lengths: ArrayLike, correct: ArrayLike, cap: int) -> dict[str, dict[str, Any]]:
@@ -84,9 +78,9 @@ def advice(forecasts: Forecasts, lengths: ArrayLike, correct: ArrayLike, cap: in
 
 def in_words(advised: Mapping[str, Mapping[str, Any]]) -> str:
     """What was chosen and how much better than equal shares it was, for a person who fits a forecaster."""
-    return "; ".join(
-        f"{accounting}: {one['policy']}"
-        + "".join(f" with {name} = {value:.3g}" for name, value in one["settings"].get(one["policy"], {}).items())
-        + f" ({sum(one['right']):,} right answers, Uniform {sum(one['uniform']):,})"
-        for accounting, one in advised.items()
-    )
+    said = []
+    for accounting, one in advised.items():
+        given = "".join(f" with {name} = {value:.3g}" for name, value in one["settings"].get(one["policy"], {}).items())
+        counts = f"{sum(one['right']):,} right answers, Uniform {sum(one['uniform']):,}"
+        said.append(f"{accounting}: {one['policy']}{given} ({counts})")
+    return "; ".join(said)

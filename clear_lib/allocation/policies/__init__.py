@@ -14,22 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clear_lib.allocation.forecasts import Forecasts
-from clear_lib.allocation.policies import oracles, pricing, proportional, selection
+from clear_lib.allocation.policies import pricing, shares
 from clear_lib.allocation.policies.rule import TOO_SMALL, Grant, Policy, share, whole_tokens
 from clear_lib.allocation.problem import Problem, Truth
-from clear_lib.allocation.stages import Stages
 
-__all__ = ["OF_THE_PAPER", "POLICIES", "Allocation", "Grant", "Policy", "allocate", "divide", "named", "share"]
+__all__ = ["OF_THE_PAPER", "POLICIES", "Allocation", "Grant", "Policy", "allocate", "divide", "share"]
 
 #: All policies by name. A new one is a line here.
 POLICIES: dict[str, Policy] = {
     policy.name: policy
     for policy in (
-        Policy("uniform", "Uniform", proportional.uniform, needs=()),
-        Policy("predictor", "Predictor", proportional.predictor),
-        Policy("tale-ep", "TALE-EP", proportional.tale_ep, needs=("estimate",)),
-        Policy("clear-heuristic", "CLEAR (Heuristic)", selection.clear_heuristic),
-        Policy("clear-auction", "CLEAR (Auction)", selection.clear_auction),
+        Policy("uniform", "Uniform", shares.uniform, needs=()),
+        Policy("predictor", "Predictor", shares.predictor),
+        Policy("tale-ep", "TALE-EP", shares.tale_ep, needs=("estimate",)),
+        Policy("clear-heuristic", "CLEAR (Heuristic)", shares.clear_heuristic),
+        Policy("clear-auction", "CLEAR (Auction)", shares.clear_auction),
         Policy("clear", "CLEAR (Lambert)", pricing.clear),
         Policy("clear-exact", "CLEAR (exact)", pricing.clear_exact),
         Policy("clear-lognormal", "CLEAR (log-normal)", pricing.clear_lognormal, needs=("threshold", "spread")),
@@ -40,8 +39,8 @@ POLICIES: dict[str, Policy] = {
             needs=("threshold", "spread", "solvable"),
             kind="sequential",
         ),
-        Policy("oracle", "Oracle", oracles.oracle, needs=("lengths", "correct")),
-        Policy("oracle-paper", "Oracle (paper's steps)", oracles.oracle_paper, needs=("lengths",)),
+        Policy("oracle", "Oracle", shares.oracle, needs=("lengths", "correct")),
+        Policy("oracle-paper", "Oracle (paper's steps)", shares.oracle_paper, needs=("lengths",)),
     )
 }
 
@@ -51,33 +50,15 @@ OF_THE_PAPER = tuple("uniform predictor tale-ep clear-heuristic clear-auction cl
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """What every query of a batch is granted.
+    """What every query of a batch is granted."""
 
-    Attributes
-    ----------
-    tokens : int64 array of shape (n,)
-        Tokens granted; the sum is at most ``budget``.
-    price : float or None
-        Shadow price, utility per token; None where no market was run.
-    budget : int
-        Tokens to give.
-    bound : float or None
-        Dual bound: no allocation has more utility. None where there is none.
-    policy : str
-        Name of the policy.
-    settings : mapping
-        The settings it ran with, defaults included; ``decay`` is the rate that was used.
-    reason : callable
-        ``reason(query)``: why the query is granted nothing, by the policy's rule; None if it is granted tokens.
-    """
-
-    tokens: NDArray[np.int64]
-    price: float | None
-    budget: int
-    bound: float | None
-    policy: str
-    settings: Mapping[str, Any]
-    reason: Callable[[int], str | None]
+    tokens: NDArray[np.int64]  #: granted, shape ``(n,)``; the sum is at most ``budget``
+    price: float | None  #: shadow price, utility per token; None where no market was run
+    budget: int  #: tokens to give
+    bound: float | None  #: dual bound: no allocation has more utility; None where there is none
+    policy: str  #: name of the policy
+    settings: Mapping[str, Any]  #: those it ran with, defaults included; ``decay`` is the rate that was used
+    reason: Callable[[int], str | None]  #: ``reason(query)``: why it is granted nothing; None if it is granted tokens
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -94,25 +75,14 @@ class Allocation:
         return [self.reason(query) for query in range(self.tokens.size)]
 
 
-def named(policy: str, kind: str) -> Policy:
-    """The policy of that name; ``ValueError`` if there is none, or it is of another kind."""
-    if policy not in POLICIES:
-        raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
-    if POLICIES[policy].kind != kind:
-        how = "serve it step by step with clear_lib.serving.serve" if kind == "cap" else "use allocate"
-        raise ValueError(f"policy {policy!r} is of kind {POLICIES[policy].kind!r}: {how}")
-    return POLICIES[policy]
-
-
-def stages_of(problem: Problem, policy: str = "clear-sequential", **settings: Any) -> Stages:
-    """The stages of a sequential policy and their prices, for :func:`clear_lib.serving.serve`."""
-    entry = named(policy, "sequential")
-    return entry(problem, **entry.checked(settings))
-
-
 def divide(problem: Problem, policy: str = "clear", **settings: Any) -> Allocation:
     """Solve one :class:`~clear_lib.allocation.problem.Problem`; otherwise as :func:`allocate`."""
-    entry = named(policy, "cap")
+    if policy not in POLICIES:
+        raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+    entry = POLICIES[policy]
+    if entry.kind != "cap":
+        how = "serve it step by step with clear_lib.serving.serve"
+        raise ValueError(f"policy {policy!r} is of kind {entry.kind!r}: {how}")
     checked = entry.checked(settings)
     grant = entry(problem, **checked)
     tokens = whole_tokens(grant.tokens, problem.budget, problem.cap)
@@ -145,21 +115,13 @@ def allocate(
         The :class:`~clear_lib.allocation.problem.Problem`: forecasts or just thresholds ``τ̂``, tokens for the whole
         batch, most tokens of one query, and what only the oracles know.
     policy : str
-        A name in :data:`POLICIES`.
-    **settings
-        Settings of the policy; ``POLICIES[policy].settings`` lists them with their defaults.
-
-    Returns
-    -------
-    Allocation
-        Whole tokens for each query, with a sum of at most ``budget``.
+        A name in :data:`POLICIES`; its ``settings``, with their defaults, are those that may be given.
 
     Raises
     ------
     ValueError
-        If a value is NaN, infinite, negative or not a number (with its position), an array is empty or not
-        one-dimensional, the budget is not a whole number of at least 0, or the policy, a setting or its value
-        is unknown (with the known ones).
+        As :class:`~clear_lib.allocation.problem.Problem` and its forecasts; or if the policy, a setting or its value is
+        unknown (with the known ones).
 
     Examples
     --------

@@ -8,9 +8,8 @@ import numpy as np
 
 from clear_lib.allocation.market import abandonment_line, adaptive_decay, clear_market, dual_bound, exit_price
 from clear_lib.allocation.optimum import solve, solve_shared
-from clear_lib.allocation.policies.proportional import predictor
 from clear_lib.allocation.policies.rule import Grant, distinct
-from clear_lib.allocation.policies.selection import ample
+from clear_lib.allocation.policies.shares import ample, predictor
 from clear_lib.allocation.problem import Problem
 from clear_lib.allocation.stages import Stages, stages
 from clear_lib.allocation.utility import SHAPES, LogNormal, Surge
@@ -41,11 +40,10 @@ def clear(
 ) -> Grant:
     """The Lambert W policy at the price found by Algorithm 1 (eqs. 5, 14 and 16).
 
-    ``decay=None`` takes the adaptive rate with slack ``epsilon`` tokens; ``velocity`` only scales the price.
-    With ``fallback`` a budget that fits all thresholds is shared by :func:`predictor` (inferred from equal
-    rows in Table 1; open). ``utility`` is the shape of the curve: ``"surge"``, or ``"triangular"`` and
-    ``"quadratic"`` with the same peak (section 7.4; their widths are ours). ``stretch`` multiplies the adaptive
-    ``1/β`` and with it the widths of all shapes: the constants of eqs. 16 to 18 are open.
+    ``decay=None`` takes the adaptive rate with slack ``epsilon`` tokens; ``velocity`` only scales the price. With
+    ``fallback`` a budget that fits all thresholds is shared by :func:`predictor` (inferred from equal rows in Table 1;
+    open). ``utility`` is a name in :data:`SHAPES` (section 7.4), and ``stretch`` multiplies the adaptive ``1/β`` and
+    with it the width: the constants of eqs. 16 to 18 are open.
     """
     if fallback and ample(problem):
         return predictor(problem, floor)
@@ -69,8 +67,7 @@ def clear(
                 f"its threshold {own:,.1f} is at the abandonment line of the price {price:.3g}, where demand jumps "
                 f"past the budget"
             )
-        own, line = distinct(own, line)
-        return f"its threshold {own} is above the abandonment line {line} at price {price:.3g}"
+        return "its threshold {} is above the abandonment line {} at price {:.3g}".format(*distinct(own, line), price)
 
     return Grant(tokens, price, bound, {"decay": decay}, abandoned)
 

@@ -65,7 +65,8 @@ class Policy:
         return {name: check_setting(name, given.get(name, default), default) for name, default in known.items()}
 
     def __call__(self, problem: Problem, **settings: Any) -> Grant | Stages:
-        """Run the policy on a problem, with checked settings; ``ValueError`` if the problem lacks what it needs."""
+        """Run the policy on a problem; ``ValueError`` if a setting is wrong, or the problem lacks what it needs."""
+        settings = self.checked(settings)
         for need in self.needs:
             hindsight = need in HINDSIGHT
             if getattr(problem.truth if hindsight else problem.forecasts, need, None) is None:
@@ -74,10 +75,9 @@ class Policy:
         return self.function(problem, **settings)
 
 
-#: Settings that are one of several values, and numbers that must be above 0 or whole; others must be at least 0.
+#: Settings that are one of several values, and numbers that must be above 0; others must be at least 0.
 CHOICES = {"affine": ("sum", "shift"), "utility": tuple(SHAPES)}
 ABOVE_0 = ("velocity", "decay", "epsilon", "stretch", "detour")
-WHOLE = ("iterations",)
 
 
 def check_setting(name: str, value: Any, default: Any) -> Any:
@@ -92,7 +92,7 @@ def check_setting(name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {value!r}")
         return bool(value)
-    whole = name in WHOLE
+    whole = isinstance(default, int)
     return number(name, value, low=1 if whole else 0, above=name in ABOVE_0, whole=whole)
 
 
@@ -142,10 +142,7 @@ def whole_tokens(tokens: Array, budget: int, cap: float = math.inf) -> NDArray[n
         first = smallest(missing, np.partition(missing, spare - 1)[spare - 1], spare)
         rounded[first] += (tokens[first] > 0) & (rounded[first] < cap)
     if budget > EXACT and (over := sum(rounded.tolist()) - budget) > 0:
-        for query in np.argsort(-rounded, kind="stable"):
-            less = min(over, int(rounded[query]))
-            rounded[query] -= less
-            over -= less
+        rounded[np.argmax(rounded)] -= over
     return rounded
 
 

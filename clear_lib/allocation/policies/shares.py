@@ -1,22 +1,53 @@
-"""CLEAR without a market: serve a part of the batch, chosen by threshold (eqs. 25 and 26)."""
+"""Policies without a price: equal and proportional shares, CLEAR's two selections by threshold, and two oracles."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clear_lib.allocation.forecasts import Array
+from clear_lib.allocation.forecasts import Array, Forecasts
 from clear_lib.allocation.market import ROUNDING
-from clear_lib.allocation.policies.proportional import predictor
 from clear_lib.allocation.policies.rule import TOO_SMALL, Grant, distinct, share
 from clear_lib.allocation.problem import Problem
+
+
+def uniform(problem: Problem) -> Grant:
+    """Give everyone ``B/N`` tokens (eq. 19), or the cap if that is less."""
+    return Grant(np.full(problem.n, min(problem.mean_budget, problem.cap)))
+
+
+def predictor(problem: Problem, floor: float = 32.0) -> Grant:
+    """Share in proportion to the threshold, ``B·τ̂_i/Σ τ̂`` (eq. 20), between a floor and the cap.
+
+    The paper clips to the two limits and does not say what becomes of the sum. Here the shares within the
+    limits are rescaled, so that the budget is met. A budget below ``n`` floors lowers the floor to ``B/n``.
+    """
+    floor = min(floor, problem.cap, problem.mean_budget)
+    return Grant(share(problem.budget, problem.forecasts.threshold, low=floor, high=problem.cap))
+
+
+def tale_ep(problem: Problem, floor: float = 32.0) -> Grant:
+    """Share in proportion to a teacher's estimates ``r_i`` (eq. 21), clipped (eq. 22), summing to ``B`` (eq. 23).
+
+    The paper's residual correction is not legible in its text. Here it is the rule of :func:`predictor`.
+    """
+    return predictor(replace(problem, forecasts=Forecasts(problem.forecasts.estimate)), floor)
 
 
 def ample(problem: Problem, kappa: float = 1.0) -> bool:
     """Whether the mean budget reaches ``κ`` times the mean threshold."""
     return problem.budget * (1 + ROUNDING) >= kappa * math.fsum(problem.forecasts.threshold)
+
+
+def _sums(cost: Array, size: Array) -> Array:
+    """What each costs together with all that are smaller, ties by position."""
+    order = np.argsort(size, kind="stable")
+    sums = np.empty(order.size)
+    sums[order] = np.cumsum(cost[order])
+    return sums
 
 
 def _affine(problem: Problem, selected: NDArray[np.bool_], affine: str) -> Array:
@@ -65,9 +96,7 @@ def clear_auction(problem: Problem, affine: str = "sum", fallback: bool = False,
     if fallback and ample(problem):
         return predictor(problem, floor)
     threshold = problem.forecasts.threshold
-    order = np.argsort(threshold, kind="stable")
-    sums = np.empty(problem.n)
-    sums[order] = np.cumsum(threshold[order])
+    sums = _sums(threshold, threshold)
     selected = sums <= problem.budget * (1 + ROUNDING)
 
     def abandoned(query: int) -> str:
@@ -77,3 +106,22 @@ def clear_auction(problem: Problem, affine: str = "sum", fallback: bool = False,
         return f"the thresholds up to its own {threshold[query]:,.0f} sum to {asked}, more than the budget of {budget} tokens"
 
     return Grant(_affine(problem, selected, affine), abandoned=abandoned)
+
+
+def oracle(problem: Problem) -> Grant:
+    """Pay the shortest *solvable* queries first, each exactly its true length (A.2.6, in its words).
+
+    A query whose solution does not fit the cap is not solvable under it.
+    """
+    lengths = problem.truth.lengths
+    return _pay(problem, np.where(problem.truth.correct & (lengths <= problem.cap), lengths, 0.0))
+
+
+def oracle_paper(problem: Problem) -> Grant:
+    """Pay the shortest queries first, solvable or not, each its true length or the cap (A.2.6, its steps; eq. 27)."""
+    return _pay(problem, np.minimum(problem.truth.lengths, problem.cap))
+
+
+def _pay(problem: Problem, cost: Array) -> Grant:
+    """Pay each its cost, the shortest first, until the next would exceed the budget."""
+    return Grant(np.where(_sums(cost, problem.truth.lengths) <= problem.budget, cost, 0.0))
