@@ -40,7 +40,7 @@ def _question(number: int, line: dict[str, Any], seen: set[str]) -> str:
             )
     for field in LIMITS[url]:
         limit = body.get(field)
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"line {number}: body.{field} must be a whole number above 0, and is {_shown(limit)}")
     text = body.get("prompt") if url == "/v1/completions" else _said(body.get("messages"))
     if not isinstance(text, str) or not text.strip():
@@ -70,8 +70,8 @@ def capped(
     kept, left, caps = [], [], allocation.tokens.copy()
     for position, ((_, line), reason) in enumerate(zip(lines, allocation.reasons(), strict=True)):
         request = {name: value for name, value in line.items() if name not in ours}
-        first, *others = LIMITS[line["url"]]
-        limits = [line["body"][field] for field in (first, *others) if line["body"].get(field) is not None]
+        first, *others = fields = LIMITS[line["url"]]
+        limits = [line["body"][field] for field in fields if line["body"].get(field) is not None]
         caps[position] = cap = min([*limits, int(caps[position])])
         if cap == 0:
             left.append(request | {"reason": reason})
