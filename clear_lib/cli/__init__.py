@@ -32,9 +32,7 @@ def allocate(arguments: argparse.Namespace) -> None:
         raise ValueError(f"policy {asked.name!r} decides as it runs, so it has no caps to write; use `run`")
     requests = arguments.format == "openai-batch"
     if arguments.abandoned and not requests:
-        raise ValueError(
-            "--abandoned goes with --format openai-batch; other lines say themselves if they are abandoned"
-        )
+        raise ValueError("--abandoned goes with --format openai-batch; other lines say so themselves")
     lines = batch.requests_of(lines) if requests else lines
     budget, cost = budget_of(arguments, lines)
     if not lines:

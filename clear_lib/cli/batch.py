@@ -29,15 +29,11 @@ def _question(number: int, line: dict[str, Any], seen: set[str]) -> str:
         raise ValueError(f"line {number}: 'custom_id' must be a text that no other line has, and is {_shown(name)}")
     seen.add(name)
     if line.get("method") != "POST" or url not in LIMITS or not isinstance(body, dict):
-        raise ValueError(
-            f"line {number}: must be a POST to {' or '.join(LIMITS)} with a body, and is "
-            f"{_shown([line.get('method'), url])}"
-        )
+        given = _shown([line.get("method"), url])
+        raise ValueError(f"line {number}: must be a POST to {' or '.join(LIMITS)} with a body, and is {given}")
     for field in ("n", "best_of"):
-        if body.get(field) not in (None, 1):
-            raise ValueError(
-                f"line {number}: body.{field} is {_shown(body[field])}, and a cap counts for one completion"
-            )
+        if (value := body.get(field)) not in (None, 1):
+            raise ValueError(f"line {number}: body.{field} is {_shown(value)}, and a cap counts for one completion")
     for field in LIMITS[url]:
         limit = body.get(field)
         if limit is not None and (type(limit) is not int or limit < 1):

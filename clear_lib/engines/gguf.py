@@ -32,21 +32,16 @@ class Weights:
     sha256: str
 
 
-def cache() -> Path:
-    """The folder of converted models: ``$CLEAR_CACHE``, or ``clear-lib`` among the user's caches."""
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("CLEAR_CACHE") or Path(user) / "clear-lib")
-
-
 def local(weights: Weights, path: str | Path | None = None, folder: str | Path | None = None) -> Path:
     """A folder with the model as bfloat16 safetensors, tokenizer and chat template; converted if it is not there.
 
     One process converts at a time; others that want the same model wait for it. ``path`` is the file or a folder that
-    holds it (without it the hub is asked), ``folder`` where converted models are kept. ``ModelError`` if the file is
-    missing, another one, or of an unknown architecture; if a package is missing; or if the model cannot be kept.
-    Nothing half-written is left behind.
+    holds it (without it the hub is asked), ``folder`` where converted models are kept: by default ``$CLEAR_CACHE``, or
+    ``clear-lib`` among the user's caches. ``ModelError`` if the file is missing, another one, or of an unknown
+    architecture; if a package is missing; or if the model cannot be kept. Nothing half-written is left behind.
     """
-    root = cache() if folder is None else Path(folder)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(folder or os.environ.get("CLEAR_CACHE") or caches / "clear-lib")
     made = root / f"{Path(weights.file).stem}-{weights.sha256[:12]}"
     with _refusals(KEPT, root):
         if made.is_dir():

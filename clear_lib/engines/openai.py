@@ -319,12 +319,8 @@ class OpenAIEngine(Engine):
         length = counted if tokens is None else len(tokens)
         text, thoughts = (without(part, self._key()) for part in (text, thoughts))
         if not 0 <= length <= request.cap or counted != length:
-            raise RequestError(
-                f"{length} tokens ({counted} by the server's count) under a cap of {request.cap}; this server does not "
-                "keep caps",
-                max(length, counted, 0),
-                text,
-            )
+            what = f"{length} tokens ({counted} by the server's count) under a cap of {request.cap}"
+            raise RequestError(f"{what}; this server does not keep caps", max(length, counted, 0), text)
         self.answered = True
         if reason not in ("stop", "length"):
             raise RequestError(f"ended by the server, with finish_reason {self._shown(repr(reason))}", counted, text)

@@ -39,9 +39,7 @@ class Thinking:
         if server is not None and server not in list(FIELDS):
             raise ModelError(f"thinking={server!r:.60}: known are {', '.join(FIELDS)}")
         if (server is None) != (reserve is None):
-            raise ModelError(
-                "thinking=SERVER and reserve=TOKENS go together: the tokens kept for the answer of each cap"
-            )
+            raise ModelError("thinking=SERVER and reserve=TOKENS go together: tokens kept for the answer of each cap")
         self.server, self.warned = server, server is None
         self.reserve = None if reserve is None else number("reserve", reserve, low=1, whole=True)
 
