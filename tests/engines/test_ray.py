@@ -75,7 +75,7 @@ def kill():
     workers = [
         process.pid
         for process in psutil.process_iter(["cmdline"])
-        if "ray::Worker" in " ".join(process.info["cmdline"] or ())
+        if "MapWorker" in " ".join(process.info["cmdline"] or ())
     ]
     os.kill(workers[0], signal.SIGKILL)
 
