@@ -28,12 +28,14 @@ SENTENCES = {
     "reached: no network, or HF_HUB_OFFLINE is set. Give a path instead: the folder of a checkpoint, or the GGUF file "
     "of a model that has one (--weights)",
     "Unrecognized model|no file named|does not appear to have a file named": "{model!r} holds no model in the Hugging "
-    "Face format: {line}",
+    "Face format: {line} Weights are read as model.safetensors only: a pickle has to be converted first, "
+    "https://huggingface.co/spaces/safetensors/convert",
     "MemoryError|can't allocate memory|(?=.*[Mm]emory).*([Kk][Vv] cache|cache blocks|Free memory)": "not enough memory "
     "for the model {model!r}: {line}. A smaller batch_size, context (max_model_len) or dtype needs less; so does each "
     "GPU if there are more (tensor_parallel_size)",
     "(core|WorkerProc) initialization failed": "vLLM could not start the model {model!r}; what it printed above says "
     "why: {line}",
+    "ImportError": "the model {model!r} cannot be loaded: {line}",
 }
 
 
@@ -122,14 +124,5 @@ def pinned(model: str, revision: str | None, known: Mapping[str, str]) -> str | 
 
 def pretrained(kind: Any, model: str, revision: str | None, **settings: Any) -> Any:
     """``kind.from_pretrained``, quietly and without code of the model's; ``ModelError`` says why not and what to do."""
-    try:
-        with quiet():
-            return kind.from_pretrained(model, revision=revision or "main", trust_remote_code=False, **settings)
-    except (OSError, ImportError) as error:
-        where = f"model {model!r}" + (f", revision {revision}" if revision else "")
-        raise ModelError(
-            f"{where} cannot be loaded: {first_line(error)}\n"
-            "It takes the hub once (and for a gated model a token in HF_TOKEN), or a folder as the option `model`. "
-            "Weights are read as model.safetensors only: a pickle has to be converted first, "
-            "https://huggingface.co/spaces/safetensors/convert"
-        ) from error
+    with explained(model, revision), quiet():
+        return kind.from_pretrained(model, revision=revision or "main", trust_remote_code=False, **settings)

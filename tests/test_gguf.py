@@ -274,7 +274,7 @@ def test_no_permission(weights, file, tmp_path):
         f"it in the environment variable CLEAR_CACHE"
     )
     with refused(locked), pytest.raises(ModelError, match=f"{locked}/tiny.gguf cannot be read: Permission denied$"):
-        gguf._check(locked / "tiny.gguf", weights)
+        gguf._checked(weights, locked / "tiny.gguf")
     with pytest.raises(ModelError, match=f"the model cannot be kept in {file}: (Not a directory|File exists)"):
         gguf.local(weights, file, file)
     assert kept(locked) == kept(cache) == []

@@ -11,62 +11,16 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from clear_lib.allocation.forecasts import Forecasts
-from clear_lib.allocation.policies import POLICIES, Allocation, Policy
+from clear_lib.allocation.policies import POLICIES, Policy
 from clear_lib.allocation.policies import allocate as allocate_tokens
 from clear_lib.allocation.problem import number
 from clear_lib.answers import write_lines
 from clear_lib.cli import batch
 from clear_lib.cli.files import Line, column, forecasts_of, questions_of, read_lines, read_rollouts, settings_of
 from clear_lib.cli.money import amount, budget_of
-
-if TYPE_CHECKING:
-    from clear_lib.budgeter import Budgeter
-
-EXIT_CODES = "exit codes: 0 done; 1 wrong input, with a message that names the line; 2 wrong usage"
-
-ALLOCATE = f"""\
-Each line of the input is a JSON object with a "question" (then --forecaster says what it will cost), or with what
-you know of it: "threshold", and for some policies "spread", "solvable" or "estimate". Each line of the output is the
-same object with "tokens", "active", and the "reason" if it is abandoned.
-
-  python -m clear_lib allocate questions.jsonl --budget 128000 --policy clear --out caps.jsonl
-  echo '{{"question": "1+1?", "threshold": 90}}' | python -m clear_lib allocate --budget 400 --set epsilon=64
-
-With --format openai-batch the lines are requests (custom_id, method, url, body), and come back, in their order, with
-body.max_completion_tokens; those that are abandoned go to a file of their own. A "threshold" beside the body is read
-and not passed on.
-
-  python -m clear_lib allocate batch.jsonl --format openai-batch --forecaster forecaster \
-      --dollars 2.50 --price-out 0.60 --out capped.jsonl --abandoned abandoned.jsonl
-
-{EXIT_CODES}"""
-
-RUN = f"""\
-The input is that of `allocate`, with a "question" in each line. Each line of the output is the same object with
-"tokens" (granted), "active", "reason", "completion", "n_tokens" (used), "finished", "finish_reason" and "model". The
-budget counts completion tokens; prompts are not charged. Every answer is kept in answers.jsonl.part as it comes: if the
-run breaks off, the same command with --resume goes on within the same budget. Without --out nothing is kept on the way.
-
-  python -m clear_lib run questions.jsonl --budget 128000 --model Qwen/Qwen2.5-Math-7B-Instruct \\
-      --engine-option dtype=bfloat16 --template prompt.txt --forecaster forecaster --out answers.jsonl
-
-options of the engines: dtype, batch_size, device (transformers); dtype, batch_size and all of vllm.LLM (vllm);
-base_url, chat, concurrency, timeout, retries, context, api_key_env, extra_body, thinking and reserve (openai)
-
-{EXIT_CODES}"""
-
-FIT = """\
-The rollouts are logs of evaluation harnesses, or JSON lines such as `run` writes, with a "gold" answer or a verdict
-"correct". The folder holds JSON and safetensors, and says whose rollouts they were, and which policy and constants win
-on them by forecasts of fits that have not seen the question: it is fitted six times.
-
-  python -m clear_lib fit rollouts.jsonl --out forecaster"""
 
 
 def allocate(arguments: argparse.Namespace) -> None:
@@ -78,31 +32,32 @@ def allocate(arguments: argparse.Namespace) -> None:
         raise ValueError(f"policy {asked.name!r} decides as it runs, so it has no caps to write; use `run`")
     requests = arguments.format == "openai-batch"
     if arguments.abandoned and not requests:
-        raise ValueError(
-            "--abandoned goes with --format openai-batch; other lines say themselves if they are abandoned"
-        )
+        raise ValueError("--abandoned goes with --format openai-batch; other lines say so themselves")
     lines = batch.requests_of(lines) if requests else lines
     budget, cost = budget_of(arguments, lines)
     if not lines:
         write_lines(arguments.out, [])
-        return print("no lines: nothing to allocate", file=sys.stderr)
+        return _say("no lines: nothing to allocate")
     forecasts, advice = _forecasts(arguments, lines, asked or POLICIES["clear"])
     policy, settings = decide(arguments.policy, settings_of(arguments.set), forecasts, advice.get("caps"))
     allocation = allocate_tokens(forecasts, budget, policy.name, cap=arguments.cap, **settings)
     if requests:
-        granted = _write_requests(arguments, lines, allocation)
+        rows, left, granted = batch.capped(lines, allocation)
+        if arguments.abandoned:
+            write_lines(arguments.abandoned, left)
+        elif left:
+            _say(f"{len(left):,} abandoned requests are written nowhere: name a file with --abandoned")
+        if lower := int((granted < allocation.tokens).sum()):
+            _say(f"{lower:,} requests keep a limit of their own, which is lower")
     else:
-        granted = allocation.tokens
-        rows = zip(lines, granted.tolist(), allocation.reasons(), strict=True)
-        write_lines(
-            arguments.out,
-            (line | {"tokens": tokens, "active": tokens > 0, "reason": reason} for (_, line), tokens, reason in rows),
-        )
+        granted, fates = allocation.tokens, zip(allocation.tokens.tolist(), allocation.reasons(), strict=True)
+        ours = [{"tokens": tokens, "active": tokens > 0, "reason": reason} for tokens, reason in fates]
+        rows = [line | more for (_, line), more in zip(lines, ours, strict=True)]
+    write_lines(arguments.out, rows)
     price = "" if allocation.price is None else f", price {allocation.price:.3g} per token"
-    print(
+    _say(
         f"{policy.label}: {allocation.active.sum():,} of {len(lines):,} questions are granted "
-        f"{granted.sum():,} of {allocation.budget:,} tokens{price}{cost and '; ' + cost}",
-        file=sys.stderr,
+        f"{granted.sum():,} of {allocation.budget:,} tokens{price}{cost and '; ' + cost}"
     )
 
 
@@ -117,19 +72,6 @@ def _forecasts(arguments: argparse.Namespace, lines: list[Line], policy: Policy)
         predictor.warn_of_other_model(forecaster.trained_on, [arguments.model])
     forecasts, estimates = forecaster.predict(questions_of(lines)), column(lines, "estimate")
     return replace(forecasts, estimate=estimates) if estimates else forecasts, getattr(forecaster, "advice", {})
-
-
-def _write_requests(arguments: argparse.Namespace, lines: list[Line], allocation: Allocation) -> NDArray[np.int64]:
-    """Write requests with their caps, and the abandoned ones into a file of their own; the caps."""
-    kept, left, caps = batch.capped(lines, allocation)
-    if arguments.abandoned:
-        write_lines(arguments.abandoned, left)
-    elif left:
-        print(f"{len(left):,} abandoned requests are written nowhere: name a file with --abandoned", file=sys.stderr)
-    if lower := int((caps < allocation.tokens).sum()):
-        print(f"{lower:,} requests keep a limit of their own, which is lower", file=sys.stderr)
-    write_lines(arguments.out, kept)
-    return caps
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -162,7 +104,9 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if arguments.price_in and budgeter.accounting != "caps":
         raise ValueError("a paused query has its prompt read again, at a price: --price-in needs --accounting caps")
-    budget, cost = budget_of(arguments, lines, _counter(budgeter, questions))
+    tokenizer = getattr(budgeter.engine, "tokenizer", None)
+    count = lambda question: len(tokenizer(budgeter.template.replace("{question}", question)).input_ids)
+    budget, cost = budget_of(arguments, lines, None if tokenizer is None else count)
     estimates = column(lines, "estimate") if arguments.forecaster else None
     given = dict(estimates=estimates, out=out, resume=arguments.resume, fields=[line for _, line in lines])
     try:
@@ -171,14 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise KeyboardInterrupt(str(stopped) if out else "without --out FILE nothing is kept") from None
     if out is None:
         answers.to_jsonl("-", given["fields"])
-    print(answers, *([f"  {cost}"] if cost else []), sep="\n", file=sys.stderr)
-
-
-def _counter(budgeter: Budgeter, questions: list[str]) -> Callable[[int], int] | None:
-    """Counts the tokens of a prompt, if the engine can."""
-    if not hasattr(budgeter.engine, "tokenizer"):
-        return None
-    return lambda at: len(budgeter.engine.tokenizer(budgeter.template.replace("{question}", questions[at])).input_ids)
+    _say(f"{answers}\n  {cost}" if cost else f"{answers}")
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -199,10 +136,10 @@ def fit(arguments: argparse.Namespace) -> None:
         fitted.advice = tuning.advice(forecasts, rollouts["length"].to_numpy(), correct, int(rollouts["cap"].max()))
         print(f"what wins at {len(tuning.BUDGETS)} budgets on logs it had not seen: {tuning.in_words(fitted.advice)}")
     except ValueError as error:
-        print(f"WARNING: policy and constants are not chosen: {error}", file=sys.stderr)
+        _say(f"WARNING: policy and constants are not chosen: {error}")
     fitted.save(arguments.out)
     if measured.doubt:
-        print(f"WARNING: {measured.doubt}", file=sys.stderr)
+        _say(f"WARNING: {measured.doubt}")
 
 
 def rollout_options() -> argparse.ArgumentParser:
@@ -251,35 +188,32 @@ def _parser() -> argparse.ArgumentParser:
     parser, command = parser_of("clear_lib", "Token budgets for batches of LLM queries.")
     budget, rollouts = _budget_options(), rollout_options()
 
-    add = command(allocate, "split a token budget over questions", budget, ALLOCATE)
+    add = command(allocate, "split a token budget over questions", budget, "allocate.txt")
     add("--model", help="whose completions the budget is for: warns if the forecaster learned from another")
     add("--format", choices=("lines", "openai-batch"), default="lines", help="of input and output (default: lines)")
     add("--abandoned", metavar="FILE", help="where abandoned requests go, with the reason (openai-batch)")
 
-    add = command(run, "answer questions within a token budget", budget, RUN)
+    add = command(run, "answer questions within a token budget", budget, "run.txt")
     add("--model", required=True, help="a model, a folder, or `embedded`, the small one of this project")
     add("--engine", choices=ENGINES, default="transformers", help="what decodes (default: %(default)s)")
     options = "dtype, batch_size, revision, and what the engine knows (clear_lib.engines)"
     add("--engine-option", nargs="+", default=[], metavar="NAME=VALUE", help=options)
-    template = "the prompt, with {question} in it (default: the question alone)"
-    add("--template", metavar="TEXT|FILE", help=template)
-    accounting = (
-        "whether tokens granted or used are within the budget (default: refunds if the engine can pause, else caps)"
-    )
+    add("--template", metavar="TEXT|FILE", help="the prompt, with {question} in it (default: the question alone)")
+    accounting = "are tokens granted or used within the budget? (default: refunds if the engine can pause, else caps)"
     add("--accounting", choices=("caps", "refunds"), help=accounting)
     add("--resume", action="store_true", help="go on with the part file of a run that broke off")
 
-    add = command(fit, "fit a forecaster to rollouts and save it", rollouts, FIT)
+    add = command(fit, "fit a forecaster to rollouts and save it", rollouts, "fit.txt")
     add("--out", required=True, metavar="FOLDER", help="where to save it")
-    kinds = (
-        "a regression on words, or another of clear_lib.predictor: sentence, encoder, deberta (default: %(default)s)"
-    )
-    add("--kind", default="ridge", help=kinds)
+    add("--kind", default="ridge", help="ridge (a regression on words), sentence, encoder or deberta (default: ridge)")
     return parser
 
 
 def parser_of(module: str, description: str) -> tuple[argparse.ArgumentParser, Callable[..., Callable[..., Any]]]:
-    """A parser, and a function that adds a command to it and returns the command's ``add_argument``."""
+    """A parser, and a function that adds a command to it and returns the command's ``add_argument``.
+
+    ``page`` is the file of this package with what the command's help says after its options.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     try:
         version = metadata.version("clear-lib")
@@ -288,18 +222,13 @@ def parser_of(module: str, description: str) -> tuple[argparse.ArgumentParser, C
     parser.add_argument("--version", action="version", version=f"clear-lib {version}")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(
-        function: Callable[[argparse.Namespace], None],
-        summary: str,
-        options: argparse.ArgumentParser | None = None,
-        epilog: str | None = None,
-    ) -> Callable[..., Any]:
+    def command(function: Any, summary: str, options: Any = None, page: str | None = None) -> Callable[..., Any]:
         added = commands.add_parser(
             function.__name__.strip("_"),
             help=summary,
             description=f"{summary.capitalize()}.",
             parents=[options] if options else [],
-            epilog=epilog,
+            epilog=page and Path(__file__).with_name(page).read_text(encoding="utf-8"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.set_defaults(run=function)
@@ -313,18 +242,22 @@ def execute(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = N
     parsed = parser.parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *place: print(f"WARNING: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *place: _say(f"WARNING: {message}")
             parsed.run(parsed)
     except BrokenPipeError:  # who reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:  # of the second kind: a full disk, a folder that is read-only
         where = getattr(error, "filename", None) or ""
-        print(f"error: {where and f'{where}: '}{getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        _say(f"error: {where and f'{where}: '}{getattr(error, 'strerror', None) or error}")
         return 1
     except KeyboardInterrupt as stopped:
-        print(f"stopped; {str(stopped) or 'what was finished is kept'}", file=sys.stderr)
+        _say(f"stopped; {str(stopped) or 'what was finished is kept'}")
         return 130
     return 0
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

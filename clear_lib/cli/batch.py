@@ -29,18 +29,14 @@ def _question(number: int, line: dict[str, Any], seen: set[str]) -> str:
         raise ValueError(f"line {number}: 'custom_id' must be a text that no other line has, and is {_shown(name)}")
     seen.add(name)
     if line.get("method") != "POST" or url not in LIMITS or not isinstance(body, dict):
-        raise ValueError(
-            f"line {number}: must be a POST to {' or '.join(LIMITS)} with a body, and is "
-            f"{_shown([line.get('method'), url])}"
-        )
+        given = _shown([line.get("method"), url])
+        raise ValueError(f"line {number}: must be a POST to {' or '.join(LIMITS)} with a body, and is {given}")
     for field in ("n", "best_of"):
-        if body.get(field) not in (None, 1):
-            raise ValueError(
-                f"line {number}: body.{field} is {_shown(body[field])}, and a cap counts for one completion"
-            )
+        if (value := body.get(field)) not in (None, 1):
+            raise ValueError(f"line {number}: body.{field} is {_shown(value)}, and a cap counts for one completion")
     for field in LIMITS[url]:
         limit = body.get(field)
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"line {number}: body.{field} must be a whole number above 0, and is {_shown(limit)}")
     text = body.get("prompt") if url == "/v1/completions" else _said(body.get("messages"))
     if not isinstance(text, str) or not text.strip():
@@ -70,8 +66,8 @@ def capped(
     kept, left, caps = [], [], allocation.tokens.copy()
     for position, ((_, line), reason) in enumerate(zip(lines, allocation.reasons(), strict=True)):
         request = {name: value for name, value in line.items() if name not in ours}
-        first, *others = LIMITS[line["url"]]
-        limits = [line["body"][field] for field in (first, *others) if line["body"].get(field) is not None]
+        first, *others = fields = LIMITS[line["url"]]
+        limits = [line["body"][field] for field in fields if line["body"].get(field) is not None]
         caps[position] = cap = min([*limits, int(caps[position])])
         if cap == 0:
             left.append(request | {"reason": reason})

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from numbers import Real
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def column(lines: Sequence[Line], name: str, high: float | None = None) -> list[
         return None
     for number, line in lines:
         value = line.get(name)
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= (high or 1e300):
+        if type(value) not in (int, float) or not 0 <= value <= (high or 1e300):
             what = "missing, and other lines have it" if name not in line else f"{json.dumps(value):.60}"
             least = f"a number from 0 to {high:g}" if high else "a number of at least 0"
             raise ValueError(f"line {number}: {name!r} must be {least}, and is {what}")
@@ -78,14 +78,11 @@ def forecasts_of(lines: Sequence[Line], policy: Policy) -> Forecasts:
 
 def settings_of(pairs: Sequence[str]) -> dict[str, Any]:
     """``name=value`` arguments with values as JSON has them (numbers, true, null), and as text otherwise."""
-
-    def value(text: str) -> Any:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-
-    return {name: value(text) for name, text in split_pairs(pairs).items()}
+    settings: dict[str, Any] = split_pairs(pairs)
+    for name, text in settings.items():
+        with suppress(ValueError):
+            settings[name] = json.loads(text)
+    return settings
 
 
 def split_pairs(pairs: Sequence[str]) -> dict[str, str]:
@@ -118,9 +115,11 @@ def _files(paths: Sequence[str]) -> list[Path]:
     """Files as they are, and of a folder the logs in it: samples of a harness, details, or all JSON lines."""
     files: list[Path] = []
     for path in map(Path, paths):
-        patterns = ("samples_*.jsonl", "details_*.parquet", "*.jsonl") if path.is_dir() else ()
-        found = [path] if not path.is_dir() else next(filter(None, (sorted(path.rglob(one)) for one in patterns)), [])
-        if not found:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        kinds = [sorted(path.rglob(pattern)) for pattern in ("samples_*.jsonl", "details_*.parquet", "*.jsonl")]
+        if not any(kinds):
             raise ValueError(f"{path}: no .jsonl file and no details_*.parquet in this folder")
-        files += found
+        files += next(filter(None, kinds))
     return files

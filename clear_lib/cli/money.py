@@ -5,19 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from typing import Any
 
 from clear_lib.cli.files import Line
 
 #: Prices are for so many tokens.
 MILLION = 1_000_000
-
-
-class Budget(NamedTuple):
-    """Completion tokens, and in words what they and the prompts may cost at most (empty without prices)."""
-
-    tokens: int
-    words: str
 
 
 def amount(text: str) -> Decimal:
@@ -32,35 +25,33 @@ def amount(text: str) -> Decimal:
 
 
 def budget_of(
-    arguments: argparse.Namespace, lines: Sequence[Line], count: Callable[[int], int] | None = None
-) -> Budget:
-    """The budget of a command: ``--budget``, or what ``--dollars`` buy once all prompts are paid.
+    arguments: argparse.Namespace, lines: Sequence[Line], count: Callable[[str], int] | None = None
+) -> tuple[int, str]:
+    """``--budget``, or the tokens that ``--dollars`` buy once all prompts are paid; and in words what they cost.
 
-    A prompt has the ``prompt_tokens`` of its line, or ``count(position)``; ``ValueError`` names a line with neither.
+    A prompt has the ``prompt_tokens`` of its line, or ``count(question)``; ``ValueError`` names a line with neither.
     """
     dollars, out, into = arguments.dollars, arguments.price_out, arguments.price_in
     if dollars is None:
         if out is not None or into is not None:
             raise ValueError("--price-out and --price-in go with --dollars")
-        return Budget(arguments.budget, "")
+        return arguments.budget, ""
     if not out:
         raise ValueError("--dollars needs --price-out, the dollars for a million completion tokens")
-    prompts = sum(_prompt_tokens(lines, position, count) for position in range(len(lines))) if into else 0
-    left = dollars * MILLION - (into or 0) * prompts
-    if left < 0:
-        raise ValueError(f"the prompts alone, {prompts:,} tokens, cost ${(into * prompts) / MILLION:f} of ${dollars}")
-    tokens = int(left // out)
+    prompts = sum(_prompt_tokens(number, line, count) for number, line in lines) if into else 0
+    paid = (into or 0) * prompts
+    if paid > dollars * MILLION:
+        raise ValueError(f"the prompts alone, {prompts:,} tokens, cost ${paid / MILLION:f} of ${dollars}")
+    tokens = int((dollars * MILLION - paid) // out)
     of_prompts = f" and {prompts:,} of prompts" if into else " (prompts have no price)"
-    words = f"{tokens:,} completion tokens{of_prompts} cost at most ${(dollars * MILLION - left + tokens * out) / MILLION:f}"
-    return Budget(tokens, words)
+    return tokens, f"{tokens:,} completion tokens{of_prompts} cost at most ${(paid + tokens * out) / MILLION:f}"
 
 
-def _prompt_tokens(lines: Sequence[Line], position: int, count: Callable[[int], int] | None) -> int:
-    number, line = lines[position]
+def _prompt_tokens(number: int, line: dict[str, Any], count: Callable[[str], int] | None) -> int:
     tokens = line.get("prompt_tokens")
     if tokens is None and count is not None:
-        return count(position)
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        return count(line["question"])
+    if type(tokens) is not int or tokens < 0:
         what = "missing" if tokens is None else f"{tokens!r:.60}"
         raise ValueError(
             f"line {number}: with --price-in, 'prompt_tokens' must be the number of tokens of its prompt, and is {what}"

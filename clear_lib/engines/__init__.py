@@ -122,12 +122,10 @@ class Engine(ABC):
         from tqdm import tqdm
 
         requests = self._requests(prompts, max_tokens, temperature, seeds, begun)
-        empty = [request for request in requests if request.cap == 0]
-        yield from ((request.position, Completion("", (), "length")) for request in empty)
-        requests = requests[: len(requests) - len(empty)]
-        waiting = {request.position for request in requests}
+        yield from ((request.position, Completion("", (), "length")) for request in requests if request.cap == 0)
+        requests = [request for request in requests if request.cap]
+        waiting, tokens = {request.position for request in requests}, 0
         bar = tqdm(total=len(requests), desc=progress, unit=" completions", disable=progress is None, mininterval=2.0)
-        tokens = 0
         with bar, explained(self.model):
             for position, completion in self._complete(requests, temperature) if requests else ():
                 waiting.remove(position)  # KeyError if an engine yields one twice
@@ -155,7 +153,7 @@ class Engine(ABC):
     ) -> list[Request]:
         """The checked requests in order of decreasing cap, equal caps in the order of the prompts."""
         caps, n = np.asarray(max_tokens), len(prompts)
-        if caps.size and not np.issubdtype(caps.dtype, np.integer):
+        if caps.size and caps.dtype.kind not in "iu":
             raise ValueError(f"caps must be whole numbers of tokens, not {caps.dtype}")
         if caps.shape != (n,) or (seeds is not None and len(seeds) != n):
             given = f"{caps.shape} caps and {'no' if seeds is None else len(seeds)} seeds"
@@ -168,16 +166,16 @@ class Engine(ABC):
         for position, tokens in enumerate(begun or ()):
             if not self.ends.isdisjoint(tokens):
                 raise ValueError(f"prompt {position}: its completion has ended and cannot be continued")
-        encoded = self._encode(prompts, begun)
-        for position, (prompt, cap) in enumerate(zip(encoded, caps.tolist(), strict=True)):
+        drawn = [None] * n if seeds is None else map(int, seeds)
+        rows = zip(range(n), self._encode(prompts, begun), caps.tolist(), drawn, strict=True)
+        requests = list(map(Request._make, rows))
+        for position, prompt, cap, _ in requests:
             length = bool(prompt) if isinstance(prompt, str) else len(prompt)  # only the server can count a text
             if cap < 0 or length == 0 or length + cap > self.context:
                 raise ValueError(
                     f"prompt {position}: {length:d} tokens and a cap of {cap}; the prompt must not be empty, the cap "
                     f"not negative, and both fit the context of {self.context}"
                 )
-        drawn = [None] * n if seeds is None else [int(seed) for seed in seeds]
-        requests = [Request(*row) for row in zip(range(n), encoded, caps.tolist(), drawn, strict=True)]
         return sorted(requests, key=lambda request: -request.cap)
 
 
@@ -200,7 +198,7 @@ class ModelEngine(Engine):
                 generation = GenerationConfig.from_model_config(config)
         self.context = config.get_text_config().max_position_embeddings
         ends = generation.eos_token_id
-        self.ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+        self.ends = frozenset(ends if isinstance(ends, list) else {ends} - {None})
 
     def _encode(self, prompts: Sequence[str], begun: Sequence[Sequence[int]] | None) -> list[list[int]]:
         ids = [self.tokenizer(prompt).input_ids for prompt in prompts]
@@ -222,11 +220,10 @@ def start(
     path: str | Path | None = None,
     **options: Any,
 ) -> Engine:
-    """Load a model on an engine.
+    """Load a model on an engine, one of :data:`ENGINES`.
 
     Parameters
     ----------
-    engine : {"transformers", "vllm", "openai", "ray"}
     model : str
         Its name on the hub, the folder of a checkpoint, ``"embedded"``, or its name on the server of ``"openai"``.
     revision : str, optional

@@ -20,7 +20,6 @@ from clear_lib.hub import ModelError, explanation, first_line, quiet, require
 log = logging.getLogger(__name__)
 
 KEPT = "the model cannot be kept in {}: {}; name a folder with room for it in the environment variable CLEAR_CACHE"
-READ = "{} cannot be read: {}"
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,16 @@ class Weights:
     sha256: str
 
 
-def cache() -> Path:
-    """The folder of converted models: ``$CLEAR_CACHE``, or ``clear-lib`` among the user's caches."""
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("CLEAR_CACHE") or Path(user) / "clear-lib")
-
-
 def local(weights: Weights, path: str | Path | None = None, folder: str | Path | None = None) -> Path:
     """A folder with the model as bfloat16 safetensors, tokenizer and chat template; converted if it is not there.
 
     One process converts at a time; others that want the same model wait for it. ``path`` is the file or a folder that
-    holds it (without it the hub is asked), ``folder`` where converted models are kept. ``ModelError`` if the file is
-    missing, another one, or of an unknown architecture; if a package is missing; or if the model cannot be kept.
-    Nothing half-written is left behind.
+    holds it (without it the hub is asked), ``folder`` where converted models are kept: by default ``$CLEAR_CACHE``, or
+    ``clear-lib`` among the user's caches. ``ModelError`` if the file is missing, another one, or of an unknown
+    architecture; if a package is missing; or if the model cannot be kept. Nothing half-written is left behind.
     """
-    root = cache() if folder is None else Path(folder)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(folder or os.environ.get("CLEAR_CACHE") or caches / "clear-lib")
     made = root / f"{Path(weights.file).stem}-{weights.sha256[:12]}"
     with _refusals(KEPT, root):
         if made.is_dir():
@@ -55,25 +49,25 @@ def local(weights: Weights, path: str | Path | None = None, folder: str | Path |
     require("engines", "accelerate", "gguf")  # before gigabytes are fetched
     from huggingface_hub.utils import WeakFileLock
 
-    file = _found(weights, path)
-    _check(file, weights)
+    file = _checked(weights, _fetched(weights) if path is None else Path(path))
     with _refusals(KEPT, root):
         root.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(root / f".{made.name}.lock"):
             if not made.is_dir():
                 log.warning("turning %s into safetensors, once, in %s …", weights.file, made)
-                _convert_whole(file, made)
+                aside = made.with_name(f".{made.name}")  # takes its name when it is complete
+                shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+                aside.mkdir()
+                try:
+                    _convert(file, aside)
+                    aside.rename(made)
+                finally:
+                    shutil.rmtree(aside, ignore_errors=True)
     return made
 
 
-def _found(weights: Weights, path: str | Path | None) -> Path:
-    """The file on this machine, fetched from the hub if no path is given."""
-    if path is not None:
-        with _refusals(READ, path):
-            file = Path(path) / weights.file if Path(path).is_dir() else Path(path)
-            if not file.is_file():
-                raise ModelError(f"{file}: there is no such file; {weights.file} of {weights.repository} is wanted")
-            return file
+def _fetched(weights: Weights) -> Path:
+    """The file, from the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -91,43 +85,36 @@ def _found(weights: Weights, path: str | Path | None) -> Path:
         ) from error
 
 
-def _check(file: Path, weights: Weights) -> None:
-    """``ModelError`` if the bytes are not those that the makers published."""
-    with _refusals(READ, file), file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-        size = opened.tell()
+def _checked(weights: Weights, file: Path) -> Path:
+    """The file, or the one of that name in a folder; ``ModelError`` if it is not there, or its bytes are others."""
+    with _refusals("{} cannot be read: {}", file):
+        file = file / weights.file if file.is_dir() else file
+        if not file.is_file():
+            raise ModelError(f"{file}: there is no such file; {weights.file} of {weights.repository} is wanted")
+        with file.open("rb") as opened:
+            found, size = hashlib.file_digest(opened, "sha256").hexdigest(), opened.tell()
     if found != weights.sha256:
         raise ModelError(
             f"{file} is not {weights.file} of {weights.repository} at {weights.revision}, or not all of it: {size:,} "
             f"bytes with the SHA-256 {found}, expected {weights.sha256}; delete it and fetch it again"
         )
+    return file
 
 
-def _convert_whole(file: Path, made: Path) -> None:
-    """Convert in a folder aside, which takes its name when it is complete."""
-    aside = made.with_name(f".{made.name}")
-    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-    aside.mkdir()
-    try:
-        with quiet():
-            _convert(file, aside)
-        aside.rename(made)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
+@quiet()
 def _convert(file: Path, folder: Path) -> None:
     """Write the model of a GGUF file as bfloat16 safetensors, with its tokenizer."""
     import torch
     import transformers
     from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory(dir=folder) as alone:  # what lies beside the file is no part of the model
         link = Path(alone) / file.name
         link.symlink_to(file.resolve())
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=link.name, trust_remote_code=False)
-            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=link.name, trust_remote_code=False)
+            model, report = AutoModelForCausalLM.from_pretrained(
                 alone, gguf_file=link.name, trust_remote_code=False, dtype=torch.bfloat16, output_loading_info=True
             )
         except Exception as error:  # whatever the reader trips over

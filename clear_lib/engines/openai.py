@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,26 +12,30 @@ from functools import partial
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
+from clear_lib.allocation.problem import number
 from clear_lib.engines import Completion, Engine, Request
 from clear_lib.engines.redaction import shown, without
-from clear_lib.engines.thinking import Thinking, extra
+from clear_lib.engines.thinking import Thinking
 from clear_lib.hub import ModelError, needs
 
 with needs("openai"):
     import httpx2
-    import tenacity
 
 #: Statuses after which the same request may succeed: timeouts, conflicts, rate limits; and all from 500 on.
 RETRY_STATUSES = {408, 409, 425, 429}
 
-#: Seconds between attempts: doubling from 1 to 60, and up to one more so that clients do not come back in step.
-BACK_OFF = tenacity.wait_exponential_jitter(initial=1, max=60)
+#: Seconds between attempts double from the first to the last, and up to a first one is added by chance, so that
+#: clients do not come back in step.
+FIRST_WAIT, LAST_WAIT = 1.0, 60.0
 
 #: Most seconds that are waited because a server asks for it (``Retry-After``), and after which nothing is repeated.
 LONGEST_WAIT, LONGEST_RETRYING = 600.0, 1800.0
 
 #: Statuses that hold for every request: no money, no valid key, no such model or address.
 HOPELESS = {401, 402, 403, 404, 405}
+
+#: Fields of a request that ``extra_body`` may not set.
+OURS = {"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "n", "best_of", "stream", "seed"}
 
 #: Most bytes of an answer.
 BODY_LIMIT = 16 * 2**20
@@ -65,9 +70,8 @@ class OpenAIEngine(Engine):
     """Ask a server for completions, many at a time.
 
     A failed attempt is repeated with exponential back-off, but an answer that is unusable in the same way three times
-    is not asked for again. A completion counts once, with the tokens of the answer that arrived; tokens that the server
-    spent on lost answers are not counted. A request that fails for good while the server works ends alone; if the
-    server is gone, those under way are waited for, and then the stream ends.
+    is not asked for again. Tokens that the server spent on lost answers are not counted. A request that fails for good
+    while the server works ends alone; if the server is gone, those under way are waited for, and the stream ends.
 
     vLLM's server returns token ids. For any other, a completion has its text and the server's count of tokens
     (``usage.completion_tokens``), and cannot be continued; nor can a chat. ``ModelError`` if the server cannot be
@@ -75,10 +79,8 @@ class OpenAIEngine(Engine):
 
     Parameters
     ----------
-    model : str
-        Its name on the server.
-    base_url : str
-        Such as ``http://127.0.0.1:8000/v1``.
+    model, base_url : str
+        The model's name on the server, and the server's address, such as ``http://127.0.0.1:8000/v1``.
     chat : bool
         Send each prompt as a user's message to ``/chat/completions``, where the server applies its chat template,
         instead of unchanged to ``/completions``.
@@ -92,11 +94,10 @@ class OpenAIEngine(Engine):
     context : int, optional
         Maximum tokens of a prompt and its completion, for a server that does not say.
     extra_body : mapping, optional
-        More fields of every request, such as ``{"reasoning_effort": "low"}``; None takes one away that a server refuses,
-        such as ``{"temperature": None, "top_p": None}``.
+        More fields of every request, such as ``{"reasoning_effort": "low"}``; None takes away one that a server refuses.
     thinking, reserve : str and int, optional
-        The server that is to limit thinking, and the tokens of each cap that it keeps for the answer, see
-        :mod:`clear_lib.engines.thinking`.
+        The server that is to limit thinking (``vllm``, ``sglang``, ``nim`` or ``llama.cpp``), and the tokens of each
+        cap that it keeps for the answer.
     api_key_env : str
         Environment variable that holds the key, if the server wants one. The key is written nowhere.
     """
@@ -117,16 +118,18 @@ class OpenAIEngine(Engine):
         reserve: int | None = None,
         api_key_env: str = "OPENAI_API_KEY",
     ):
-        self.extra, self.thinking = extra(extra_body or {}), Thinking(thinking, reserve)
-        for option, value, kind in (("chat", chat, bool), ("api_key_env", api_key_env, str), ("model", model, str)):
-            if not isinstance(value, kind):
-                raise ModelError(f"{option} must be {'true or false' if kind is bool else 'a text'}, got {value!r:.60}")
-        numbers = ("concurrency", concurrency, 1), ("retries", retries, 0), ("timeout", timeout, 1e-3)
-        for option, value, least in numbers:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e9:
-                raise ModelError(f"{option} must be a number of at least {least:g}, got {value!r:.60}")
-        self.model, self.chat, self.concurrency, self.retries = model, chat, int(concurrency), retries
-        self.api_key_env, self.timeout, self.answered = api_key_env, timeout, False
+        self.extra, self.thinking = extra_body or {}, Thinking(thinking, reserve)
+        if not isinstance(self.extra, Mapping):
+            raise ModelError(f"extra_body must be an object of fields, got {extra_body!r:.60}")
+        if taken := sorted(OURS & self.extra.keys()):
+            raise ModelError(f"extra_body may not set {', '.join(taken)}: the budget depends on it")
+        if not isinstance(chat, bool):
+            raise ModelError(f"chat must be true or false, got {chat!r:.60}")
+        if not isinstance(api_key_env, str):
+            raise ModelError(f"api_key_env must be a text, got {api_key_env!r:.60}")
+        self.model, self.chat, self.api_key_env, self.answered = model, chat, api_key_env, False
+        self.concurrency = int(number("concurrency", concurrency, low=1))
+        self.retries, self.timeout = number("retries", retries), number("timeout", timeout, low=1e-3)
         try:
             url, key = httpx2.URL(str(base_url).rstrip("/") + "/"), self._key()
         except (httpx2.InvalidURL, ValueError) as error:
@@ -153,17 +156,17 @@ class OpenAIEngine(Engine):
         url, answer = self.client.base_url, self._ask("GET", "models")
         try:
             cards = {card["id"]: card for card in answer["data"]}
-            names = ", ".join(sorted(map(str, cards))[:20])
         except (KeyError, TypeError):
             raise ModelError(f"{url} has no list of models: {self._shown(json.dumps(answer))}") from None
         if self.model not in cards:
-            raise ModelError(f"{url} does not serve the model {self.model!r}; it has: {self._shown(names)}")
+            known = self._shown(", ".join(map(str, cards)))
+            raise ModelError(f"{url} does not serve the model {self.model!r}; it has: {known}")
         self.returns_tokens = cards[self.model].get("owned_by") == "vllm"
         vllm = self._ask("GET", url.join("/version")) if self.returns_tokens else {}
         version = vllm.get("version") if isinstance(vllm, dict) else None
         self.version = f"vllm {self._shown(str(version))[:40]}" if self.returns_tokens else "unknown"
         self.context = context or cards[self.model].get("max_model_len")
-        if isinstance(self.context, bool) or not isinstance(self.context, int):
+        if type(self.context) is not int:
             raise ModelError(f"{url} does not say the context of {self.model!r}; give the engine option context=…")
 
     def _key(self) -> str:
@@ -179,66 +182,56 @@ class OpenAIEngine(Engine):
             )
         new, url = sorted(set(prompts) - set(self.encoded)), self.client.base_url.join("/tokenize")
         if new:
-            ask = lambda prompt: self._ask("POST", url, {"model": self.model, "prompt": prompt})["tokens"]
+            asked = [partial(self._ask, "POST", url, {"model": self.model, "prompt": prompt}) for prompt in new]
             with ThreadPool(min(self.concurrency, len(new))) as pool:
-                self.encoded |= zip(new, pool.map(lambda prompt: self._retrying(lambda: ask(prompt)), new), strict=True)
+                answers = pool.map(lambda ask: self._retrying(ask, threading.Event()), asked)
+            self.encoded |= {prompt: answer["tokens"] for prompt, answer in zip(new, answers, strict=True)}
         return [[*self.encoded[prompt], *tokens] for prompt, tokens in zip(prompts, begun, strict=True)]
 
     def _complete(self, requests: list[Request], temperature: float) -> Iterator[tuple[int, Completion]]:
         cancelled, fatal = threading.Event(), None
+
+        def outcome(request: Request) -> tuple[int, Completion | Exception | None]:
+            """The completion of a request, or why nothing more is sent; None once nothing is."""
+            if cancelled.is_set():
+                return request.position, None
+            try:
+                return request.position, self._retrying(partial(self._attempt, request, temperature), cancelled)
+            except RequestError as error:
+                counted = request.cap if error.counted is None else error.counted
+                what = f"prompt {request.position}: {error}"
+                return request.position, Completion(error.text, None, "failed", counted, what)
+            except Exception as error:  # of the server, not of one request
+                cancelled.set()
+                return request.position, error
+
         pool = ThreadPool(min(self.concurrency, len(requests)))  # daemons: whoever interrupts the program does not wait
         try:
-            work = partial(self._outcome, temperature=temperature, cancelled=cancelled)
-            for position, outcome in pool.imap_unordered(work, requests):
-                if isinstance(outcome, Completion):
-                    yield position, outcome
+            for position, made in pool.imap_unordered(outcome, requests):
+                if isinstance(made, Completion):
+                    yield position, made
                 else:  # the others under way are paid for as well, so they are waited for
-                    fatal = fatal or outcome
+                    fatal = fatal or made
         finally:  # if the stream is closed early, no request is sent any more
             cancelled.set()
             pool.close()
         if fatal:
             raise fatal
 
-    def _outcome(
-        self, request: Request, temperature: float, cancelled: threading.Event
-    ) -> tuple[int, Completion | Exception | None]:
-        """Position and completion of a request, or why nothing more is sent; None once nothing is."""
-        outcome = None
-        if not cancelled.is_set():
-            try:
-                outcome = self._retrying(partial(self._attempt, request, temperature), cancelled)
-            except RequestError as error:
-                counted = request.cap if error.counted is None else error.counted
-                outcome = Completion(error.text, None, "failed", counted, f"prompt {request.position}: {error}")
-            except Exception as error:  # of the server, not of one request
-                outcome = error
-                cancelled.set()
-        return request.position, outcome
-
-    def _retrying(self, attempt: Callable[[], Any], cancelled: threading.Event | None = None) -> Any:
+    def _retrying(self, attempt: Callable[[], Any], cancelled: threading.Event) -> Any:
         """The result of an attempt, repeated with back-off after a :class:`TransientError`."""
         faults: list[TransientError] = []
-
-        def repeats(state: tenacity.RetryCallState) -> bool:
-            last = faults[-SAME:]
-            return len(last) == SAME and all(each.answered for each in last) and len(set(map(str, last))) == 1
-
-        cancelled = cancelled or threading.Event()
-        limits = tenacity.stop_after_attempt(self.retries + 1), tenacity.stop_when_event_set(cancelled)
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
-            after=lambda state: faults.append(state.outcome.exception()),
-            reraise=True,
-            sleep=tenacity.sleep_using_event(cancelled),
-            stop=tenacity.stop_any(*limits, tenacity.stop_before_delay(LONGEST_RETRYING), repeats),
-            wait=lambda state: max(BACK_OFF(state), state.outcome.exception().wait),
-        )
-        try:
-            return attempts(attempt)
-        except TransientError:
-            pass
-        last = faults[-1]
+        latest, pause = time.monotonic() + LONGEST_RETRYING, FIRST_WAIT
+        while True:
+            try:
+                return attempt()
+            except TransientError as error:
+                faults.append(error)
+            last, wait = faults[-1], max(faults[-1].wait, pause + FIRST_WAIT * random.random())
+            pause = min(2 * pause, LAST_WAIT)
+            again = [str(fault) for fault in faults[-SAME:] if fault.answered] == [str(last)] * SAME
+            if again or len(faults) > self.retries or time.monotonic() + wait > latest or cancelled.wait(wait):
+                break
         what = f"{self.client.base_url}: no answer in {len(faults)} attempts, the last: {last}"
         # A request is at fault only if the server works: it has answered one, or at least says what it is.
         if not cancelled.is_set() and (self.answered if last.answered else self._alive()):
@@ -326,12 +319,8 @@ class OpenAIEngine(Engine):
         length = counted if tokens is None else len(tokens)
         text, thoughts = (without(part, self._key()) for part in (text, thoughts))
         if not 0 <= length <= request.cap or counted != length:
-            raise RequestError(
-                f"{length} tokens ({counted} by the server's count) under a cap of {request.cap}; this server does not "
-                "keep caps",
-                max(length, counted, 0),
-                text,
-            )
+            what = f"{length} tokens ({counted} by the server's count) under a cap of {request.cap}"
+            raise RequestError(f"{what}; this server does not keep caps", max(length, counted, 0), text)
         self.answered = True
         if reason not in ("stop", "length"):
             raise RequestError(f"ended by the server, with finish_reason {self._shown(repr(reason))}", counted, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from urllib.parse import quote
 
 #: A key is recognised by so many of its characters in a row; a shorter one is no secret.
@@ -15,19 +16,14 @@ MOST = 500
 def shown(text: str, key: str) -> str:
     """A server's text for a message: on one line, printable, without the key in any usual spelling, truncated."""
     text = "".join(char if char.isprintable() else " " for char in text[: 4 * MOST])
-    # As it is, backwards, and as URLs, hexadecimal digits and base64 (at any offset) spell it.
-    spellings = [key, key[::-1], quote(key, safe=""), key.encode().hex()]
-    spellings += [base64.b64encode(b"\0" * before + key.encode()).decode()[4:-4] for before in range(3)]
-    long = spellings if len(key) >= PIECE else ()
-    pieces = {each[start : start + PIECE] for each in long for start in range(len(each) - PIECE + 1)}
-    hidden, parts = 0, []
-    for position, char in enumerate(text):
-        if text[position : position + PIECE] in pieces:
-            parts += ["[key]"] if position >= hidden else []
-            hidden = position + PIECE
-        elif position >= hidden:
-            parts.append(char)
-    return "".join(parts)[:MOST]
+    if len(key) >= PIECE:
+        # As it is, backwards, and as URLs, hexadecimal digits and base64 (at any offset) spell it.
+        spellings = [key, key[::-1], quote(key, safe=""), key.encode().hex()]
+        spellings += [base64.b64encode(b"\0" * before + key.encode()).decode()[4:-4] for before in range(3)]
+        pieces = {each[start : start + PIECE] for each in spellings for start in range(len(each) - PIECE + 1)}
+        begins = "|".join(map(re.escape, pieces))  # at every character that begins a piece, and to the end of the last
+        text = re.sub(f"(?:(?={begins}).)+.{{{PIECE - 1}}}", "[key]", text)
+    return text[:MOST]
 
 
 def without(text: str, key: str) -> str:

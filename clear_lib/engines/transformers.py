@@ -32,9 +32,6 @@ AHEAD = 4
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-#: A request that has ended: its position, its tokens, and whether the model ended it.
-Ended = tuple[int, list[int], bool]
-
 
 class Cohort:
     """Requests that entered together: their tokens, left-padded to one width, and their cached keys and values.
@@ -45,16 +42,15 @@ class Cohort:
     def __init__(self, requests: list[Request], sampled: bool, dtype: torch.dtype, device: torch.device):
         prompts, longest = [request.prompt for request in requests], max(request.cap for request in requests)
         width = max(map(len, prompts))
-        draws = [np.random.default_rng(request.seed).random(longest) for request in requests if sampled]
+        draws = [np.random.default_rng(request.seed).random(longest if sampled else 0) for request in requests]
         self.dtype, self.made, self.filled = dtype, 0, 0
         self.positions = torch.tensor([request.position for request in requests], device=device)
         self.limits = torch.tensor([request.cap for request in requests], device=device)
         self.pads = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
         self.fresh = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
-        self.uniforms = torch.from_numpy(np.reshape(draws, (len(requests), -1 if sampled else 0))).to(device)
+        self.uniforms = torch.from_numpy(np.array(draws)).to(device)
         self.output = torch.zeros((len(prompts), longest), dtype=torch.int64, device=device)
         self.cache: dict[tuple[int, str], torch.Tensor] = {}
-        self.padded = bool(self.pads.any())
         self._set_bias()
 
     def __len__(self) -> int:
@@ -68,15 +64,10 @@ class Cohort:
 
     def _set_bias(self) -> None:
         """Set what attention adds to the scores: 0 where a fresh token may look, -inf where it may not."""
-        width = self.fresh.shape[1]
-        if width == 1 and not self.padded:
-            self.bias = None
-            return
-        columns = torch.arange(self.filled + width, device=self.fresh.device)
-        visible = (columns >= self.pads[:, None])[:, None, :]
-        if width > 1:
-            own = columns[self.filled :, None]
-            visible = visible & (columns <= own) | (columns == own)  # padding sees itself: no row may be empty
+        columns = torch.arange(self.filled + self.fresh.shape[1], device=self.fresh.device)
+        own = columns[self.filled :, None]
+        visible = (columns >= self.pads[:, None, None]) & (columns <= own)
+        visible |= columns == own  # padding sees itself: no row may be empty
         self.bias = torch.zeros(visible.shape, dtype=self.dtype, device=columns.device)
         self.bias.masked_fill_(~visible, -torch.inf)
 
@@ -84,11 +75,10 @@ class Cohort:
         """Append fresh keys or values, shape ``(rows, heads, width, size)``, and return all that are stored."""
         rows, heads, width, size = fresh.shape
         end = self.filled + width
-        store = self.cache.get((layer, kind))
-        if store is None or end > store.shape[2]:  # zeros: padding must not poison the products with a NaN
+        store = self.cache.get((layer, kind), fresh[:, :, :0])
+        if end > store.shape[2]:  # zeros: padding must not poison the products with a NaN
             longer = fresh.new_zeros((rows, heads, max(2 * self.filled, end + HEADROOM), size))
-            if store is not None:
-                longer[:, :, : self.filled] = store[:rows, :, : self.filled]
+            longer[:, :, : self.filled] = store[:rows, :, : self.filled]
             self.cache[layer, kind] = store = longer
         store[:rows, :, self.filled : end] = fresh
         return store[:rows, :, :end]
@@ -103,14 +93,12 @@ class Cohort:
         heads, groups = key.shape[1], query.shape[0] // key.shape[1]
         # Query heads that share a key head are stacked as if they were more tokens: nothing is copied.
         query = query.unflatten(1, (rows, width)).unflatten(0, (heads, groups)).permute(2, 0, 1, 3, 4).flatten(2, 3)
-        bias = self.bias
-        if bias is not None:
-            bias = (bias.repeat(1, groups, 1) if width > 1 else bias)[:, None]
+        bias = self.bias.repeat(1, groups, 1)[:, None]
         mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
         return mixed.unflatten(2, (groups, width)).permute(1, 2, 0, 3, 4).reshape(heads * groups, rows * width, -1)
 
-    def advance(self, tokens: torch.Tensor, ends: torch.Tensor) -> list[Ended]:
-        """Append the next token of every row; remove and return the requests that have ended."""
+    def advance(self, tokens: torch.Tensor, ends: torch.Tensor) -> list[tuple[int, list[int], bool]]:
+        """Append the next token of every row; remove requests that have ended: position, tokens, and if by an end."""
         self.output[:, self.made] = tokens
         self.made += 1
         self.filled += self.fresh.shape[1]
@@ -192,14 +180,8 @@ class TransformersEngine(ModelEngine):
             raise ModelError(f"the device {device!r:.60} cannot be used: {first_line(error)}") from None
         self.dtype = getattr(torch, dtype)
         with explained(model, revision), quiet():
-            network = AutoModelForCausalLM.from_pretrained(
-                model,
-                revision=revision,
-                dtype=self.dtype,
-                attn_implementation="cohorts",
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
+            ours = {"dtype": self.dtype, "attn_implementation": "cohorts", "use_safetensors": True}
+            network = AutoModelForCausalLM.from_pretrained(model, revision=revision, trust_remote_code=False, **ours)
             self.network = network.to(self.device).eval()
 
     @torch.inference_mode()

@@ -34,20 +34,11 @@ class VLLMEngine(ModelEngine):
         self, model: str, revision: str | None = None, dtype: str = "auto", batch_size: int = 256, **options: Any
     ):
         super().__init__(model, revision, batch_size)
+        settings = {"dtype": dtype, "revision": revision, "tokenizer_revision": revision, "max_num_seqs": batch_size}
+        fixed = {"enable_prefix_caching": True, "load_format": "safetensors", "disable_log_stats": True}
         with explained(model, revision):
             try:
-                self.llm = vllm.LLM(
-                    model,
-                    revision=revision,
-                    tokenizer_revision=revision,
-                    dtype=dtype,
-                    max_num_seqs=batch_size,
-                    enable_prefix_caching=True,
-                    trust_remote_code=False,
-                    load_format="safetensors",
-                    disable_log_stats=True,
-                    **options,
-                )
+                self.llm = vllm.LLM(model, trust_remote_code=False, **settings, **fixed, **options)
             except TypeError as error:
                 raise ModelError(f"vLLM does not take these engine_options: {error}") from error
         self.context = self.llm.llm_engine.model_config.max_model_len

@@ -138,14 +138,14 @@ def test_a_pickle_is_refused_and_never_opened(folder, tmp_path):
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match=r"cannot be loaded(.|\n)*model.safetensors only(.|\n)*converted first"):
+    with pytest.raises(ValueError, match=r"holds no model in .*model.safetensors only.*converted first"):
         build(model=str(tmp_path)).fit(*questions(20, 0))
     assert not (tmp_path / "opened").exists()
 
 
 def test_without_a_hub_it_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    said = r"'microsoft/deberta-v3-base', revision 82d8d18a\w+ cannot be loaded: (.|\n)*the hub once"
+    said = "'microsoft/deberta-v3-base' is not on this machine and the hub cannot be reached.* Give a path instead"
     with pytest.raises(ValueError, match=said):
         build().fit(*questions(20, 0))
 
