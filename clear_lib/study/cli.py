@@ -1,7 +1,5 @@
 """The command line of the study, ``python -m clear_lib.study``: recordings, profiles made of rollouts, the README."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Hidden cases: what a reader's function is tried on, and what the library or a line of NumPy says to it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import partial

@@ -4,8 +4,6 @@ Every file that is made is a :class:`Step`, which knows the files that it is mad
 All paths are relative to the project, in whose folder this runs.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil
@@ -92,7 +90,7 @@ class Making:
         return self.settings if comes_with_rollouts else self.folder / "rollouts" / "recorded"
 
     @property
-    def laboratory(self) -> Making:
+    def laboratory(self) -> "Making":
         """The laboratory model, on which runs what is decoded while the pages are made."""
         return Making("smoke" if self.profile == "smoke" else "tiny")
 
@@ -113,7 +111,7 @@ class Making:
         return sorted(Path("recordings", self.profile).glob("*.parquet"))
 
     @property
-    def beside(self) -> list[Making]:
+    def beside(self) -> list["Making"]:
         """The other recorded models: their results stand beside those of a recorded one, and are made for that."""
         others = [Making(path.stem) for path in sorted(PROFILES.glob("*.yaml")) if path.stem != self.profile]
         return [each for each in others if self.shipped and each.shipped]

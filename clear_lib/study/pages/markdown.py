@@ -1,7 +1,5 @@
 """The book's MyST in the Markdown that Jupyter shows: boxes and folds as HTML, numbers filled in, links to the pages."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterator, Mapping
@@ -90,10 +88,9 @@ def _works(file: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Writer:
-    """Rewrites the text of one page of a book; `numbers` are those that its run has named."""
+    """Rewrites the text of a page of a book; `numbers` are those that its run has named."""
 
     book: Book
-    page: str
     numbers: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, text: str) -> str:

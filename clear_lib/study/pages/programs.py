@@ -1,7 +1,5 @@
 """Tables, the figure and the sentences of the chapter about Table 2: programs, run against their tests."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

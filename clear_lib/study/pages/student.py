@@ -4,8 +4,6 @@ Its first code cell fetches :data:`BUNDLE`, the library and the recordings. As a
 both in the menu of downloads, and Colab and Binder once the book has a repository.
 """
 
-from __future__ import annotations
-
 import builtins
 import re
 from collections.abc import Iterable
@@ -59,8 +57,7 @@ book's run; they stay as they are when you change a parameter. Solutions are fol
 
 def student_notebook(chapter: NotebookNode, stem: str, book: Book) -> NotebookNode:
     """The student notebook of a chapter, executed or not."""
-    page = f"book/chapters/{stem}"
-    writer = Writer(book, page, glued(chapter.cells))
+    page, writer = f"book/chapters/{stem}", Writer(book, glued(chapter.cells))
     address = f"{book.address}/{SOURCES}/{BUNDLE}" if book.address else ""
     cells, solution = [], []
     for cell in _shown(chapter.cells):

@@ -1,20 +1,16 @@
 """Tables of the book for display, most of them the paper's numbers beside ours. Nothing is measured here."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.study.experiments import tally
 from clear_lib.study.setup.streams import STREAMS
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
 
 #: The last columns of every table of results.
 SHAPE = ("paper", "ours", "difference", "95% interval", "n", "verdict")

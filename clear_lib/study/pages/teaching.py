@@ -4,8 +4,6 @@ In ``book/teach/*.md`` a line ``---`` begins the next slide and a line ``Note:``
 the figure of that label, and ``{glue:text}`08/name:.1f``` the number that chapter 08 calls ``name``.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json
@@ -42,7 +40,7 @@ def write(project: Path, profile: str, pages: Path) -> None:
     read = {path.stem[:2]: nbformat.read(path, as_version=4).cells for path in chapters}
     numbers = {f"{number}/{name}": said for number, cells in read.items() for name, said in glued(cells).items()}
     figures = {name: shown for cells in read.values() for name, shown in _figures(cells)}
-    writer = Writer(read_book(project), "book/teach", numbers)
+    writer = Writer(read_book(project), numbers)
     folder, target = project / "book" / "teach", pages / "teach"
     template = Template((folder / "template.html").read_text(encoding="utf-8"))
     target.mkdir(parents=True, exist_ok=True)

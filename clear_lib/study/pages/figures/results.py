@@ -1,7 +1,5 @@
 """Figures of results: streams, who is served, and accuracy by budget, policy and setting."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How the figures of the book look: one size, one colour, marker and dash for each thing, in every figure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any
