@@ -52,7 +52,6 @@ def lead_inside(writer, starts):
 
 
 def main():
-    """Print all pages."""
     if not (SITE / "index.html").is_file():
         sys.exit("there are no pages yet: make book")
     contents = yaml.safe_load(Path("_toc.yml").read_text(encoding="utf-8"))

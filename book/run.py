@@ -126,7 +126,6 @@ def run(source, target, profile):
 
 
 def execute(notebook, folder, parameters):
-    """The notebook, executed in a folder."""
     executed = papermill.execute_notebook(
         notebook,
         None,

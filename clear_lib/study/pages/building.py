@@ -74,7 +74,6 @@ class Making:
 
     @property
     def folder(self) -> Path:
-        """Where what is made of the profile goes."""
         return Path("artifacts", self.profile)
 
     @property
@@ -126,14 +125,12 @@ class Making:
         return [self.chapter(each) for each in notebooks if each.name.startswith(tuple(numbers))]
 
     def steps(self) -> list[Step]:
-        """Every step to the pages."""
         steps = [step for making in (self, *self.beside) for step in making._to_chapters()]
         prose = (path for path in sorted(Path("book").rglob("*")) if path.is_file() and "chapters" not in path.parts)
         read = [Path("_config.yml"), Path("_toc.yml"), *(path for path in prose if path.suffix not in (".py", ".pyc"))]
         return [*steps, Step(self.shown, [*self.chapters(), *read], self._pages)]
 
     def _to_chapters(self) -> list[Step]:
-        """Every step to the chapters."""
         notebooks = sorted(Path("notebooks").glob("*.ipynb"))
         return [self._rollouts(), self.laboratory._rollouts(), *map(self._run, notebooks)]
 
