@@ -13,13 +13,16 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import yaml
-from pypdf import PageObject, PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, DecodedStreamObject, DictionaryObject, NameObject, NullObject
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import ArrayObject, NameObject, NullObject
 
 SITE, TARGET = Path("_build/html"), Path("_build/pdf")
 FLAGS = """--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --no-pdf-header-footer
 --generate-pdf-document-outline --run-all-compositor-stages-before-draw --virtual-time-budget=30000""".split()
-FONT = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
+
+#: In front of as many paragraphs as there are pages: their numbers alone, to be laid over the pages.
+NUMBERS = """<style>p { break-after: page }
+@page { size: A4; margin: 0 0 14mm; @bottom-center { content: counter(page); font: 9pt Helvetica } }</style>"""
 
 
 def printed(page, target):
@@ -33,18 +36,6 @@ def printed(page, target):
     return PdfReader(target)
 
 
-def add_number(page, number):
-    """Write the number of a page at its foot."""
-    overlay = PageObject.create_blank_page(width=page.mediabox.width, height=page.mediabox.height)
-    font = DictionaryObject({NameObject(key): NameObject(value) for key, value in FONT.items()})
-    fonts = DictionaryObject({NameObject("/F1"): font})
-    overlay[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
-    text = DecodedStreamObject()
-    text.set_data(f"BT /F1 9 Tf {float(page.mediabox.width) / 2 - 8:.0f} 18 Td ({number}) Tj ET".encode())
-    overlay[NameObject("/Contents")] = text
-    page.merge_page(overlay)
-
-
 def lead_inside(writer, starts):
     """Let links to files of the site lead to the first page of what was printed of them, or nowhere."""
     for page in writer.pages:
@@ -53,15 +44,14 @@ def lead_inside(writer, starts):
             if link.startswith("file:"):
                 del annotation[NameObject("/A")]
                 start = starts.get(Path(unquote(urlparse(link).path)))
-                if start is not None:
+                if start is None:
+                    annotation[NameObject("/Border")] = ArrayObject([NullObject()])
+                else:
                     where = [writer.pages[start].indirect_reference, NameObject("/Fit")]
                     annotation[NameObject("/Dest")] = ArrayObject(where)
-                else:
-                    annotation[NameObject("/Border")] = ArrayObject([NullObject()])
 
 
 def main():
-    """Print all pages."""
     if not (SITE / "index.html").is_file():
         sys.exit("there are no pages yet: make book")
     contents = yaml.safe_load(Path("_toc.yml").read_text(encoding="utf-8"))
@@ -76,8 +66,10 @@ def main():
             title = re.search(r"<title>(.*?)(?: —|&#8212;|</title>)", page.read_text(encoding="utf-8"), re.DOTALL)[1]
             pdf = printed(page, Path(folder) / f"{len(starts)}.pdf")
             writer.append(pdf, outline_item=title.strip(), import_outline=True)
-        for number, page in enumerate(writer.pages, 1):
-            add_number(page, number)
+        numbers = Path(folder) / "numbers.html"
+        numbers.write_text(NUMBERS + "<p>&nbsp;" * len(writer.pages))
+        for page, number in zip(writer.pages, printed(numbers, numbers.with_suffix(".pdf")).pages, strict=True):
+            page.merge_page(number)
         lead_inside(writer, starts)
         writer.add_metadata({"/Title": "The Shadow Price of Reasoning, reproduced"})
         writer.compress_identical_objects()

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from clear_lib.study.pages.provenance import as_markdown, provenance
+from clear_lib.study.pages.student import glued
 from clear_lib.study.setup import profiles
 
 #: What a notebook or a cell may need, and what it is called where it is missing.
@@ -37,7 +37,6 @@ NEEDS = {
     "lessons": "solutions of questions set aside for the predictor (`--hold-out` or `--predictor` of the import)",
     "rungs": "answers to prompts that tell the model how long it may be",
 }
-
 
 #: Profiles of the laboratory model; the first goes with every other profile.
 LABORATORY = ("tiny", "smoke")
@@ -70,71 +69,46 @@ def adapted(notebook, missing):
 
 def told(notebook, profile):
     """The executed notebook, its text fit for what it ran on: whose rollouts they are, and what was not run."""
-    glued = {
-        output.get("metadata", {}).get("scrapbook", {}).get("name")
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-    }
-    title, *_ = notebook.cells
-    head, _, rest = title.source.partition("\n")
-    kind = None
-    if profile.engine == "none" and not profile.recorded:
-        simulated = profile.revision == "simulated"
-        kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
-    if kind and any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells):
-        said = (
-            f":::{{admonition}} {kind} rollouts\n:class: important\n\nThis page was made of {kind.lower()} rollouts of "
-            f"**{profile.model}** ([](../{source})).\n:::\n"
-        )
-        title.source = f"{head}\n\n{said}{rest}"
+    simulated = profile.revision == "simulated"
+    kind, source = ("Simulated", "chapters/15_replica.ipynb") if simulated else ("Imported", "your_rollouts.md")
+    reads = any(call in cell.source for call in ("recording.load", "read_pool") for cell in notebook.cells)
+    if reads and not profile.recorded:
+        title = notebook.cells[0]
+        head, _, rest = title.source.partition("\n")
+        said = f"This page was made of {kind.lower()} rollouts of **{profile.model}** ([](../{source}))."
+        box = f":::{{admonition}} {kind} rollouts\n:class: important\n\n{said}\n:::\n"
+        title.source = f"{head}\n\n{box}{rest}"
+    numbers = glued(notebook.cells)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = GLUED.sub(lambda match: match[0] if match[1] in glued else "(not run)", cell.source)
+            cell.source = GLUED.sub(lambda match: match[0] if match[1] in numbers else "(not run)", cell.source)
     return notebook
 
 
 def run(source, target, profile):
-    """Execute `source` in its own folder with the parameter `profile` and write the result to `target`.
-
-    Parameters
-    ----------
-    source, target : Path
-        The notebook without outputs, and where the executed one goes (its folder is made).
-    profile : str
-        Name of a profile. A notebook whose own default it is runs exactly as written, with no cell added. One that
-        was made stands in `profile.yaml` beside its chapters and is given as that file.
-
-    Raises
-    ------
-    ValueError
-        If the notebook has no parameter `profile`.
-    papermill.exceptions.PapermillExecutionError
-        If a cell raised; `target` is then untouched.
-    """
+    """Execute a notebook with a profile, in its own folder; one whose own default it is runs exactly as written."""
     declared = papermill.inspect_notebook(source)
     if "profile" not in declared:
         raise ValueError(f"{source} has no cell tagged `parameters` that sets `profile`; every chapter needs one")
-    began = datetime.now(UTC)
-    by_default = {name: str(each["default"]).strip("\"'") for name, each in declared.items()}
-    laboratory = profile if profile in LABORATORY else LABORATORY[0]
-    alone = any("laboratory" in cell.metadata.get("tags", []) for cell in nbformat.read(source, as_version=4).cells)
-    name = laboratory if alone else profile
+    began, notebook = datetime.now(UTC), nbformat.read(source, as_version=4)
     made = target.resolve().parent.parent
     own = made / "profile.yaml"
-    settings = profiles.load(own if own.is_file() and not alone else name)
-    beside = Path(os.path.relpath(own, source.resolve().parent)).as_posix()
-    given = {"profile": beside if own.is_file() and not alone else name}
-    given |= {"laboratory": laboratory} if "laboratory" in declared else {}
-    given = {key: value for key, value in given.items() if by_default[key] != value}
-    if settings.engine != "none":
-        executed = execute(source, source.parent, given)
+    laboratory = profile if profile in LABORATORY else LABORATORY[0]
+    if any("laboratory" in cell.metadata.get("tags", []) for cell in notebook.cells):
+        name, settings = laboratory, profiles.load(laboratory)
+    elif own.is_file():
+        name, settings = Path(os.path.relpath(own, source.resolve().parent)).as_posix(), profiles.load(own)
     else:
-        executed = adapted(nbformat.read(source, as_version=4), lacking(made, settings))
-        if len(executed.cells) > 1:
-            with tempfile.TemporaryDirectory() as folder:
-                fitting = Path(folder) / source.name
-                nbformat.write(executed, fitting)
-                executed = told(execute(fitting, source.parent, given), settings)
+        name, settings = profile, profiles.load(profile)
+    by_default = {name: str(each["default"]).strip("\"'") for name, each in declared.items()}
+    given = {"profile": name, "laboratory": laboratory}
+    given = {key: value for key, value in given.items() if by_default.get(key, value) != value}
+    if settings.engine != "none":
+        notebook = execute(notebook, source.parent, given)
+    else:
+        notebook = adapted(notebook, lacking(made, settings))
+        if len(notebook.cells) > 1:
+            notebook = told(execute(notebook, source.parent, given), settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     record = provenance(settings) | {
         "command": f"make book PROFILE={profile}",
@@ -145,16 +119,15 @@ def run(source, target, profile):
         ),
     }
     target.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-    executed.cells.append(nbformat.v4.new_markdown_cell(as_markdown(record), id="provenance"))
+    notebook.cells.append(nbformat.v4.new_markdown_cell(as_markdown(record), id="provenance"))
     unfinished = target.with_suffix(".unfinished")
-    nbformat.write(executed, unfinished)
+    nbformat.write(notebook, unfinished)
     unfinished.replace(target)
 
 
-def execute(source, folder, parameters):
-    """The notebook, executed in a folder."""
+def execute(notebook, folder, parameters):
     executed = papermill.execute_notebook(
-        source,
+        notebook,
         None,
         parameters=parameters,
         kernel_name="python3",

@@ -123,7 +123,7 @@ def test_a_chapter_that_takes_times_runs_when_nothing_else_does(tmp_path):
     def step(name, alone=False):
         def how(python):
             running.append(name)
-            time.sleep(0.05)
+            time.sleep(0.5)
             beside[name] = {*running}
             running.remove(name)
 

@@ -1,7 +1,5 @@
 """The command line of the study, ``python -m clear_lib.study``: recordings, profiles made of rollouts, the README."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess
@@ -18,7 +16,6 @@ from clear_lib.cli.files import read_rollouts, split_pairs
 
 
 def book(arguments: argparse.Namespace) -> None:
-    """Make the book of a profile: all that is out of date, and nothing else."""
     building = study.building
     making = building.Making(arguments.profile, building.paths_of(arguments.rollouts or ()), arguments.options)
     building.book(making, arguments.what, arguments.jobs)
@@ -27,7 +24,6 @@ def book(arguments: argparse.Namespace) -> None:
 
 
 def lab(arguments: argparse.Namespace) -> None:
-    """Write the student notebooks of a profile and open them in JupyterLab."""
     folder = Path("artifacts", arguments.profile, "student")
     if unexecuted := study.student.write(Path(), arguments.profile, folder, keep=True):
         print(f"an ellipsis stands for the numbers of {len(unexecuted)} chapters that have not run: {unexecuted}")
@@ -38,7 +34,6 @@ def lab(arguments: argparse.Namespace) -> None:
 
 
 def record(arguments: argparse.Namespace) -> None:
-    """Record what a profile asks for; shipped rollouts count as recorded."""
     from clear_lib.rollouts import shipped
     from clear_lib.study.code import recording as code
     from clear_lib.study.code import shipping
@@ -71,7 +66,6 @@ def record(arguments: argparse.Namespace) -> None:
 
 
 def pack(arguments: argparse.Namespace) -> None:
-    """Ship what is recorded of a profile, without the questions."""
     from clear_lib.rollouts.shipped import FOLDER
 
     profile = study.profiles.load(arguments.profile)
@@ -80,7 +74,6 @@ def pack(arguments: argparse.Namespace) -> None:
 
 
 def grade(arguments: argparse.Namespace) -> None:
-    """Run recorded programs in the sandbox, and ship their verdicts if asked."""
     from clear_lib.study.code import recording, shipping
 
     profile = study.profiles.load(arguments.profile)
@@ -94,12 +87,10 @@ def grade(arguments: argparse.Namespace) -> None:
 
 
 def unpack(arguments: argparse.Namespace) -> None:
-    """Make the profile of what is shipped."""
     print(f"{study.packing.unpack(study.profiles.load(arguments.profile), arguments.artifacts)} is ready")
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    """Decode recorded questions again and compare."""
     profile = study.profiles.load(arguments.profile)
     if arguments.batch:
         profile = replace(profile, batch_size=arguments.batch)
@@ -111,12 +102,10 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    """Say what recording a profile will cost."""
     print(study.plan.plan(study.profiles.load(arguments.profile), arguments.card, arguments.artifacts))
 
 
 def import_(arguments: argparse.Namespace) -> None:
-    """Read rollouts of other programs, report what was read and what was not, and make the profile of them."""
     from clear_lib.predictor import OtherModelWarning
     from clear_lib.rollouts.store import check_writable
 
@@ -146,13 +135,11 @@ def import_(arguments: argparse.Namespace) -> None:
 
 
 def replicate(arguments: argparse.Namespace) -> None:
-    """Simulate a study of the paper from its tables, as a profile of its own."""
     file, name = study.simulation.write_profile(arguments.name, arguments.artifacts), arguments.name
     print(f"{study.profiles.load(file).model}: {file} is ready: python -m clear_lib.study book --profile {name}")
 
 
 def readme(arguments: argparse.Namespace) -> None:
-    """Write the verdicts into a page, and what the book's first pages take from the run: verdicts and pictures."""
     import pandas as pd
 
     study.verdicts.update_readme(arguments.page, arguments.results)
@@ -165,7 +152,6 @@ def readme(arguments: argparse.Namespace) -> None:
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    """Print how fast things are beside their rivals, and the memory that the solvers take."""
     speed = study.speed
     for table in (speed.measure(arguments.size, arguments.large), speed.memory(speed.SIZES[arguments.size][0])):
         print(table.to_string(index=False, float_format="{:,.4g}".format), flush=True)

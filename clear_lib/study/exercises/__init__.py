@@ -3,8 +3,6 @@
 Numbers and words are compared with seals (salted hashes: no answer is read by chance), functions on hidden cases.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json

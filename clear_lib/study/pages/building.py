@@ -4,8 +4,6 @@ Every file that is made is a :class:`Step`, which knows the files that it is mad
 All paths are relative to the project, in whose folder this runs.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil
@@ -53,10 +51,17 @@ class Step:
 
     def is_due(self) -> bool:
         """Whether the file is missing, or older than one that it is made of."""
-        if not self.made.exists():
-            return True
-        age = self.made.stat().st_mtime_ns
-        return any(path.stat().st_mtime_ns > age for path in self.of)
+        return not self.made.exists() or any(path.stat().st_mtime_ns > self.made.stat().st_mtime_ns for path in self.of)
+
+
+def command(made: Path, of: Sequence[Path], *arguments: str, alone: bool = False) -> Step:
+    """A step that is a call of Python."""
+
+    def how(python: Python) -> None:
+        python(*arguments)
+        made.touch()
+
+    return Step(made, of, how, alone)
 
 
 @dataclass(frozen=True)
@@ -69,18 +74,29 @@ class Making:
 
     @property
     def folder(self) -> Path:
-        """Where what is made of the profile goes."""
         return Path("artifacts", self.profile)
 
     @property
-    def recorded(self) -> Path:
-        """Says only when the recording was last complete: recording again keeps every rollout that it finds."""
-        return self.folder / "rollouts" / "recorded"
+    def settings(self) -> Path:
+        """The file of the profile: one that is made with rollouts if they are shipped, imported or simulated."""
+        made = self.shipped or self.profile == "imported" or self.profile.startswith("replica-")
+        return self.folder / "profile.yaml" if made else _profile(self.profile)
 
     @property
-    def laboratory(self) -> Path:
-        """The same of the laboratory model, on which runs what is decoded while the pages are made."""
-        return Path("artifacts", "smoke" if self.profile == "smoke" else "tiny", "rollouts", "recorded")
+    def recorded(self) -> Path:
+        """What says when the recording was last complete: recording again keeps every rollout that it finds."""
+        comes_with_rollouts = self.settings.parent == self.folder
+        return self.settings if comes_with_rollouts else self.folder / "rollouts" / "recorded"
+
+    @property
+    def laboratory(self) -> "Making":
+        """The laboratory model, on which runs what is decoded while the pages are made."""
+        return Making("smoke" if self.profile == "smoke" else "tiny")
+
+    @property
+    def shown(self) -> Path:
+        """Lies in the pages of this profile, so that another never finds them up to date."""
+        return PAGES.with_name(f".profile-{self.profile}")
 
     @property
     def library(self) -> list[Path]:
@@ -94,7 +110,7 @@ class Making:
         return sorted(Path("recordings", self.profile).glob("*.parquet"))
 
     @property
-    def beside(self) -> list[Making]:
+    def beside(self) -> list["Making"]:
         """The other recorded models: their results stand beside those of a recorded one, and are made for that."""
         others = [Making(path.stem) for path in sorted(PROFILES.glob("*.yaml")) if path.stem != self.profile]
         return [each for each in others if self.shipped and each.shipped]
@@ -109,66 +125,45 @@ class Making:
         return [self.chapter(each) for each in notebooks if each.name.startswith(tuple(numbers))]
 
     def steps(self) -> list[Step]:
-        """Every step to the pages."""
-        steps = self._to_chapters()
-        for other in self.beside:
-            steps += other._to_chapters()
-        shown = Path("_build", f"profile-{self.profile}")
-        prose = [Path("_config.yml"), Path("_toc.yml")] + [
-            path
-            for path in sorted(Path("book").rglob("*"))
-            if path.is_file() and path.suffix not in (".py", ".pyc") and "chapters" not in path.parts
-        ]
-        return [
-            *steps,
-            Step(shown, [], lambda python: _show(shown)),
-            Step(PAGES, [*self.chapters(), *prose, shown], self._pages),
-        ]
+        steps = [step for making in (self, *self.beside) for step in making._to_chapters()]
+        prose = (path for path in sorted(Path("book").rglob("*")) if path.is_file() and "chapters" not in path.parts)
+        read = [Path("_config.yml"), Path("_toc.yml"), *(path for path in prose if path.suffix not in (".py", ".pyc"))]
+        return [*steps, Step(self.shown, [*self.chapters(), *read], self._pages)]
 
     def _to_chapters(self) -> list[Step]:
-        """Every step to the chapters."""
-        settings, steps = self._settings()
-        library = [*self.library, settings]
-        if steps:  # the rollouts come with the settings
-            steps.append(Step(self.recorded, [settings], lambda python: self.recorded.touch()))
-        else:
-            steps.append(_record(self.recorded, library, self.profile))
-        if self.laboratory != self.recorded:
-            steps.append(_record(self.laboratory, [*self.library, _profile("tiny")], "tiny"))
-        return steps + [self._run(notebook, library) for notebook in sorted(Path("notebooks").glob("*.ipynb"))]
+        notebooks = sorted(Path("notebooks").glob("*.ipynb"))
+        return [self._rollouts(), self.laboratory._rollouts(), *map(self._run, notebooks)]
 
-    def _run(self, notebook: Path, library: list[Path]) -> Step:
+    def _run(self, notebook: Path) -> Step:
         """A chapter: the notebook, run."""
-        read = [notebook, Path("book/run.py"), *library]
-        number = notebook.name[:2]
-        read += [self.recorded] * (number in READ_ROLLOUTS) + [self.laboratory] * (number in READ_LABORATORY)
+        number, made = notebook.name[:2], self.chapter(notebook)
+        read = [notebook, Path("book/run.py"), *self.library, self.settings]
+        read += [self.recorded] * (number in READ_ROLLOUTS) + [self.laboratory.recorded] * (number in READ_LABORATORY)
         read += self.chapters(LEAVE_FORECASTS) * (number in READ_FORECASTS)
         read += self.chapters(LEAVE_RESULTS) * (number in READ_RESULTS)
         read += [path for other in self.beside for path in other.chapters(LEAVE_JUDGED)] * (number == JUDGES)
         read += [*Path("recordings", "code").rglob("*.parquet")] * (number in READ_PROGRAMS)
-        made = self.chapter(notebook)
-        command = ("book/run.py", notebook.as_posix(), made.as_posix(), "--profile", self.profile)
-        return Step(made, read, lambda python: python(*command), number in TAKE_TIMES)
+        run = ("book/run.py", notebook.as_posix(), made.as_posix(), "--profile", self.profile)
+        return command(made, read, *run, alone=number in TAKE_TIMES)
 
-    def _settings(self) -> tuple[Path, list[Step]]:
-        """The file of the profile, and the step that makes it with rollouts if they are shipped, imported or simulated."""
-        made, given, study = self.folder / "profile.yaml", _profile(self.profile), ("-m", "clear_lib.study")
+    def _rollouts(self) -> Step:
+        """The rollouts: simulated, shipped, imported or recorded."""
+        study, given = ("-m", "clear_lib.study"), _profile(self.profile)
         if self.profile.startswith("replica-"):
-            command, of = (*study, "replicate", self.profile), [*self.library, _profile("tiny")]
-        elif self.shipped:
-            command = (*study, "unpack", "--profile", self.profile)
+            return command(self.recorded, [*self.library, _profile("tiny")], *study, "replicate", self.profile)
+        if self.shipped:
             of = [*self.library, *self.shipped, Path("recordings/manifest.json"), given]
-        elif self.profile == "imported":
-            if not self.rollouts and not made.is_file():
+            return command(self.recorded, of, *study, "unpack", "--profile", self.profile)
+        if self.profile == "imported":
+            if not self.rollouts and not self.recorded.is_file():
                 how = "make book PROFILE=imported ROLLOUTS=path/to/logs IMPORT='--model name'"
                 raise ValueError(f"nothing is imported yet: {how}")
-            command, of = (*study, "import", "--force", *self.rollouts, *shlex.split(self.options)), self._asked()
-        elif given.is_file():
-            return given, []
-        else:
-            known = " ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
-            raise ValueError(f"there is no profile `{self.profile}`; {PROFILES.as_posix()}/ has: {known}")
-        return made, [Step(made, of, lambda python: python(*command))]
+            asked = ("import", "--force", *self.rollouts, *shlex.split(self.options))
+            return command(self.recorded, self._asked(), *study, *asked)
+        if given.is_file():
+            return command(self.recorded, [*self.library, given], *study, "record", "--profile", self.profile)
+        known = " ".join(sorted(path.stem for path in PROFILES.glob("*.yaml")))
+        raise ValueError(f"there is no profile `{self.profile}`; {PROFILES.as_posix()}/ has: {known}")
 
     def _asked(self) -> list[Path]:
         """The logs to import and a file that says what was asked; without logs, what was imported last is used."""
@@ -199,7 +194,7 @@ class Making:
         shutil.rmtree(PAGES.parent, ignore_errors=True)
         shutil.move(built, PAGES.parent)
         shutil.rmtree(new)
-        PAGES.touch()
+        self.shown.touch()
 
 
 def paths_of(texts: Iterable[str]) -> list[str]:
@@ -209,22 +204,6 @@ def paths_of(texts: Iterable[str]) -> list[str]:
 
 def _profile(name: str) -> Path:
     return PROFILES / f"{name}.yaml"
-
-
-def _record(made: Path, of: list[Path], profile: str) -> Step:
-    def record(python: Python) -> None:
-        python("-m", "clear_lib.study", "record", "--profile", profile)
-        made.touch()
-
-    return Step(made, of, record)
-
-
-def _show(stamp: Path) -> None:
-    """One stamp says which profile the pages show, so that another never finds them up to date."""
-    stamp.parent.mkdir(exist_ok=True)
-    for other in stamp.parent.glob("profile-*"):
-        other.unlink()
-    stamp.touch()
 
 
 def make(goals: Iterable[Path], steps: Iterable[Step], python: Python, jobs: int = 1) -> None:
@@ -272,9 +251,9 @@ def python_of(jobs: int) -> Python:
 
 def book(making: Making, what: Sequence[str] = (), jobs: int | None = None, python: Python | None = None) -> None:
     """Make the pages; or only the `rollouts`, or some chapters by number or name, and what they read."""
-    goals = [] if what else [PAGES]
+    goals = [] if what else [making.shown]
     for name in what:
-        found = [making.recorded, making.laboratory] if name == "rollouts" else making.chapters([name])
+        found = [making.recorded, making.laboratory.recorded] if name == "rollouts" else making.chapters([name])
         if not found:
             raise ValueError(
                 f"there is no chapter {name!r}; notebooks/ has: {', '.join(p.stem for p in making.chapters())}"

@@ -1,7 +1,5 @@
 """What captions and sentences of the book say of a profile: its model, its questions and its streams."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from clear_lib import reasoner

@@ -1,7 +1,5 @@
 """What the first pages of the book take from the library: the verdicts in short, and pictures of the prerequisites."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pages with controls, as HTML with style, script and data inside: the market to be touched, and Table 1 by choice."""
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 from string import ascii_uppercase

@@ -1,7 +1,5 @@
 """The book's MyST in the Markdown that Jupyter shows: boxes and folds as HTML, numbers filled in, links to the pages."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +19,7 @@ INLINE = re.compile(
 )
 
 #: Boxes whose only words are the author's.
-UNNAMED = ("admonition", "dropdown", "card")
+UNNAMED = ("admonition", "dropdown")
 
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 TARGET = re.compile(r"^\(([\w:-]+)\)=\n+(?:#+ +(.+)$)?", re.MULTILINE)
@@ -90,10 +88,9 @@ def _works(file: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Writer:
-    """Rewrites the text of one page of a book; `numbers` are those that its run has named."""
+    """Rewrites the text of a page of a book; `numbers` are those that its run has named."""
 
     book: Book
-    page: str
     numbers: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, text: str) -> str:
@@ -121,28 +118,22 @@ class Writer:
         while body and (option := re.fullmatch(r"\s*:([\w-]+):\s*(.*)", body[0])):
             options[option[1]] = option[2]
             body = body[1:]
-        if name in ("math", "code", "code-block"):
-            yield from ["$$", *body, "$$"] if name == "math" else [f"```{title}", *body, "```"]
+        if name in ("solution-start", "solution-end"):  # what is between them, a student notebook folds
             return
-        if name.endswith("-end") or name == "solution-start":
-            return
-        about = name.rpartition(":")[2].removesuffix("-start")
-        if about == "solution":  # its argument is the label of the exercise
-            title = ""
-        if name not in UNNAMED:
-            title = about.capitalize() + (f": {title}" if title else "")
-        if name.endswith("-start"):
-            yield f"**{INLINE.sub(self._inline, title)}**"
-            return
+        if name == "solution":  # its argument is the label of the exercise
+            title = "Solution"
+        elif name not in UNNAMED:
+            title = name.capitalize() + (f": {title}" if title else "")
+        title = INLINE.sub(self._inline, title)
         # Terms and their definitions, which Jupyter does not know, as a list
         text = re.sub(r"^(\S.*)\n: +", r"- **\1:** ", "\n".join(body), flags=re.MULTILINE)
         content = "\n".join(self._blocks(iter(text.split("\n")))).strip("\n").split("\n")
-        if about in ("dropdown", "solution") or "dropdown" in options.get("class", ""):
-            plain = html.escape(re.sub(r"[*`]", "", INLINE.sub(self._inline, title)), quote=False)
+        if name in ("dropdown", "solution") or "dropdown" in options.get("class", ""):
+            plain = html.escape(re.sub(r"[*`]", "", title), quote=False)
             yield from [f"{indent}<details><summary><b>{plain}</b></summary>", "", *content, "", f"{indent}</details>"]
         else:
-            head = f"{indent}**{INLINE.sub(self._inline, title)}**"
-            yield from [f'{indent}<div class="alert alert-info">', "", head, "", *content, "", f"{indent}</div>"]
+            head = [f'{indent}<div class="alert alert-info">', "", f"{indent}**{title}**"]
+            yield from [*head, "", *content, "", f"{indent}</div>"]
 
     def _inline(self, match: re.Match[str]) -> str:
         if match["code"]:
@@ -156,12 +147,8 @@ class Writer:
             cited = [self.book.works.get(key.strip(), key.strip()) for key in content.split(",")]
             said = ", ".join(self.book.link(work, "book/references") for work in cited)
             return said if role == "cite:t" else f"({said})"
-        if role == "math":
-            return f"${content}$"
         text, _, label = content.rstrip(">").rpartition("<")
-        if role in ("ref", "numref", "eq", "prf:ref"):
-            return self.book.labelled(label.strip(), "" if "%s" in text else text.strip())
-        return text.strip() or content
+        return self.book.labelled(label.strip(), text.strip())
 
     def _number(self, content: str) -> str:
         """A number as the page shows it, or an ellipsis where the chapter has not run."""

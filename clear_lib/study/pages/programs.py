@@ -1,10 +1,7 @@
 """Tables, the figure and the sentences of the chapter about Table 2: programs, run against their tests."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +24,6 @@ PUBLISHED = {
     "qwen-0.5b": {"HumanEval": {"base": 61.6, "plus": 57.3}, "MBPP+": {"base": 52.4, "plus": 43.7}},
 }
 
-NOTHING = "nothing of this is recorded yet"
-
 
 def label(policy: str) -> str:
     """A policy's name on the page."""
@@ -46,16 +41,13 @@ def recorded(shown: Mapping[str, Profile]) -> pd.DataFrame:
     """What is shipped: tasks with a greedy program, and tasks with all samples, by model and data set."""
     rows = []
     for model, profile in shown.items():
-        for dataset in dict.fromkeys(about.dataset for about in KINDS.values()):
-            one, many = (
-                shipping.read(profile.name, [kind for kind, about in KINDS.items() if about == (dataset, sampled)])
-                for sampled in (False, True)
-            )
-            wanted = SETS[dataset].rows[-1]
-            whole = shipping.whole(many)["question_id"].nunique()
-            plus = pd.concat([one["plus"], many["plus"]]).isin(["correct", "wrong"]).any()
-            counts = f"{len(one)} of {wanted}", f"{whole} of {wanted}"
-            rows.append([model, dataset, *counts, "base and plus" if plus else "base"])
+        for kind, (dataset, sampled) in KINDS.items():
+            if sampled:
+                continue
+            one, many = (shipping.read(profile.name, [each]) for each in (kind, f"{kind}-samples"))
+            wanted, whole = SETS[dataset].rows[-1], shipping.whole(many)["question_id"].nunique()
+            tests = "base and plus" if pd.concat([one, many])["plus"].isin(["correct", "wrong"]).any() else "base"
+            rows.append([model, dataset, f"{len(one)} of {wanted}", f"{whole} of {wanted}", tests])
     return pd.DataFrame(rows, columns=["model", "tasks", "greedy", f"{SAMPLES} samples", "tests"])
 
 
@@ -86,34 +78,30 @@ def greedy(shown: Mapping[str, Profile]) -> pd.DataFrame:
 def lengths(pools: Mapping[str, Sequence[protocol.Pool]]) -> pd.DataFrame:
     """How well the forecasts order the tasks, by model and data set: rank correlations with what the samples did."""
     rows = [
-        [
-            name,
-            pool.dataset,
-            len(pool.lengths),
-            pool.mean_length,
-            spearmanr(pool.forecasts.threshold, pool.lengths.mean(axis=1)).statistic,
-            spearmanr(pool.forecasts.solvable, pool.plus.mean(axis=1)).statistic,
-            100 * pool.plus.mean(),
-            100 * pool.plus.any(axis=1).mean(),
-        ]
+        {
+            "model": name,
+            "tasks": pool.dataset,
+            "n": len(pool.lengths),
+            "mean tokens": pool.mean_length,
+            "length, rank correlation": spearmanr(pool.forecasts.threshold, pool.lengths.mean(axis=1)).statistic,
+            "share right, rank correlation": spearmanr(pool.forecasts.solvable, pool.plus.mean(axis=1)).statistic,
+            "one sample solves": 100 * pool.plus.mean(),
+            f"one of {SAMPLES} solves": 100 * pool.plus.any(axis=1).mean(),
+        }
         for name, each in pools.items()
         for pool in each
     ]
-    ranks = ["length, rank correlation", "share right, rank correlation"]
-    shares = ["one sample solves", f"one of {SAMPLES} solves"]
-    return pd.DataFrame(rows, columns=["model", "tasks", "n", "mean tokens", *ranks, *shares])
+    return pd.DataFrame(rows)
 
 
 def sizes(pools: Sequence[protocol.Pool]) -> str:
     """The data sets of a model and their numbers of tasks, in words."""
-    return ", ".join(f"{pool.dataset}: n = {len(pool.lengths)}" for pool in pools) or NOTHING
+    return ", ".join(f"{pool.dataset}: n = {len(pool.lengths)}" for pool in pools)
 
 
 def accuracies(results: pd.DataFrame, reading: str, choice: str = protocol.CHOICES[0]) -> pd.DataFrame:
     """Share of solved tasks (per cent): a row a policy, a column for each data set and budget."""
     chosen = results[(results["reading"] == reading) & (results["choice"] == choice)]
-    if chosen.empty:
-        return pd.DataFrame({"": [NOTHING]}, [""])
     means = 100 * chosen.groupby(["policy", "dataset", "scarcity"])["solved"].mean().unstack(["dataset", "scarcity"])
     order = [name for name in protocol.CODE_POLICIES if name in means.index]
     means = means.sort_index(axis=1).rename(columns="{:g}".format, level="scarcity")
@@ -124,8 +112,6 @@ def leads(gains: Mapping[str, pd.DataFrame], reading: str, policies: Sequence[st
     """Leads by all tests in points, with their intervals: a row for each model, data set and budget, a column a policy."""
     chosen = pd.concat([table.assign(model=name) for name, table in gains.items()])
     chosen = chosen.query("reading == @reading and choice == 'all tests' and policy in @policies")
-    if chosen.empty:
-        return pd.DataFrame({"": [NOTHING]}, [""])
     texts = [f"{row.gain:+.1f} ({row.gain_low:+.1f} to {row.gain_high:+.1f})" for row in chosen.itertuples()]
     chosen["model"] = pd.Categorical(chosen["model"], list(gains))  # in this order
     rows = {"model": "model", "dataset": "tasks", "n": "n", "scarcity": "budget"}
@@ -144,8 +130,7 @@ def table_2(
     results: Mapping[str, pd.DataFrame], gains: Mapping[str, pd.DataFrame], scarcity: float, reading: str = "queries"
 ) -> pd.DataFrame:
     """The paper's Table 2 beside ours, for ``tables.beside_paper``; results and their gains by the label of the model."""
-    rows: list[dict[str, Any]] = []
-    cell = "reading == @reading and choice == 'all tests' and scarcity == @scarcity"
+    rows, cell = [], "reading == @reading and choice == 'all tests' and scarcity == @scarcity"
     for name, result in results.items():
         for dataset, chosen in result.query(cell).groupby("dataset"):
             (gain,) = gains[name].query(f"{cell} and dataset == @dataset and policy == 'clear'").to_dict("records")
@@ -175,17 +160,17 @@ def tally(gains: Mapping[str, pd.DataFrame], policy: str, reading: str, most: fl
         rows = table.query("policy == @policy and reading == @reading and choice == 'all tests'")
         rows = rows[(rows["scarcity"] <= most) & (rows["n"] >= 30)]
         if len(rows):
-            n, ahead, behind = len(rows), int((rows["gain_low"] > 0).sum()), int((rows["gain_high"] < 0).sum())
+            n, ahead, behind = len(rows), (rows["gain_low"] > 0).sum(), (rows["gain_high"] < 0).sum()
             rest = n - ahead - behind
             said.append(f"the {name} model ahead in {ahead} of {n} cells, behind in {behind}, undecided in {rest}")
-    return "; ".join(said) or NOTHING
+    return "; ".join(said)
 
 
 def checked(table: pd.DataFrame, tasks: str = "HumanEval") -> str:
     """Greedy pass rates of a table of :func:`greedy` by the base tests, in words."""
     rows = table[(table["tasks"] == tasks) & (table["tests"] == "base")]
     said = (f"the {r.model} model passes {r.ours:.1f}% (published: {r.published:.1f}%)" for r in rows.itertuples())
-    return "; ".join(said) or "nothing is recorded yet"
+    return "; ".join(said)
 
 
 def cost_of_choice(results: Mapping[str, pd.DataFrame]) -> str:
@@ -196,17 +181,17 @@ def cost_of_choice(results: Mapping[str, pd.DataFrame]) -> str:
         rows = rows.query("policy == 'uniform' and reading == 'queries' and scarcity == scarcity.max()")
         for dataset, shares in rows.groupby(["dataset", "choice"])["solved"].mean().mul(100).unstack().iterrows():
             said.append(f"{shares['all tests']:.1f}% become {shares['base tests']:.1f}% on {dataset} ({name} model)")
-    return "; ".join(said) or NOTHING
+    return "; ".join(said)
 
 
 def by_budget(results: pd.DataFrame) -> Figure:
     """Share of solved tasks by budget: a row of panels a data set, a panel a reading, a line a policy."""
     chosen = results[results["choice"] == protocol.CHOICES[0]]
     cells = [(dataset, reading) for dataset in sorted(set(chosen["dataset"])) for reading in protocol.READINGS]
-    figure, axes = style.panels(max(len(cells), 1), len(protocol.READINGS) if cells else 1, height=2.6, sharey="row")
+    figure, axes = style.panels(len(cells), len(protocol.READINGS), height=2.6, sharey="row")
     looks = style.looks(protocol.CODE_POLICIES)
     looks[protocol.BUY] |= {"color": "#CC79A7", "marker": "*"}
-    for ax, (dataset, reading) in zip(axes, cells, strict=False):
+    for ax, (dataset, reading) in zip(axes, cells, strict=True):
         rows = chosen[(chosen["dataset"] == dataset) & (chosen["reading"] == reading)]
         means = rows.groupby(["policy", "scarcity"])["solved"].mean().mul(100)
         for name in (each for each in protocol.CODE_POLICIES if each in means.index):
@@ -214,7 +199,4 @@ def by_budget(results: pd.DataFrame) -> Figure:
         style.log_ticks(ax, protocol.SCARCITIES)
         ax.set(title=f"{dataset}: {reading}", xlabel="budget / mean length")
         ax.set_ylabel("solved (%)" if reading == next(iter(protocol.READINGS)) else "")
-    if not cells:
-        axes[0].text(0.5, 0.5, NOTHING, ha="center")
-        return figure
     return style.legend(figure, 3)

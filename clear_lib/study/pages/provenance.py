@@ -1,7 +1,5 @@
 """Where a result comes from: the profile that it ran with, versions, seed and machine."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Mapping
 from contextlib import suppress

@@ -4,8 +4,6 @@ Its first code cell fetches :data:`BUNDLE`, the library and the recordings. As a
 both in the menu of downloads, and Colab and Binder once the book has a repository.
 """
 
-from __future__ import annotations
-
 import builtins
 import re
 from collections.abc import Iterable
@@ -59,8 +57,7 @@ book's run; they stay as they are when you change a parameter. Solutions are fol
 
 def student_notebook(chapter: NotebookNode, stem: str, book: Book) -> NotebookNode:
     """The student notebook of a chapter, executed or not."""
-    page = f"book/chapters/{stem}"
-    writer = Writer(book, page, glued(chapter.cells))
+    page, writer = f"book/chapters/{stem}", Writer(book, glued(chapter.cells))
     address = f"{book.address}/{SOURCES}/{BUNDLE}" if book.address else ""
     cells, solution = [], []
     for cell in _shown(chapter.cells):
@@ -72,9 +69,8 @@ def student_notebook(chapter: NotebookNode, stem: str, book: Book) -> NotebookNo
         elif cell.cell_type == "code":
             cells.append(_code(cell))
             if figure := cell.metadata.get("mystnb", {}).get("figure"):
-                cells.append(
-                    new_markdown_cell(f"**Figure.** {writer.write(figure['caption'])}", id=f"{cell.id}-caption")
-                )
+                caption = f"**Figure.** {writer.write(figure['caption'])}"
+                cells.append(new_markdown_cell(caption, id=f"{cell.id}-caption"))
         elif text := writer.write(cell.source):
             cells.append(new_markdown_cell(text, id=cell.id))
             if "{exercise" in cell.source:
@@ -111,8 +107,7 @@ def _code(cell: NotebookNode) -> NotebookNode:
     if {"hide-input", "hide-cell", "remove-input", "remove-cell"} & set(tags):
         metadata["jupyter"] = {"source_hidden": True}
     outputs = [output for output in cell.outputs if "scrapbook" not in output.get("metadata", {})]
-    kept = {"metadata": metadata, "outputs": outputs, "execution_count": cell.execution_count}
-    return new_code_cell(source, id=cell.id, **kept)
+    return new_code_cell(source, id=cell.id, metadata=metadata, outputs=outputs, execution_count=cell.execution_count)
 
 
 def _shown(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -125,12 +120,11 @@ def _shown(cells: list[NotebookNode]) -> list[NotebookNode]:
                 name = line.partition(" ")[0]
                 cell.source = re.sub(rf"^{name} = .*", lambda _, line=line: line, cell.source, flags=re.MULTILINE)
     hidden = [cell for cell in cells if "remove-cell" in cell.metadata.get("tags", [])]
-    kept = [cell for cell in cells if cell not in hidden]
-    while missing := unset(kept):
-        more = [cell for cell in hidden if cell not in kept and missing & _names(cell.source)[1]]
-        if not more:
-            break
+    kept, more = [], [cell for cell in cells if cell not in hidden]
+    while more:
         kept = [cell for cell in cells if cell in kept or cell in more]
+        missing = unset(kept)
+        more = [cell for cell in hidden if cell not in kept and missing & _names(cell.source)[1]]
     return kept
 
 

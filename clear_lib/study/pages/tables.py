@@ -1,20 +1,16 @@
 """Tables of the book for display, most of them the paper's numbers beside ours. Nothing is measured here."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.study.experiments import tally
 from clear_lib.study.setup.streams import STREAMS
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
 
 #: The last columns of every table of results.
 SHAPE = ("paper", "ours", "difference", "95% interval", "n", "verdict")
@@ -36,6 +32,12 @@ def label(name: Any) -> Any:
     return LABELS.get(name, name)
 
 
+def _labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its streams and policies by the paper's names."""
+    names = {"stream", "policy", "first", "second"} & set(table)
+    return table.assign(**{name: table[name].map(label) for name in names})
+
+
 def _number(value: Any, sign: str = "") -> str:
     """Text as it is, nothing for NaN, whole numbers and those from 1,000 without decimals, others with one."""
     if isinstance(value, str) or pd.isna(value):
@@ -49,22 +51,20 @@ def _intervals(low: Iterable[Any], high: Iterable[Any], sign: str = "") -> list[
     return ["" if pd.isna(a) else f"{_number(a, sign)} to {_number(b, sign)}" for a, b in ends]
 
 
-def _ours_and_theirs(ours: pd.Series, theirs: pd.Series, sign: str = "") -> list[str]:
-    """Pairs as ``ours (theirs)``; without brackets where the paper has no number."""
-    pairs = zip(ours, theirs, strict=True)
+def _ours_and_theirs(table: pd.DataFrame, ours: str, theirs: str, sign: str = "") -> list[str]:
+    """Two columns as ``ours (theirs)``; without brackets where the paper has no number."""
+    pairs = zip(table[ours], table[theirs], strict=True)
     return [_number(a, sign) + ("" if pd.isna(b) else f" ({_number(b, sign)})") for a, b in pairs]
 
 
 def beside_paper(table: pd.DataFrame, caption: str) -> Styler:
     """Results beside the paper's: what a row is about (budget and gain, of ``comparison.compare``), then :data:`SHAPE`."""
     known = {"difference", "low", "high", "seeds", "scarcity", "tokens", "paper_tokens", *SHAPE}
-    shown = table[[name for name in table if name not in known and "gain" not in name]].copy()
-    for name in {"stream", "policy"} & set(shown):
-        shown[name] = table[name].map(label)
+    shown = _labelled(table[[name for name in table if name not in known and "gain" not in name]])
     if "tokens" in table:
-        shown["budget"] = _ours_and_theirs(table["tokens"], table["paper_tokens"])
+        shown["budget"] = _ours_and_theirs(table, "tokens", "paper_tokens")
         if table["gain"].notna().any():
-            shown["gain (paper)"] = _ours_and_theirs(table["gain"], table["paper_gain"], "+")
+            shown["gain (paper)"] = _ours_and_theirs(table, "gain", "paper_gain", "+")
     shown["paper"], shown["ours"] = table["paper"].map(_number), table["ours"].map(_number)
     shown["difference"] = [_number(value, "+") for value in table["difference"]]
     shown["95% interval"] = _intervals(table["low"], table["high"])
@@ -98,20 +98,15 @@ def movements(table: pd.DataFrame, caption: str) -> Styler:
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     """Table 1, of a table of ``comparison.compare``: ``ours (paper)`` in per cent, by budget in tokens, ours (paper's)."""
-    shown = table.assign(
-        stream=table["stream"].map(label),
-        policy=table["policy"].map(label),
-        cell=_ours_and_theirs(table["ours"], table["paper"]),
-        tokens=_ours_and_theirs(table["tokens"], table["paper_tokens"]),
-    )
+    cells, tokens = _ours_and_theirs(table, "ours", "paper"), _ours_and_theirs(table, "tokens", "paper_tokens")
+    shown = _labelled(table).assign(cell=cells, tokens=tokens)
     wide = shown.pivot_table("cell", ["stream", "policy"], "tokens", aggfunc="first", sort=False)
     return wide.rename_axis(columns=None)
 
 
 def by_accounting(results: pd.DataFrame, caption: str) -> Styler:
     """Mean accuracy in per cent by stream and policy, accounting and budget."""
-    names = {"stream": results["stream"].map(label), "policy": results["policy"].map(label)}
-    shown = results.assign(**names, budget=results["scarcity"].map("{:.2f}".format))
+    shown = _labelled(results).assign(budget=results["scarcity"].map("{:.2f}".format))
     wide = 100 * shown.pivot_table("accuracy", ["stream", "policy"], ["accounting", "budget"], sort=False)
     wide = wide.sort_index(axis=1).rename_axis(columns=[None, None])
     return captioned(wide, caption).format(precision=1, na_rep="")
@@ -200,6 +195,4 @@ def _text(value: Any) -> Any:
 
 def listed(frame: pd.DataFrame, caption: str, decimals: int = 1) -> Styler:
     """A table without its index: policies and streams by the paper's names, numbers with some decimals."""
-    names = [name for name in ("stream", "policy", "first", "second") if name in frame]
-    shown = frame.assign(**{name: frame[name].map(label) for name in names})
-    return captioned(shown, caption).hide().format(precision=decimals, na_rep="")
+    return captioned(_labelled(frame), caption).hide().format(precision=decimals, na_rep="")

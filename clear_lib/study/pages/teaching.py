@@ -4,8 +4,6 @@ In ``book/teach/*.md`` a line ``---`` begins the next slide and a line ``Note:``
 the figure of that label, and ``{glue:text}`08/name:.1f``` the number that chapter 08 calls ``name``.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json
@@ -42,7 +40,7 @@ def write(project: Path, profile: str, pages: Path) -> None:
     read = {path.stem[:2]: nbformat.read(path, as_version=4).cells for path in chapters}
     numbers = {f"{number}/{name}": said for number, cells in read.items() for name, said in glued(cells).items()}
     figures = {name: shown for cells in read.values() for name, shown in _figures(cells)}
-    writer = Writer(read_book(project), "book/teach", numbers)
+    writer = Writer(read_book(project), numbers)
     folder, target = project / "book" / "teach", pages / "teach"
     template = Template((folder / "template.html").read_text(encoding="utf-8"))
     target.mkdir(parents=True, exist_ok=True)
@@ -69,7 +67,7 @@ def _slide(text: str) -> str:
 def _rendered(text: str) -> str:
     """Markdown as HTML; formulas are left to MathJax, figures to the caller."""
     markdown = MarkdownIt("commonmark").enable("table")
-    dollarmath_plugin(markdown, renderer=_formula, allow_space=False, double_inline=True)
+    markdown.use(dollarmath_plugin, renderer=_formula, allow_space=False, double_inline=True)
     kept = FIGURE.sub(r"FIGURE(\1)", text)
     return re.sub(r"(?:<p>)?FIGURE\(([\w-]+)\)(?:</p>)?", r"![](\1)", markdown.render(kept))
 
@@ -84,12 +82,10 @@ def _figures(cells: Iterable[NotebookNode]) -> Iterable[tuple[str, str]]:
     for cell in cells:
         about = cell.metadata.get("mystnb", {})
         for output in cell.get("outputs", []) if "figure" in about else []:
-            kind = next((kind for kind in ("image/svg+xml", "image/png") if kind in output.get("data", {})), None)
-            if kind:
-                data = output.data[kind]
-                data = base64.b64encode("".join(data).encode()).decode() if "svg" in kind else "".join(data)
+            if drawn := output.get("data", {}).get("image/svg+xml"):
+                data = base64.b64encode(drawn.encode()).decode()
                 alt = html.escape(about.get("image", {}).get("alt", ""), quote=True)
-                yield about["figure"]["name"], f'<img src="data:{kind};base64,{data}" alt="{alt}">'
+                yield about["figure"]["name"], f'<img src="data:image/svg+xml;base64,{data}" alt="{alt}">'
 
 
 if __name__ == "__main__":

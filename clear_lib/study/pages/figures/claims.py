@@ -1,7 +1,5 @@
 """The claims at a glance: an effect with its interval in each setting, and the word that follows from it."""
 
-from __future__ import annotations
-
 import re
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Figures of the market: utilities, demand, prices and regimes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

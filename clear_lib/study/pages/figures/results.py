@@ -1,14 +1,11 @@
 """Figures of results: streams, who is served, and accuracy by budget, policy and setting."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -66,10 +63,8 @@ def by_tier(table: pd.DataFrame, column: str, xlabel: str) -> Figure:
         for i, tier in enumerate(tier for tier in TIERS if tier in set(table["tier"])):
             rows = table[(table["stream"] == stream) & (table["tier"] == tier)].set_index("policy").reindex(policies)
             value, low, high = (rows[name] for name in (column, f"{column}_low", f"{column}_high"))
-            reach = np.maximum([value - low, high - value], 0)
             height = np.arange(len(policies)) + 0.17 * (i - 1.5)
-            look = style.looks([tier])[tier] | {"linestyle": "", "markersize": 4}
-            ax.errorbar(value, height, xerr=reach, **look)
+            style.marks_with_intervals(ax, value, height, low, high, "x", **style.looks([tier])[tier])
         ax.set(xlabel=xlabel, xlim=(-4, 104))
         ax.grid(axis="x", color="0.92")
     style.policy_rows(ax, policies)
@@ -94,18 +89,12 @@ def granted_and_used(table: pd.DataFrame) -> Figure:
 
 
 def _lines(
-    axes: Mapping[Any, Axes],
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    looks: style.Looks,
-    hue: str = "policy",
-    panel: str = "stream",
+    axes: style.Panels, table: pd.DataFrame, x: str, y: str, looks: style.Looks, hue: str = "policy", by: str = "stream"
 ) -> None:
-    """Draw ``y`` against ``x`` with bands: in the panel of each value of ``panel``, one line for each of ``hue``."""
+    """Draw ``y`` against ``x`` with bands: in the panel of each value of ``by``, one line for each of ``hue``."""
     for value, ax in axes.items():
         for name, look in looks.items():
-            style.line_with_band(ax, table[(table[panel] == value) & (table[hue] == name)], x, y, **look)
+            style.line_with_band(ax, table[(table[by] == value) & (table[hue] == name)], x, y, **look)
 
 
 def pareto(table: pd.DataFrame, cost: str, xlabel: str) -> Figure:
@@ -176,11 +165,9 @@ def frontier(table: pd.DataFrame, marked: Sequence[float]) -> Figure:
     return style.legend(figure)
 
 
-def _gain_panels(
-    table: pd.DataFrame, ylabel: str, ticks: Iterable[float], **panels: Any
-) -> tuple[Figure, dict[Any, Axes]]:
+def _gain_panels(table: pd.DataFrame, ylabel: str, ticks: Iterable[float], **size: Any) -> tuple[Figure, style.Panels]:
     """One panel a ``stream`` with its budgets, and a line at no gain."""
-    figure, axes = style.panels_of(table["stream"], sharey=True, **panels)
+    figure, axes = style.panels_of(table["stream"], sharey=True, **size)
     for ax in axes.values():
         ax.axhline(0, color="0.4", linewidth=0.8)
         ax.set(xlabel=BUDGET, ylabel=ylabel)
@@ -217,10 +204,9 @@ def velocity(table: pd.DataFrame) -> Figure:
         rows = table[table["stream"] == name]
         style.line_with_band(left, style.percent(rows, "accuracy"), "value", "accuracy", **look)
         style.line_with_band(right, rows, "value", "price", **look)
-    for ax in (left, right):
-        ax.set(xscale="log", xlabel="initial velocity (utility per token)")
-    left.set(ylabel=ACCURACY, ylim=(0, None))
-    right.set(ylabel="price (utility per token)", yscale="log")
+    speed = {"xscale": "log", "xlabel": "initial velocity (utility per token)"}
+    left.set(ylabel=ACCURACY, ylim=(0, None), **speed)
+    right.set(ylabel="price (utility per token)", yscale="log", **speed)
     return style.legend(figure)
 
 

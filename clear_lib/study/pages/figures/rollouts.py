@@ -1,7 +1,5 @@
 """Figures of rollouts and forecasts: phases, lengths, forecasts and their calibration."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

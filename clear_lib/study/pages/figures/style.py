@@ -1,7 +1,5 @@
 """How the figures of the book look: one size, one colour, marker and dash for each thing, in every figure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any
@@ -65,8 +63,8 @@ def use_style() -> None:
     InlineBackend.instance().figure_formats = {"svg"}
 
 
-#: Keyword arguments of a line, by the name of its policy, tier, stream or other group.
-Looks = dict[str, dict[str, Any]]
+#: Keyword arguments of a line, by the name of its policy, tier, stream or other group; panels, by what they are of.
+Looks, Panels = dict[str, dict[str, Any]], dict[Any, Axes]
 
 
 def looks(names: Iterable[str]) -> Looks:
@@ -91,7 +89,7 @@ def panels(
     return figure, axes.flat[:n]
 
 
-def panels_of(values: Iterable[Any], columns: int | None = None, **options: Any) -> tuple[Figure, dict[Any, Axes]]:
+def panels_of(values: Iterable[Any], columns: int | None = None, **options: Any) -> tuple[Figure, Panels]:
     """One panel for each different value, with its label as the title."""
     values = list(dict.fromkeys(values))
     figure, axes = panels(len(values), columns, **options)
@@ -123,9 +121,13 @@ def line_with_band(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) ->
         ax.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], color=look["color"], alpha=0.13, linewidth=0)
 
 
-def marks_with_intervals(ax: Axes, x: pd.Series, y: pd.Series, low: pd.Series, high: pd.Series, **look: Any) -> None:
-    """Marks of ``y`` against ``x`` with vertical intervals from ``low`` to ``high``."""
-    ax.errorbar(x, y, np.maximum([y - low, high - y], 0), **{"marker": "o", "markersize": 4} | look | {"linestyle": ""})
+def marks_with_intervals(
+    ax: Axes, x: Any, y: Any, low: pd.Series, high: pd.Series, along: str = "y", **look: Any
+) -> None:
+    """Marks of ``y`` against ``x`` with intervals from ``low`` to ``high`` along an axis."""
+    middle = {"x": x, "y": y}[along]
+    look = {"marker": "o", "markersize": 4} | look | {"linestyle": ""}
+    ax.errorbar(x, y, **look | {f"{along}err": np.maximum([middle - low, high - middle], 0)})
 
 
 def log_ticks(ax: Axes, values: Iterable[float] | None = None) -> None:
