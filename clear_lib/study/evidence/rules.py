@@ -108,7 +108,9 @@ def _abandoned_only_above_velocity(part):
 
 def _printed() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     """Claim, part, effect, and more of the rule."""
-    cells, larger = (audit.by_policy(table) / 100 for table in (paper.TABLE_1, paper.TABLE_4))
+    cells, larger, code, shapes = (
+        table / 100 for table in (paper.TABLE_1, paper.TABLE_4, paper.TABLE_2, paper.TABLE_3.mean())
+    )
     gain = cells["clear"] - cells["uniform"]
     for name, other in (("over Uniform", "uniform"), ("over Predictor", "predictor")):
         yield "C10", name, (cells["clear"] - cells[other]).mean(), {}
@@ -121,9 +123,7 @@ def _printed() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
         yield "C13", name, (cells["clear"] - cells[other]).mean(), {}
     # A row that is not below a lower bound of a true oracle may still be too low, so zero is unclear.
     yield "C14", "", -audit.oracle_bounds(paper.TABLE_1, paper.STREAM_SIZE)["short"].max() / 100, {"aside": ""}
-    code = pd.DataFrame(paper.TABLE_2) / 100
     yield "C17", "", (code["clear"] - code["uniform"]).mean(), {}
-    shapes = pd.DataFrame(paper.TABLE_3).mean() / 100
     for shape in ("triangular", "quadratic"):
         yield "C21", shape, shapes[shape] - shapes["uniform"] - (shapes["clear"] - shapes["uniform"]) / 2, {}
     yield "C22", "", (larger["clear"] - larger["uniform"]).mean(), {}

@@ -13,7 +13,6 @@ import pandas as pd
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.predictor import fit_to_rollouts
 from clear_lib.rollouts import shipped
-from clear_lib.study.evidence.audit import by_policy
 from clear_lib.study.evidence.comparison import PAPER_ROW, data, quantities
 from clear_lib.study.experiments import gains, make_pool
 from clear_lib.study.experiments.forecasting import training_rollouts
@@ -75,12 +74,12 @@ def by_set(models: Mapping[str, Model]) -> pd.DataFrame:
         table = data(model.pool, paper.TABLE_6, "evaluation").set_index(["set", "what"])
         columns |= {"n": table["n"].astype(int), label: table["ours"].astype(float)}
     for study in paper.STUDIES.values():
-        printed = [row for row in study.sets if row.use == "evaluation"]
-        values = {row.name: (row.pass_at_1, row.mean_length) for row in printed}
+        printed = study.sets.query("use == 'evaluation'").set_index("name")
+        values = printed[["pass_at_1", "mean_length"]].set_axis(measured, axis=1).astype(float)
         _, *every = quantities(printed, pd.DataFrame({"verdict": [], "length": []}))
-        values["all"] = tuple(theirs for _, theirs, *_ in every)
-        columns[study.model] = pd.DataFrame(values, index=measured).unstack()
-    table = pd.DataFrame(columns).loc[[(name, what) for what in measured for name in values]]
+        values.loc["all"] = [theirs for _, theirs, *_ in every]
+        columns[study.model] = values.stack()
+    table = pd.DataFrame(columns).loc[[(name, what) for what in measured for name in values.index]]
     return table.rename_axis(["set", "what"]).reset_index()
 
 
@@ -90,7 +89,7 @@ def mean_gains(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for label, rows in results.items():
         columns[label] = _means(rows[rows["policy"] != "oracle"].replace({"policy": PAPER_ROW}))
     for study in paper.STUDIES.values():
-        cells = (by_policy(study.table) / 100).rename_axis(["stream", "scarcity"])
+        cells = (study.table / 100).rename_axis(["stream", "scarcity"])
         rows = cells.melt(ignore_index=False, var_name="policy", value_name="accuracy").reset_index()
         columns[study.model] = _means(rows.assign(stream_seed=0))
     order = [(budgets, policy) for budgets in ("scarcest", "all") for policy in paper.TABLE_4 if policy != "uniform"]

@@ -85,10 +85,10 @@ SETS = {
 }
 
 #: The tier of each set.
-TIER_OF = {row.name: row.tier for row in paper.TABLE_6}
+TIER_OF = dict(zip(paper.TABLE_6["name"], paper.TABLE_6["tier"], strict=True))
 
 #: The sets that streams are drawn from, in the order of Table 6.
-EVALUATION = tuple(row.name for row in paper.TABLE_6 if row.use == "evaluation")
+EVALUATION = tuple(paper.TABLE_6.query("use == 'evaluation'")["name"])
 
 #: Training sets of the predictor: held out properly, or as the paper's counts imply (1,319 and 12,500 questions).
 PREDICTOR = {
