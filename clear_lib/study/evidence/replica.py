@@ -18,10 +18,10 @@ from scipy.special import expit, log_softmax, logit, ndtr
 
 from clear_lib.allocation.forecasts import Array
 from clear_lib.study.setup import paper
-from clear_lib.study.setup.streams import STREAMS
+from clear_lib.study.setup.streams import STREAMS, TIERS
 
 #: Tiers of a replica (Tables 6 and 7), by how many there are. With two, the last two of three are one.
-TIERS_OF = {2: ("moderate", "hard"), 3: ("moderate", "hard", "very hard")}
+TIERS_OF = {2: TIERS[1:3], 3: TIERS[1:]}
 
 #: The replicas by name: the studies of the paper that they are fitted to.
 SOURCES = {f"replica-{size}": study for size, study in paper.STUDIES.items()}
@@ -29,14 +29,9 @@ SOURCES = {f"replica-{size}": study for size, study in paper.STUDIES.items()}
 #: Whose stream shares a replica takes if it has too few cells to fit them: the streams of Table 4 have the same names.
 BORROWED = {"replica-30b": "replica-7b"}
 
-#: A tier's median is at most this many e-folds above the one before it.
-_MOST_APART = 4.0
-
-#: Distance of a tier's pass rate from the printed one, in points, that costs as much as one point in a cell.
-SOFT = 5.0
-
-#: Shares of the tiers in each stream, summing to 1.
-Shares = Mapping[str, Array]
+#: A tier's median is at most so many e-folds above the one before it; and the distance of a tier's pass rate from the
+#: printed one, in points, that costs as much as one point in a cell.
+MOST_APART, SOFT = 4.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class LengthModel:
     medians: Array  #: median length of each tier, tokens, shortest first
     spread: float  #: standard deviation of the log length, the same in all tiers
     rates: Array  #: share of correct solutions of each tier
-    shares: Shares
+    shares: Mapping[str, Array]  #: of the tiers in each stream, summing to 1
 
     @property
     def mix(self) -> Array:
@@ -65,9 +60,6 @@ class ForecastModel:
     def log_forecast(self, log_length: Array, z: float | Array = 0.0) -> Array:
         """``log τ̂`` of solutions."""
         return self.center + self.slope * (log_length - self.center) + self.noise * z
-
-
-# ---- rows under the model, and as printed -----------------------------------------------------------------------
 
 
 def uniform_row(lengths: LengthModel, budgets: Sequence[float]) -> Array:
@@ -112,10 +104,7 @@ def training_mean(sets: pd.DataFrame) -> float:
     return sets.query("use == 'predictor'").set_index("name")["mean_length"]["MATH"]
 
 
-# ---- fitting ----------------------------------------------------------------------------------------------------
-
-
-def fit_lengths(row: pd.Series, rates: Array, *, shares: Shares | None = None, starts: int = 6) -> LengthModel:
+def fit_lengths(row: pd.Series, rates: Array, *, shares: Mapping | None = None, starts: int = 6) -> LengthModel:
     """Fit tiers and, unless ``shares`` are given, streams to a Uniform row by least squares, from several starts.
 
     The row alone does not tell a tier's rate from its share, so rates are drawn softly (:data:`SOFT`) to the printed ones.
@@ -124,7 +113,7 @@ def fit_lengths(row: pd.Series, rates: Array, *, shares: Shares | None = None, s
 
     def build(x: Array) -> LengthModel:
         first, steps, spread, logits, free = np.split(x, [1, tiers, tiers + 1, 2 * tiers + 1])
-        medians = np.exp(np.cumsum([*first, *_MOST_APART * expit(steps)]))
+        medians = np.exp(np.cumsum([*first, *MOST_APART * expit(steps)]))
         parts = zip(wanted.index, free.reshape(-1, tiers - 1), strict=not shares)
         mix = shares or {stream: np.exp(log_softmax(np.append(part, 0.0))) for stream, part in parts}
         return LengthModel(medians, math.exp(spread[0]), expit(logits), mix)
@@ -140,10 +129,9 @@ def fit_lengths(row: pd.Series, rates: Array, *, shares: Shares | None = None, s
         scale = np.array([*[0.3] * tiers, 0.2])
         return np.concatenate([center + scale * rng.normal(size=tiers + 1), logit(rates), share])
 
-    guess = np.zeros((0 if shares else len(wanted), tiers - 1))
-    if not shares:
-        guess[:, 0] = logit(np.clip(wanted.max(axis=1) / 100 / rates[0], 0.05, 0.9))
-    guess = guess.ravel()
+    guess = np.zeros((len(wanted), tiers - 1))
+    guess[:, 0] = logit(np.clip(wanted.max(axis=1) / 100 / rates[0], 0.05, 0.9))
+    guess = guess.ravel()[: 0 if shares else None]
     fits = [least_squares(residuals, start()) for _ in range(starts)]
     return build(min(fits, key=lambda fit: fit.cost).x)
 
@@ -176,9 +164,6 @@ def fit(
     return lengths, fit_forecasts(source.table["predictor"], lengths, trained, shrink)
 
 
-# ---- what the fit is worth --------------------------------------------------------------------------------------
-
-
 def parameters(lengths: LengthModel, forecasts: ForecastModel) -> dict[str, float]:
     """The parameters by name: medians in tokens, shares and rates as fractions."""
     tiers = TIERS_OF[len(lengths.medians)]
@@ -193,21 +178,19 @@ def parameters(lengths: LengthModel, forecasts: ForecastModel) -> dict[str, floa
 def bootstrap(name: str, lengths: LengthModel, forecasts: ForecastModel, times: int = 60) -> pd.DataFrame:
     """:func:`parameters` refitted to rows that the fitted model makes itself, from streams as large as the paper's."""
     rng, source, fits, n = np.random.default_rng(0), SOURCES[name], [], paper.STREAM_SIZE
-    rates, mean_length = pass_rates(source.sets, 2), training_mean(source.sets)
     shares = lengths.shares if name in BORROWED else None
     for _ in range(times):
-        rows: dict[str, dict] = {"uniform": {}, "predictor": {}}
+        uniform, predictor = {}, {}
         for stream, share in lengths.shares.items():
             tier = rng.choice(len(share), size=n, p=share)
             log_length = np.log(lengths.medians[tier]) + lengths.spread * rng.normal(size=n)
             correct, length = rng.random(n) < lengths.rates[tier], np.exp(log_length)
             forecast = np.exp(forecasts.log_forecast(log_length, rng.normal(size=n)))
-            for policy, granted in (("uniform", 1.0), ("predictor", forecast / forecast.mean())):
-                for budget in source.budgets:
-                    rows[policy][stream, budget] = 100 * np.mean(correct & (length <= budget * granted))
-        uniform, predictor = map(pd.Series, rows.values())
-        again = fit_lengths(uniform, rates, shares=shares, starts=2)
-        fits.append(parameters(again, fit_forecasts(predictor, again, mean_length)))
+            for budget in source.budgets:
+                uniform[stream, budget] = 100 * np.mean(correct & (length <= budget))
+                predictor[stream, budget] = 100 * np.mean(correct & (length <= budget * (forecast / forecast.mean())))
+        again = fit_lengths(pd.Series(uniform), pass_rates(source.sets, 2), shares=shares, starts=2)
+        fits.append(parameters(again, fit_forecasts(pd.Series(predictor), again, training_mean(source.sets))))
     return pd.DataFrame(fits)
 
 
@@ -217,10 +200,10 @@ def leave_one_stream_out(row: pd.Series, rates: Array) -> pd.DataFrame:
     for stream, cells in row.unstack().iterrows():
         fit = fit_lengths(row.drop(stream), rates, starts=2)
         *budgets, last = cells.index
-        ends = [uniform_row(replace(fit, shares={stream: np.eye(len(rates))[k]}), [last])[0, 0] for k in (0, -1)]
-        first = float(np.clip((cells[last] - ends[1]) / (ends[0] - ends[1]), 0, 1))
-        share = np.zeros(len(rates))
-        share[[0, -1]] = first, 1 - first
+        easiest, hardest = np.eye(len(rates))[[0, -1]]
+        most, least = uniform_row(replace(fit, shares={"most": easiest, "least": hardest}), [last])[:, 0]
+        first = np.clip((cells[last] - least) / (most - least), 0, 1)
+        share = first * easiest + (1 - first) * hardest
         model = uniform_row(replace(fit, shares={stream: share}), budgets)[0]
         found += [(stream, b, cells[b], value, value - cells[b]) for b, value in zip(budgets, model, strict=True)]
     return pd.DataFrame(found, columns=["stream", "budget", "paper", "model", "error"])

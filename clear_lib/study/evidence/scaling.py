@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +105,7 @@ def _means(rows: pd.DataFrame) -> pd.Series:
 
 
 #: Statistics of a pool, by name.
-_OF_POOLS: Mapping[str, Callable[[pd.DataFrame], float]] = {
+_OF_POOLS = {
     "solved (%)": lambda pool: 100 * pool["correct"].mean(),
     "mean length (tokens)": lambda pool: pool["length"].mean(),
     "stopped by the cap (%)": lambda pool: 100 * pool["finish_reason"].eq("length").mean(),
@@ -130,10 +130,7 @@ def changes(models: Mapping[str, Model], results: Mapping[str, pd.DataFrame], dr
     return table
 
 
-_Change = tuple[str, list[float], str, Sequence[float]]
-
-
-def _changes_of_pools(pools: Sequence[pd.DataFrame], draws: int) -> Iterable[_Change]:
+def _changes_of_pools(pools: Sequence[pd.DataFrame], draws: int) -> Iterator[tuple]:
     """Name, value for each pool, ``n``, and differences of the last and first pool on resampled questions."""
     rng, n = np.random.default_rng(0), len(pools[0])
     resamples = [rng.integers(0, n, n) for _ in range(draws if len(pools) > 1 else 0)]
@@ -142,7 +139,7 @@ def _changes_of_pools(pools: Sequence[pd.DataFrame], draws: int) -> Iterable[_Ch
         yield what, [statistic(pool) for pool in pools], f"{n:,}", differences
 
 
-def _changes_of_gains(results: Sequence[pd.DataFrame]) -> Iterable[_Change]:
+def _changes_of_gains(results: Sequence[pd.DataFrame]) -> Iterator[tuple]:
     """Name, value for each model, ``n``, and differences of the last and first model on the same streams."""
     gained = [gains(rows).assign(gain=lambda rows: 100 * rows["gain"]) for rows in results]
     scarcest = [rows[rows["scarcity"] == rows["scarcity"].min()] for rows in gained]

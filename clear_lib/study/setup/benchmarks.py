@@ -31,28 +31,16 @@ class QuestionSet(NamedTuple):
 
 
 _LISTED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-SETS = {name: QuestionSet(**entry) for name, entry in _LISTED.items()}
+SETS = {name: QuestionSet(**entry) for name, entry in _LISTED["sets"].items()}
+
+#: Sets and parts that the predictor learns from, by the name of the split; and answers by the identity of the question.
+PREDICTOR, CORRECTED = _LISTED["predictor"], _LISTED["corrected"]
 
 #: The tier of each set.
 TIER_OF = dict(zip(paper.TABLE_6["name"], paper.TABLE_6["tier"], strict=True))
 
 #: The sets that streams are drawn from, in the order of Table 6.
 EVALUATION = tuple(paper.TABLE_6.query("use == 'evaluation'")["name"])
-
-#: Training sets of the predictor: held out properly, or as the paper's counts imply (1,319 and 12,500 questions).
-PREDICTOR = {
-    "clean": (("GSM8K", "train"), ("MATH", "train")),
-    "paper": (("GSM8K", "test"), ("MATH", "train"), ("MATH", "test")),
-}
-
-#: Corrections of answers that cannot be used as published: an empty box where the solution shows that there are none,
-#: a variable before its interval, a line of Python.
-CORRECTED = {
-    "math-train-e01090fa50c5": "0",
-    "math-train-086b4aea8c2f": "0",
-    "olympiadbench-test-4064a0f724a5": "(0,4]",
-    "minerva-test-f584f9d5ae15": r"\arcsin(10/13)",
-}
 
 
 def load(name: str, part: str = "test", folder: str | Path | None = None) -> pd.DataFrame:
