@@ -143,8 +143,7 @@ def settings(profile: Profile) -> pd.DataFrame:
     }
     texts = [(what, *map(_text, pair)) for what, pair in rows.items()]
     table = pd.DataFrame(texts, columns=["setting", "paper", "ours"])
-    verdict = np.where(table["paper"] == table["ours"], EQUAL, OTHER)
-    verdict = np.where(table["setting"] == "weights", ABSENT, verdict)
+    verdict = np.select([table["setting"] == "weights", table["paper"] == table["ours"]], [ABSENT, EQUAL], OTHER)
     return table.assign(difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=verdict)
 
 

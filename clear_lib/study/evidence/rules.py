@@ -63,10 +63,7 @@ RULES: list[Rule] = []
 
 
 def rule(claim: str, table: str | None = None, setting=RECORDED, parts: Mapping | None = None, aside="", **options):
-    """Register a function as the rule of a claim, once for each of its ``parts``, whose value is its second argument.
-
-    ``aside`` says why it counts for nothing, part by part if it is a mapping.
-    """
+    """Register a function as the rule of a claim, once for each of its ``parts``, whose value is its second argument."""
 
     def register(measure: Callable[..., Effect]) -> Callable[..., Effect]:
         for part, value in (parts or {"": None}).items():
