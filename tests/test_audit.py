@@ -13,7 +13,7 @@ from clear_lib.study.setup import paper
 
 
 def printed(*tables):
-    return np.concatenate([audit.by_policy(table).to_numpy().ravel() for table in tables])
+    return np.concatenate([table.to_numpy().ravel() for table in tables])
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------
@@ -38,8 +38,8 @@ def test_fewest_runs():
 
 
 def test_the_most_within_a_cap_is_reached_by_two_lengths():
-    long, short = (paper.DataSet("evaluation", "a", "test", 1, 1, 100.0, mean, "easy") for mean in (700, 50))
-    table = audit.most_solved_within((long, short), longest=1000, budget=100)
+    sets = paper.TABLE_7.tail(2).assign(pass_at_1=100.0, mean_length=[700, 50])
+    table = audit.most_solved_within(sets, longest=1000, budget=100)
     share = table["most"][0] / 100
     assert share * 100 + (1 - share) * 1000 == pytest.approx(700)
     assert table["most"][1] == 100
@@ -114,14 +114,14 @@ def test_rows_that_coincide():
 
 
 def test_the_share_trained_on_is_that_of_sets_whose_test_split_is_in_the_training_rows():
-    totals = {row.name: row.total for row in paper.TABLE_6 if row.use == "evaluation"}
-    assert audit.share_trained_on(paper.TABLE_6) == totals["MATH 500"] / sum(totals.values())
-    apart = [row._replace(total=7500) if row.name == "MATH" else row for row in paper.TABLE_6]
-    assert audit.share_trained_on(apart) == 0
+    totals = paper.TABLE_6.query("use == 'evaluation'").set_index("name")["total"]
+    assert audit.share_trained_on(paper.TABLE_6) == totals["MATH 500"] / totals.sum()
+    apart = paper.TABLE_6["total"].where(paper.TABLE_6["name"] != "MATH", 7500)
+    assert audit.share_trained_on(paper.TABLE_6.assign(total=apart)) == 0
 
 
 def test_the_data_sets():
-    rows = audit.pass_rates((*paper.TABLE_6, *paper.TABLE_7))
+    rows = audit.pass_rates(pd.concat([paper.TABLE_6, paper.TABLE_7]))
     assert rows.loc[~rows["agrees"], "name"].tolist() == ["GSM8K"]
     assert audit.split_sizes(paper.TABLE_6)["equals"].tolist() == ["test", "train and test"]
     assert audit.split_sizes(paper.TABLE_7)["equals"].tolist() == ["80% of test", "train and test"]

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from clear_lib.study.evidence import rules
-from clear_lib.study.evidence.rule import RECORDED as RECORDED_MODEL
+from clear_lib.study.evidence.rules import RECORDED as RECORDED_MODEL
 from clear_lib.study.pages import building
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -247,7 +247,7 @@ def test_given_tiers_go_first():
 
 
 def test_known_sets_have_the_tiers_of_table_6():
-    for row in paper.TABLE_6:
+    for row in paper.TABLE_6.itertuples():
         name = row.name.lower().replace(" ", "")
         assert next(tier for part, tier in tiers.TIER_OF_SET.items() if part in name) == row.tier, row.name
 

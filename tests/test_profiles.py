@@ -37,7 +37,7 @@ def test_profiles_of_the_paper_have_its_numbers():
     for profile, budgets, table in ((small, paper.BUDGETS, paper.TABLE_6), (large, paper.BUDGETS_30B, paper.TABLE_7)):
         assert in_tokens(profile) == [*budgets, paper.FLOOR]
         assert profile.stream_size == paper.STREAM_SIZE and profile.predictor.kind == "deberta"
-        evaluated = [row for row in table if row.use == "evaluation"]
+        evaluated = [row for row in table.itertuples() if row.use == "evaluation"]
         sizes = {tier: sum(row.total for row in evaluated if row.tier == tier) for tier in profile.tiers}
         assert dict(profile.pool_per_tier) == sizes
         tokens = sum(row.total * row.mean_length for row in evaluated)
@@ -53,7 +53,7 @@ def test_profiles_of_the_paper_have_its_numbers():
 def test_what_the_paper_prints_is_an_override():
     clean, printed = profiles.load("paper-7b"), profiles.load("paper-7b-printed")
     assert printed.cap == paper.TABLE_5.max_new_tokens_7b and printed.questions == "paper"
-    taught = {row.tier: row.total for row in paper.TABLE_6 if row.use == "predictor"}
+    taught = {row.tier: row.total for row in paper.TABLE_6.itertuples() if row.use == "predictor"}
     assert dict(printed.predictor_per_tier) == taught and clean.questions == "clean"
     assert printed.engine_options["max_model_len"] >= printed.cap + 1700  # the longest question
 

@@ -290,9 +290,9 @@ def test_the_projects_recordings_make_a_profile(name, tmp_path):
 def test_counts_are_those_of_tables_6_and_7(name):
     kinds = recordings.manifest()["profiles"][name]["kinds"]
     for table in (paper.TABLE_6, paper.TABLE_7):
-        assert kinds["evaluation"]["wanted"] == sum(row.total for row in table if row.use == "evaluation")
+        assert kinds["evaluation"]["wanted"] == table.query("use == 'evaluation'")["total"].sum()
     rows = read_shipped(shipped_profile(name), "evaluation")
-    most = {row.name: row.total for row in paper.TABLE_6 if row.use == "evaluation"}
+    most = paper.TABLE_6.query("use == 'evaluation'").set_index("name")["total"]
     assert all(count <= most[dataset] for dataset, count in rows.dataset.value_counts().items())
 
 

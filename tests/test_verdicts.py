@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from clear_lib.rollouts import shipped as recordings
-from clear_lib.study.evidence import rule, rules, verdicts
+from clear_lib.study.evidence import rules, verdicts
 from clear_lib.study.evidence.claims import CLAIMS
-from clear_lib.study.evidence.rule import BY_CONSTRUCTION, LABORATORY, MATHEMATICS, PRINTED, RECORDED, REPLICA
+from clear_lib.study.evidence.rules import BY_CONSTRUCTION, LABORATORY, MATHEMATICS, PRINTED, RECORDED, REPLICA
 from clear_lib.study.evidence.verdicts import FAILS, HOLDS, IN_PART, UNCLEAR, UNTESTED
 from clear_lib.study.pages import figures
 from clear_lib.study.setup import profiles
@@ -70,15 +70,15 @@ def found(claim, part="", setting=MODEL, **tables):
         ((3.0, 2.0, 4.0), (-1, 1), FAILS),
         ((-3.0, -4.0, -2.0), (-1, 1), FAILS),
         ((1.0, 0.5, 1.5), (-1, 1), UNCLEAR),
-        ((1.0, 1.0, 1.0), rule.ALL, HOLDS),
-        ((0.99, 0.99, 0.99), rule.ALL, FAILS),
-        ((0.0, 0.0, 0.0), rule.NONE, HOLDS),
-        ((0.1, 0.1, 0.1), rule.NONE, FAILS),
+        ((1.0, 1.0, 1.0), rules.ALL, HOLDS),
+        ((0.99, 0.99, 0.99), rules.ALL, FAILS),
+        ((0.0, 0.0, 0.0), rules.NONE, HOLDS),
+        ((0.1, 0.1, 0.1), rules.NONE, FAILS),
         ((np.nan, np.nan, np.nan), (0, np.inf), UNTESTED),
     ],
 )
 def test_an_effect_and_its_interval_make_a_word(effect, region, word):
-    assert verdicts.word(rule.Effect(*effect), region) == word
+    assert verdicts.word(rules.Effect(*effect), region) == word
 
 
 @pytest.mark.parametrize(

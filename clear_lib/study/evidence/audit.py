@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +15,7 @@ from clear_lib.study.setup.benchmarks import SETS
 from clear_lib.study.setup.questions import same_text
 
 #: Policies that see no true lengths.
-PRACTICAL = tuple(name for name in paper.TABLE_1 if name != "oracle")
+PRACTICAL = [name for name in paper.TABLE_1 if name != "oracle"]
 
 #: Tasks of the public sets of Table 2: Liu et al. 2023 (version 0.2 of MBPP+), Zhuo et al. 2024.
 CODE_TASKS = {"HumanEval+": 164, "MBPP+": 378, "BigCodeBench": 1140}
@@ -30,12 +30,6 @@ REPORTED_7B = {
     "AMC-23": 100 * 25 / 40,
     "AIME 2024": 100 * 5 / 30,
 }
-
-
-def by_policy(table: paper.Cells) -> pd.DataFrame:
-    """A table of accuracies with a row for each ``stream, budget`` (its index) and a column for each policy."""
-    columns = {policy: pd.DataFrame(streams).unstack() for policy, streams in table.items()}
-    return pd.DataFrame(columns).rename_axis(["stream", "budget"])
 
 
 def fits(value: float, n: int) -> bool:
@@ -57,27 +51,23 @@ def runs_needed(value: float, tasks: int, most: int = 100) -> int | None:
     return next((runs for runs in range(1, most + 1) if fits(value, runs * tasks)), None)
 
 
-def gains(table: paper.Cells, printed: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
+def gains(cells: pd.DataFrame, printed: pd.Series) -> pd.DataFrame:
     """CLEAR beside Uniform: ``stream, budget``, the gain as ``printed`` and ``recomputed``, and the ``ratio``."""
-    cells = by_policy(table)
     gain, ratio = (cells["clear"] - cells["uniform"]).round(1), cells["clear"] / cells["uniform"]
-    columns = {"printed": pd.DataFrame(printed).unstack(), "recomputed": gain, "ratio": ratio}
-    return pd.DataFrame(columns).rename_axis(["stream", "budget"]).reset_index()
+    return pd.DataFrame({"printed": printed, "recomputed": gain, "ratio": ratio}).reset_index()
 
 
-def better_than_clear(table: paper.Cells) -> pd.DataFrame:
+def better_than_clear(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells in which a practical policy is above CLEAR (Lambert): ``stream, budget, policy, theirs, clear, by``."""
-    cells = by_policy(table)
     theirs = cells.filter(PRACTICAL).melt(ignore_index=False, var_name="policy", value_name="theirs")
     found = theirs.join(cells["clear"]).query("theirs > clear").reset_index()
     return found.assign(by=(found["theirs"] - found["clear"]).round(1))
 
 
-def coincidences(table: paper.Cells) -> pd.DataFrame:
+def coincidences(cells: pd.DataFrame) -> pd.DataFrame:
     """In how many streams two practical policies have the same number: ``first, second``, then a column a budget."""
-    cells = by_policy(table)
-    names = [name for name in PRACTICAL if name in table]
-    same = {(one, other): (cells[one] == cells[other]).groupby("budget").sum() for one, other in combinations(names, 2)}
+    pairs = combinations(cells.filter(PRACTICAL), 2)
+    same = {(one, other): (cells[one] == cells[other]).groupby("budget").sum() for one, other in pairs}
     counts = pd.DataFrame(same).T.rename_axis(["first", "second"]).rename_axis(columns=None)
     return counts[counts.any(axis=1)].reset_index()
 
@@ -99,12 +89,11 @@ def least_bought(counts: Mapping[int, int], budget: int, beyond: tuple[int, int]
     return bought
 
 
-def oracle_bounds(table: paper.Cells, n: int, longest: int | None = None) -> pd.DataFrame:
+def oracle_bounds(cells: pd.DataFrame, n: int, longest: int | None = None) -> pd.DataFrame:
     """The reported Oracle (%) beside what the Uniform row lets a true oracle buy, and the points by which it is short.
 
     With ``longest``, the most tokens of a solution, what the Oracle solves at the largest budget counts as solvable.
     """
-    cells = by_policy(table)
     counts, bounds = (cells * n / 100).round().astype(int), []
     for stream, budget in cells.index:
         solved = counts.loc[stream]
@@ -114,35 +103,33 @@ def oracle_bounds(table: paper.Cells, n: int, longest: int | None = None) -> pd.
     return found.assign(short=(found["bound"] - found["reported"]).clip(lower=0).round(1))
 
 
-def pass_rates(rows: Sequence[paper.DataSet]) -> pd.DataFrame:
+def pass_rates(sets: pd.DataFrame) -> pd.DataFrame:
     """The printed columns, Pass@1 ``recomputed`` from the counts, and whether it ``agrees`` to the printed decimal."""
-    table = pd.DataFrame(rows)
-    table["recomputed"] = 100 * table["correct"] / table["total"]
-    return table.assign(agrees=(table["recomputed"] - table["pass_at_1"]).abs() <= 0.05 + 1e-9)
+    recomputed = 100 * sets["correct"] / sets["total"]
+    return sets.assign(recomputed=recomputed, agrees=(recomputed - sets["pass_at_1"]).abs() <= 0.05 + 1e-9)
 
 
-def split_sizes(rows: Sequence[paper.DataSet]) -> pd.DataFrame:
+def split_sizes(sets: pd.DataFrame) -> pd.DataFrame:
     """Rows that are called a *train* split, beside the published sizes of that set's splits."""
     found = []
-    for row in rows:
-        if row.split == "train":
-            train, test = (SETS[row.name].rows[part] for part in ("train", "test"))
-            known = {"train": train, "test": test, "train and test": train + test, "80% of test": int(0.8 * test)}
-            match = [split for split, size in known.items() if size == row.total]
-            found.append((row.name, row.total, train, test, ", ".join(match) or "none of these"))
+    for row in sets.query("split == 'train'").itertuples():
+        train, test = SETS[row.name].rows["train"], SETS[row.name].rows["test"]
+        known = {"train": train, "test": test, "train and test": train + test, "80% of test": int(0.8 * test)}
+        match = [split for split, size in known.items() if size == row.total]
+        found.append((row.name, row.total, train, test, ", ".join(match) or "none of these"))
     return pd.DataFrame(found, columns=["set", "printed as train", "published train", "published test", "equals"])
 
 
-def share_trained_on(rows: Sequence[paper.DataSet]) -> float:
+def share_trained_on(sets: pd.DataFrame) -> float:
     """Share of the evaluation questions trained on (MATH 500), if MATH is whole, as its printed size says."""
-    sizes = split_sizes(rows).set_index("set")["equals"]
-    asked = {row.name: row.total for row in rows if row.use == "evaluation"}
-    return asked["MATH 500"] / sum(asked.values()) if "test" in sizes["MATH"] else 0.0
+    whole = "test" in split_sizes(sets).set_index("set")["equals"]["MATH"]
+    asked = sets.query("use == 'evaluation'").set_index("name")["total"]
+    return asked["MATH 500"] / asked.sum() if whole else 0.0
 
 
-def most_solved_within(rows: Sequence[paper.DataSet], longest: float, budget: float) -> pd.DataFrame:
+def most_solved_within(sets: pd.DataFrame, longest: float, budget: float) -> pd.DataFrame:
     """Most (%) of each evaluation set that ``budget`` tokens can solve, if no response is longer than ``longest``."""
-    sets = pd.DataFrame([row for row in rows if row.use == "evaluation"]).rename(columns={"name": "set"})
+    sets = sets.query("use == 'evaluation'").reset_index(drop=True).rename(columns={"name": "set"})
     # With a share w within the budget, mean <= w·budget + (1 - w)·longest.
     within = 100 * ((longest - sets["mean_length"]) / (longest - budget)).clip(0, 1)
     sets = sets.assign(within=within, most=np.minimum(within, sets["pass_at_1"]))
@@ -154,10 +141,10 @@ def tail_probability(accuracy: float, share: float, n: int) -> float:
     return float(binom.sf(math.ceil(accuracy * n / 100 - 1e-9) - 1, n, share / 100))
 
 
-def compare_with_model_report(rows: Sequence[paper.DataSet] = paper.TABLE_6) -> pd.DataFrame:
-    """Pass@1 beside :data:`REPORTED_7B`; ``errors``: the difference in standard errors, as if the report were exact."""
-    table = pd.DataFrame(rows).rename(columns={"name": "set", "pass_at_1": "printed"})
-    table = table[table["set"].isin(REPORTED_7B)].reset_index(drop=True)[["set", "total", "printed"]]
+def compare_with_model_report() -> pd.DataFrame:
+    """Table 6 beside :data:`REPORTED_7B`; ``errors``: the difference in standard errors, as if the report were exact."""
+    table = paper.TABLE_6.rename(columns={"name": "set", "pass_at_1": "printed"})[["set", "total", "printed"]]
+    table = table[table["set"].isin(REPORTED_7B)].reset_index(drop=True)
     reported = table["set"].map(REPORTED_7B)
     difference = table["printed"] - reported
     error = 100 * np.sqrt(reported / 100 * (1 - reported / 100) / table["total"])

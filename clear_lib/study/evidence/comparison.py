@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ _FIT = ("learning_rate", "weight_decay", "batch_size", "epochs")
 
 
 def compare(
-    results: pd.DataFrame, study: paper.Study, printed: Mapping[str, Any] | None = None, *, at_scale: bool = False
+    results: pd.DataFrame, study: paper.Study, printed: pd.DataFrame | None = None, *, at_scale: bool = False
 ) -> pd.DataFrame:
     """Results beside the study's table of accuracies (or ``printed``: Table 3), a row for each cell and policy.
 
@@ -41,10 +40,11 @@ def compare(
     """
     table = _in_per_cent(results)
     table["paper_tokens"] = table["scarcity"].map(study.budgets_of(table["scarcity"]))
-    printed = study.table if printed is None else printed
-    cells = list(table[["stream", "paper_tokens"]].itertuples(index=False, name=None))
-    table["paper"] = [_printed(printed, policy, *cell) for policy, cell in zip(table["policy"], cells, strict=True)]
-    table["paper_gain"] = (table["paper"] - [_printed(printed, "uniform", *cell) for cell in cells]).round(1)
+    values = (study.table if printed is None else printed).stack()
+    places = table[["stream", "paper_tokens"][: values.index.nlevels - 1]]  # Table 3 has one budget
+    theirs, uniform = (places.assign(policy=policy) for policy in (table["policy"].replace(PAPER_ROW), "uniform"))
+    table["paper"] = values.reindex(pd.MultiIndex.from_frame(theirs)).to_numpy()
+    table["paper_gain"] = (table["paper"] - values.reindex(pd.MultiIndex.from_frame(uniform)).to_numpy()).round(1)
     table["difference"] = table["ours"] - table["paper"]
     table["verdict"] = _on_number(table) if at_scale else _on_gain(table)
     return table
@@ -65,12 +65,6 @@ def _in_per_cent(results: pd.DataFrame) -> pd.DataFrame:
     return table.merge(sizes, on=by).rename(columns=names)
 
 
-def _printed(table: Mapping[str, Mapping[str, Any]], policy: str, stream: str, tokens: int) -> float:
-    """The paper's accuracy of a policy in a cell; NaN if there is none. Table 3 has one budget."""
-    cell = table.get(PAPER_ROW.get(policy, policy), {}).get(stream, np.nan)
-    return cell.get(tokens, np.nan) if isinstance(cell, Mapping) else cell
-
-
 def _on_gain(table: pd.DataFrame) -> np.ndarray:
     """Whether the gain over Uniform has the paper's sign, or an interval that contains zero."""
     unclear = (table["gain_low"] <= 0) & (table["gain_high"] >= 0)
@@ -85,20 +79,18 @@ def _on_number(table: pd.DataFrame) -> np.ndarray:
     return np.select(sides, [ABSENT, HIGHER, LOWER], INSIDE)
 
 
-def data(rollouts: pd.DataFrame, sets: Sequence[paper.DataSet], use: str) -> pd.DataFrame:
+def data(rollouts: pd.DataFrame, sets: pd.DataFrame, use: str) -> pd.DataFrame:
     """Counts, pass rates and mean lengths of Table 6 or 7 beside ours: by data set, or by tier if ours are others.
 
     ``use`` is ``"evaluation"`` or ``"predictor"``. Intervals: Wilson's of a share, 1.96 standard errors of a mean.
     """
-    printed = [row for row in sets if row.use == use]
-    by_set = "dataset" in rollouts and rollouts["dataset"].isin([row.name for row in printed]).any()
-    theirs = [row.name if by_set else row.tier for row in printed]
-    ours = rollouts["dataset" if by_set else "tier"]
+    printed = sets[sets["use"] == use]
+    by_set = "dataset" in rollouts and rollouts["dataset"].isin(printed["name"]).any()
+    theirs, ours = (printed["name"], rollouts["dataset"]) if by_set else (printed["tier"], rollouts["tier"])
     rows = []
     for group in (*(dict.fromkeys([*theirs, *ours]) if by_set else TIERS), "all"):
-        there = [row for row, own in zip(printed, theirs, strict=True) if group in (own, "all")]
-        part = rollouts[ours.eq(group) | (group == "all")]
-        if there or len(part):
+        there, part = printed[theirs.eq(group) | (group == "all")], rollouts[ours.eq(group) | (group == "all")]
+        if len(there) or len(part):
             rows += [(group, *row) for row in quantities(there, part)]
     names = ["set" if by_set else "tier", "what", "paper", "ours", "low", "high", "n"]
     table = pd.DataFrame(rows, columns=names, dtype=object)  # counts stay whole numbers
@@ -113,12 +105,12 @@ def share_interval(right: int, n: int) -> tuple[float, float]:
     return 100 * low, 100 * high
 
 
-def quantities(printed: Sequence[paper.DataSet], rollouts: pd.DataFrame) -> list[tuple[Any, ...]]:
+def quantities(printed: pd.DataFrame, rollouts: pd.DataFrame) -> list[tuple[Any, ...]]:
     """``what, paper, ours, low, high, n`` of some of the paper's sets and of rollouts."""
     n, right, mean = len(rollouts), int(rollouts["verdict"].eq("correct").sum()), rollouts["length"].mean()
-    total = sum(row.total for row in printed) or np.nan
-    passed = 100 * sum(row.correct for row in printed) / total
-    length = sum(row.total * row.mean_length for row in printed) / total
+    total = int(printed["total"].sum()) or np.nan
+    passed = 100 * printed["correct"].sum() / total
+    length = (printed["total"] * printed["mean_length"]).sum() / total
     low, high = share_interval(right, n)
     solved = 100 * right / n if n else np.nan
     error = 1.96 * rollouts["length"].std() / np.sqrt(n) if n > 1 else np.nan
@@ -151,8 +143,7 @@ def settings(profile: Profile) -> pd.DataFrame:
     }
     texts = [(what, *map(_text, pair)) for what, pair in rows.items()]
     table = pd.DataFrame(texts, columns=["setting", "paper", "ours"])
-    verdict = np.where(table["paper"] == table["ours"], EQUAL, OTHER)
-    verdict = np.where(table["setting"] == "weights", ABSENT, verdict)
+    verdict = np.select([table["setting"] == "weights", table["paper"] == table["ours"]], [ABSENT, EQUAL], OTHER)
     return table.assign(difference=np.nan, low=np.nan, high=np.nan, n=np.nan, verdict=verdict)
 
 

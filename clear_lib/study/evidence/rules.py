@@ -6,10 +6,9 @@ Mathematics comes first, then the paper's own tables, then the tables of results
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,39 +16,78 @@ import pandas as pd
 from clear_lib.allocation import market, optimum
 from clear_lib.allocation.utility import Surge
 from clear_lib.study.evidence import audit
-from clear_lib.study.evidence.rule import (
-    AGREES,
-    ALL,
-    BY_CONSTRUCTION,
-    CONFOUNDED,
-    LABORATORY,
-    MATHEMATICS,
-    NONE,
-    OURS,
-    PERCENT,
-    PRINTED,
-    REPLICA,
-    RULES,
-    SIMULATED,
-    TIMES,
-    TOKENS,
-    Effect,
-    Rule,
-    exact,
-    mean_of,
-    rule,
-)
 from clear_lib.study.experiments import effects
 from clear_lib.study.setup import paper
 
-#: Rivals, distortions of forecasts, views by length, queries, budgets and columns, by the name of the part of a claim.
+#: Where a rule finds its evidence. In findings the label of each model stands for ``RECORDED``; ``LABORATORY``, which is
+#: the label of that model, has what needs a live one.
+MATHEMATICS, PRINTED, RECORDED = "mathematics", "the paper's tables", "recorded model"
+LABORATORY, REPLICA = "laboratory model", "replica of the 7B model"
+
+#: Why a finding counts for nothing.
+BY_CONSTRUCTION, AGREES, SIMULATED = "by construction", "its own numbers", "Uniform is fitted"
+CONFOUNDED, OURS = "length is also difficulty", "ours, not the paper's"
+
+#: Units of effects, and the number by which a fraction is multiplied in each.
+POINTS, PERCENT, TIMES, TOKENS = "points", "%", "times", "tokens"
+SCALE = {POINTS: 100.0, PERCENT: 100.0, TIMES: 1.0, TOKENS: 1.0}
+
+#: Regions in which a claim is true: effects above a mark, near zero, nothing at all, or all of the cells.
+Region = tuple[float, float]
+ABOVE, NONE, ALL = (0.0, math.inf), (-math.inf, 1e-9), (1 - 1e-9, math.inf)
+
+
+class Effect(NamedTuple):
+    """An effect, its 95% interval and, if it is a mean over cells, the share of these in which it is above zero."""
+
+    effect: float
+    low: float
+    high: float
+    share: float = math.nan
+
+
+class Rule(NamedTuple):
+    """How a claim, or the ``part`` of it, is judged in a setting."""
+
+    claim: str
+    setting: str
+    measure: Callable[..., Effect]  #: of the table of results, if there is one
+    table: str | None = None
+    part: str = ""
+    unit: str = POINTS
+    region: Region = ABOVE  #: where the claim is true
+    aside: str = ""  #: why the finding counts for nothing
+
+
+RULES: list[Rule] = []
+
+
+def rule(claim: str, table: str | None = None, setting=RECORDED, parts: Mapping | None = None, aside="", **options):
+    """Register a function as the rule of a claim, once for each of its ``parts``, whose value is its second argument."""
+
+    def register(measure: Callable[..., Effect]) -> Callable[..., Effect]:
+        for part, value in (parts or {"": None}).items():
+            why = aside if isinstance(aside, str) else aside.get(part, "")
+            bound = partial(measure, part=value) if parts else measure
+            RULES.append(Rule(claim, setting, bound if table else cache(bound), table, part, aside=why, **options))
+        return measure
+
+    return register
+
+
+def exact(value: float) -> Effect:
+    """An effect without chance in it; NaN where nothing can be measured."""
+    return Effect(value, value, value)
+
+
+#: Rivals, distortions of forecasts, bins by length, queries and budgets, by the name of the part of a claim.
 RIVALS = {"over Heuristic": "clear-heuristic", "over Auction": "clear-auction", "over TALE-EP": "tale-ep"}
 FACTORS = {"all halved": ("factor", 0.5), "all doubled": ("factor", 2.0)}
 POWERS = {"square roots": ("power", 0.5), "squares": ("power", 2.0)}
-VIEWS = {"within questions": "within", "over all questions": "pooled"}
+SHORTEST = {"within questions": ("within", 0), "over all questions": ("pooled", 0)}
+LONGEST = {"within questions": ("within", -1), "over all questions": ("pooled", -1)}
 SIZES = {"": paper.STREAM_SIZE, "in batches of 20": 20}
 BUDGETS = {"scarcest budget": 0, "second": 1, "third": 2, "amplest": 3}
-COLUMNS = {"accuracy": "accuracy", "price": "price"}
 
 
 def _batches(n: int) -> Iterator[tuple[np.ndarray, int, Surge]]:
@@ -85,7 +123,7 @@ def _price_governs(part):
         tokens = market.clear_market(thresholds, budget, curve).tokens
         best = optimum.solve_shared(thresholds, budget, curve).value
         attained.append(curve.value(tokens - thresholds).sum() / best)
-    return mean_of(attained)
+    return Effect(*effects.of_questions(attained))
 
 
 @rule("C7", setting=MATHEMATICS, unit=PERCENT, region=ALL)
@@ -108,7 +146,9 @@ def _abandoned_only_above_velocity(part):
 
 def _printed() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     """Claim, part, effect, and more of the rule."""
-    cells, larger = (audit.by_policy(table) / 100 for table in (paper.TABLE_1, paper.TABLE_4))
+    cells, larger, code, shapes = (
+        table / 100 for table in (paper.TABLE_1, paper.TABLE_4, paper.TABLE_2, paper.TABLE_3.mean())
+    )
     gain = cells["clear"] - cells["uniform"]
     for name, other in (("over Uniform", "uniform"), ("over Predictor", "predictor")):
         yield "C10", name, (cells["clear"] - cells[other]).mean(), {}
@@ -121,9 +161,7 @@ def _printed() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
         yield "C13", name, (cells["clear"] - cells[other]).mean(), {}
     # A row that is not below a lower bound of a true oracle may still be too low, so zero is unclear.
     yield "C14", "", -audit.oracle_bounds(paper.TABLE_1, paper.STREAM_SIZE)["short"].max() / 100, {"aside": ""}
-    code = pd.DataFrame(paper.TABLE_2) / 100
     yield "C17", "", (code["clear"] - code["uniform"]).mean(), {}
-    shapes = pd.DataFrame(paper.TABLE_3).mean() / 100
     for shape in ("triangular", "quadratic"):
         yield "C21", shape, shapes[shape] - shapes["uniform"] - (shapes["clear"] - shapes["uniform"]) / 2, {}
     yield "C22", "", (larger["clear"] - larger["uniform"]).mean(), {}
@@ -215,7 +253,7 @@ def _steps_reach_the_true_oracle(results):
 
 
 RULES += [
-    replace(rule, setting=REPLICA, table="replica-7b", aside=rule.aside or SIMULATED)
+    rule._replace(setting=REPLICA, table="replica-7b", aside=rule.aside or SIMULATED)
     for rule in RULES
     if rule.table in ("table1", "halves")
     and rule.claim != "C13"  # a replica that is off by two points must not judge less
@@ -223,7 +261,7 @@ RULES += [
 
 # The same in streams with the paper's share of solvable queries, and its budgets beside the easiest tier.
 RULES += [
-    replace(rule, table="like_paper", part=", ".join(filter(None, (rule.part, "paper-like"))))
+    rule._replace(table="like_paper", part=", ".join(filter(None, (rule.part, "paper-like"))))
     for rule in RULES
     if rule.table in ("table1", "halves") and rule.claim in ("C10", "C11", "C12")
 ]
@@ -242,19 +280,15 @@ def _s_shaped(phases):
     return exact(np.mean(found) if found else math.nan)
 
 
-@rule("C2", "phases", parts=VIEWS, aside={"over all questions": CONFOUNDED})
-def _end_is_worse(phases, part, end=0):
+@rule("C3", "phases", parts=LONGEST, aside={"over all questions": CONFOUNDED})
+@rule("C2", "phases", parts=SHORTEST, aside={"over all questions": CONFOUNDED})
+def _end_is_worse(phases, part):
     """How far the bin at one end is below the mean: the question's own, which is 0, or that of all solutions."""
-    bins = phases[phases["view"] == part]
+    (view, end), bins = part, phases[phases["view"] == part[0]]
     if bins.empty:
         return exact(math.nan)
-    last, level = bins.iloc[end], 0.0 if part == "within" else np.average(bins["mean"], weights=bins["n"])
+    last, level = bins.iloc[end], 0.0 if view == "within" else np.average(bins["mean"], weights=bins["n"])
     return Effect(level - last["mean"], level - last["upper"], level - last["lower"])
-
-
-@rule("C3", "phases", parts=VIEWS, aside={"over all questions": CONFOUNDED})
-def _long_ones_are_worse(phases, part):
-    return _end_is_worse(phases, part, end=-1)
 
 
 @rule("C3", "phases", parts={"under a larger cap": "cap"}, aside=BY_CONSTRUCTION)
@@ -319,7 +353,14 @@ def _adaptive_is_near_the_best(results, part):
     return _gain(second[second["setting"] == "epsilon"], rival)
 
 
-@rule("C20", "velocity", parts=COLUMNS, aside=BY_CONSTRUCTION, unit=PERCENT, region=(-math.inf, 0.01))
+@rule(
+    "C20",
+    "velocity",
+    parts={"accuracy": "accuracy", "price": "price"},
+    aside=BY_CONSTRUCTION,
+    unit=PERCENT,
+    region=(-math.inf, 0.01),
+)
 def _velocity_only_scales(results, part):
     """The largest range over velocities of a cell: of its accuracy, or of its price by velocity as a share of itself."""
     means = results.groupby(["stream", "scarcity", "value"])[["accuracy", "price"]].mean().reset_index()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,6 @@ import pandas as pd
 from clear_lib.allocation.policies import POLICIES
 from clear_lib.predictor import fit_to_rollouts
 from clear_lib.rollouts import shipped
-from clear_lib.study.evidence.audit import by_policy
 from clear_lib.study.evidence.comparison import PAPER_ROW, data, quantities
 from clear_lib.study.experiments import gains, make_pool
 from clear_lib.study.experiments.forecasting import training_rollouts
@@ -75,12 +74,12 @@ def by_set(models: Mapping[str, Model]) -> pd.DataFrame:
         table = data(model.pool, paper.TABLE_6, "evaluation").set_index(["set", "what"])
         columns |= {"n": table["n"].astype(int), label: table["ours"].astype(float)}
     for study in paper.STUDIES.values():
-        printed = [row for row in study.sets if row.use == "evaluation"]
-        values = {row.name: (row.pass_at_1, row.mean_length) for row in printed}
+        printed = study.sets.query("use == 'evaluation'").set_index("name")
+        values = printed[["pass_at_1", "mean_length"]].set_axis(measured, axis=1).astype(float)
         _, *every = quantities(printed, pd.DataFrame({"verdict": [], "length": []}))
-        values["all"] = tuple(theirs for _, theirs, *_ in every)
-        columns[study.model] = pd.DataFrame(values, index=measured).unstack()
-    table = pd.DataFrame(columns).loc[[(name, what) for what in measured for name in values]]
+        values.loc["all"] = [theirs for _, theirs, *_ in every]
+        columns[study.model] = values.stack()
+    table = pd.DataFrame(columns).loc[[(name, what) for what in measured for name in values.index]]
     return table.rename_axis(["set", "what"]).reset_index()
 
 
@@ -90,7 +89,7 @@ def mean_gains(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for label, rows in results.items():
         columns[label] = _means(rows[rows["policy"] != "oracle"].replace({"policy": PAPER_ROW}))
     for study in paper.STUDIES.values():
-        cells = (by_policy(study.table) / 100).rename_axis(["stream", "scarcity"])
+        cells = (study.table / 100).rename_axis(["stream", "scarcity"])
         rows = cells.melt(ignore_index=False, var_name="policy", value_name="accuracy").reset_index()
         columns[study.model] = _means(rows.assign(stream_seed=0))
     order = [(budgets, policy) for budgets in ("scarcest", "all") for policy in paper.TABLE_4 if policy != "uniform"]
@@ -106,7 +105,7 @@ def _means(rows: pd.DataFrame) -> pd.Series:
 
 
 #: Statistics of a pool, by name.
-_OF_POOLS: Mapping[str, Callable[[pd.DataFrame], float]] = {
+_OF_POOLS = {
     "solved (%)": lambda pool: 100 * pool["correct"].mean(),
     "mean length (tokens)": lambda pool: pool["length"].mean(),
     "stopped by the cap (%)": lambda pool: 100 * pool["finish_reason"].eq("length").mean(),
@@ -131,10 +130,7 @@ def changes(models: Mapping[str, Model], results: Mapping[str, pd.DataFrame], dr
     return table
 
 
-_Change = tuple[str, list[float], str, Sequence[float]]
-
-
-def _changes_of_pools(pools: Sequence[pd.DataFrame], draws: int) -> Iterable[_Change]:
+def _changes_of_pools(pools: Sequence[pd.DataFrame], draws: int) -> Iterator[tuple]:
     """Name, value for each pool, ``n``, and differences of the last and first pool on resampled questions."""
     rng, n = np.random.default_rng(0), len(pools[0])
     resamples = [rng.integers(0, n, n) for _ in range(draws if len(pools) > 1 else 0)]
@@ -143,7 +139,7 @@ def _changes_of_pools(pools: Sequence[pd.DataFrame], draws: int) -> Iterable[_Ch
         yield what, [statistic(pool) for pool in pools], f"{n:,}", differences
 
 
-def _changes_of_gains(results: Sequence[pd.DataFrame]) -> Iterable[_Change]:
+def _changes_of_gains(results: Sequence[pd.DataFrame]) -> Iterator[tuple]:
     """Name, value for each model, ``n``, and differences of the last and first model on the same streams."""
     gained = [gains(rows).assign(gain=lambda rows: 100 * rows["gain"]) for rows in results]
     scarcest = [rows[rows["scarcity"] == rows["scarcity"].min()] for rows in gained]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,12 @@ def make_forecasts(
 def make_profile(name: str, lengths: LengthModel, rollouts: pd.DataFrame, seeds: int) -> Profile:
     """A profile with the paper's stream size, budgets and floor in tokens, and the fitted shares."""
     source, reference, tiers = SOURCES[name], float(rollouts["length"].mean()), TIERS_OF[len(lengths.medians)]
+    none = dict.fromkeys(TIERS, 0.0)
     shares = {
-        stream: tuple(dict(zip(tiers, map(float, share), strict=True)).get(tier, 0.0) for tier in TIERS)
+        stream: tuple((none | dict(zip(tiers, share.tolist(), strict=True))).values())
         for stream, share in lengths.shares.items()
     }
-    sizes = {tier: int((rollouts["tier"] == tier).sum()) for tier in tiers}
+    sizes = dict.fromkeys(tiers, len(rollouts) // len(tiers))
     simulated = f"simulated forecasts: shrinkage and noise, fitted to the Predictor row of Table {source.number}"
     predictor = profiles.PredictorSpec("constant", simulated, tiers, "all", {})
     return replace(
@@ -154,10 +156,11 @@ def held_out(name: str = "replica-7b", *, fallback: bool = False, seeds: int = 3
     runs = [experiments.run(profile, pool, policies=["oracle", "oracle-paper", "clear-heuristic"])]
     runs.append(experiments.run(profile, pool, policies=["clear-auction", "clear"], fallback=fallback))
     cells = comparison.compare(pd.concat(runs, ignore_index=True), source, at_scale=True)
-    rows = {"uniform": replica.uniform_row(lengths, source.budgets)}
-    rows["predictor"] = replica.predictor_row(lengths, forecasts, source.budgets)
+    uniform = replica.uniform_row(lengths, source.budgets)
+    predictor = replica.predictor_row(lengths, forecasts, source.budgets)
     fitted = {
-        policy: replica.row_errors(row, source.table[policy]).abs().to_numpy().mean() for policy, row in rows.items()
+        policy: replica.row_errors(row, source.table[policy]).abs().to_numpy().mean()
+        for policy, row in (("uniform", uniform), ("predictor", predictor))
     }
     count = len(replica.parameters(lengths, forecasts)) - (not variant.get("shrink", True))
     return {"parameters": count} | fitted | summary(cells).set_index("policy")["mean"].to_dict()
@@ -167,12 +170,11 @@ def clear_errors(
     name: str, profile: Profile, pool: pd.DataFrame, factors: Sequence[float], slacks: Sequence[float]
 ) -> pd.DataFrame:
     """Mean absolute error of the CLEAR row in points, by level of the forecasts (rows: factors) and ``ε`` (columns)."""
-    errors, level = {}, {factor: factor for factor in factors}
-    for slack in slacks:
-        runs = experiments.run_distorted(profile, pool, level, policies=["clear"], epsilon=slack)
-        for factor, rows in runs.groupby("value"):
-            cells = comparison.compare(rows, SOURCES[name], at_scale=True)
-            errors[factor, slack] = cells["difference"].abs().mean()
+    errors = {}
+    for factor, slack in product(factors, slacks):
+        rows = experiments.run(profile, experiments.distorted(pool, factor), policies=["clear"], epsilon=slack)
+        cells = comparison.compare(rows, SOURCES[name], at_scale=True)
+        errors[factor, slack] = cells["difference"].abs().mean()
     return pd.Series(errors).unstack().rename_axis(index="level", columns="ε")
 
 
@@ -186,18 +188,14 @@ FORMS: dict[str, tuple[Callable[[float, float], dict[str, float]], tuple[float, 
 
 def forms_of_decay(name: str, profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
     """Forms of ``1/β`` (eq. 16) by the mean absolute ``error`` of CLEAR's cells, and how many are ``below`` Uniform's."""
-    choices = {
-        f"{form} @ {constant}": (form, constant, Constant("clear", f"{form} @ {constant}", partial(rule, constant)))
-        for form, (rule, constants) in FORMS.items()
-        for constant in constants
-    }
-    rows = experiments.run(profile, pool, policies=["uniform", *(choice for *_, choice in choices.values())])
-    uniform, found = rows[rows["policy"] == "uniform"], []
-    for choice, own in rows[rows["policy"] == "clear"].groupby("constant", sort=False):
-        cells = comparison.compare(pd.concat([own, uniform]), SOURCES[name], at_scale=True)
-        for stream, part in cells[cells["policy"] == "clear"].groupby("stream", sort=False):
-            error, below = part["difference"].abs().mean(), int((part["gain"] < 0).sum())
-            found.append((*choices[choice][:2], stream, error, below))
+    uniform, found = experiments.run(profile, pool, policies=["uniform"]), []
+    for form, (rule, constants) in FORMS.items():
+        for constant in constants:
+            own = experiments.run(profile, pool, policies=[Constant("clear", form, partial(rule, constant))])
+            cells = comparison.compare(pd.concat([own, uniform]), SOURCES[name], at_scale=True)
+            for stream, part in cells[cells["policy"] == "clear"].groupby("stream", sort=False):
+                error, below = part["difference"].abs().mean(), int((part["gain"] < 0).sum())
+                found.append((form, constant, stream, error, below))
     return pd.DataFrame(found, columns=["form", "constant", "stream", "error", "below"])
 
 

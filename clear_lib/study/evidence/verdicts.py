@@ -11,25 +11,9 @@ import numpy as np
 import pandas as pd
 
 from clear_lib.rollouts import shipped as recordings
+from clear_lib.study.evidence import rules
 from clear_lib.study.evidence.claims import CLAIMS
-from clear_lib.study.evidence.rule import (
-    ALL,
-    BY_CONSTRUCTION,
-    LABORATORY,
-    MATHEMATICS,
-    NONE,
-    PERCENT,
-    POINTS,
-    PRINTED,
-    RECORDED,
-    REPLICA,
-    SCALE,
-    TIMES,
-    Effect,
-    Region,
-    exact,
-)
-from clear_lib.study.evidence.rules import RULES
+from clear_lib.study.evidence.rules import BY_CONSTRUCTION, RECORDED, RULES, SCALE, Effect
 from clear_lib.study.setup import profiles
 from clear_lib.study.setup.profiles import Profile
 
@@ -37,7 +21,7 @@ HOLDS, IN_PART, FAILS = "holds", "holds in part", "does not hold"
 UNCLEAR, UNTESTED = "unclear", "not testable here"
 
 
-def word(effect: Effect, region: Region) -> str:
+def word(effect: Effect, region: rules.Region) -> str:
     """*Holds* if the whole interval is where the claim is true, *does not hold* if all of it is beyond, else *unclear*."""
     if not np.isfinite(effect[:3]).all():
         return UNTESTED
@@ -93,7 +77,7 @@ def judge(evidence: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
     rows, first = [], ChainMap(*evidence.values())
     for rule in RULES:
         for setting, tables in evidence.items() if rule.setting == RECORDED else [(rule.setting, first)]:
-            effect = exact(np.nan)
+            effect = rules.exact(np.nan)
             if rule.table is None or rule.table in tables:
                 effect = rule.measure(*([tables[rule.table]] if rule.table else []))
             about = (rule.unit, *rule.region, rule.aside, word(effect, rule.region))
@@ -104,7 +88,7 @@ def judge(evidence: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
 
 def settings(findings: pd.DataFrame) -> list[str]:
     """Settings in the order of their columns: a column for each model between what needs none and what needs a live one."""
-    before, after = [MATHEMATICS, PRINTED], [LABORATORY, REPLICA]
+    before, after = [rules.MATHEMATICS, rules.PRINTED], [rules.LABORATORY, rules.REPLICA]
     return [*before, *(name for name in findings["setting"].unique() if name not in before + after), *after]
 
 
@@ -117,30 +101,33 @@ def _in_setting(rows: pd.DataFrame) -> str:
     return found if len(counted) or found == UNTESTED else f"({found})"
 
 
+def _by_setting(findings: pd.DataFrame) -> pd.Series:
+    """One word for each ``claim, setting`` (the index)."""
+    return findings.groupby(["claim", "setting"], sort=False)[list(findings)].apply(_in_setting)
+
+
 def overall(findings: pd.DataFrame) -> pd.Series:
     """One word a claim: what all settings in which it counts agree on, or *holds in part* and in which of them it holds."""
-
-    def one(rows: pd.DataFrame) -> str:
-        words = rows.groupby("setting", sort=False)[list(rows)].apply(_in_setting)
-        counted = words[~words.str.startswith("(") & (words != BY_CONSTRUCTION)]
-        found = together(counted)
-        return BY_CONSTRUCTION if found == UNTESTED and BY_CONSTRUCTION in set(words) else found
-
-    words = {claim: one(rows) for claim, rows in findings.groupby("claim")}
-    return pd.Series({claim.id: words.get(claim.id, UNTESTED) for claim in CLAIMS}, name="verdict")
+    words = {claim.id: UNTESTED for claim in CLAIMS}
+    for claim, found in _by_setting(findings).groupby("claim"):
+        found = found.droplevel("claim")
+        words[claim] = together(found[~found.str.startswith("(") & (found != BY_CONSTRUCTION)])
+        if words[claim] == UNTESTED and (found == BY_CONSTRUCTION).any():
+            words[claim] = BY_CONSTRUCTION
+    return pd.Series(words, name="verdict")
 
 
 def summary(findings: pd.DataFrame) -> pd.DataFrame:
     """A row a claim: its title, the word in each setting that has a rule (in brackets: not counted), and overall."""
-    words = findings.groupby(["claim", "setting"])[list(findings)].apply(_in_setting).unstack("setting")
     titles = pd.Series({claim.id: claim.title for claim in CLAIMS}, name="what the paper says, in short")
+    words = _by_setting(findings).unstack("setting")
     words = words.reindex(index=titles.index, columns=settings(findings)).fillna("")
     return pd.concat([titles, words, overall(findings)], axis=1).rename_axis("claim")
 
 
 def number(value: float, unit: str) -> str:
     """An effect in its unit: points have a sign."""
-    return f"{round(SCALE[unit] * value, 1) + 0.0:{'+' if unit == POINTS else ''}.1f}"
+    return f"{round(SCALE[unit] * value, 1) + 0.0:{'+' if unit == rules.POINTS else ''}.1f}"
 
 
 def _in_words(finding: pd.Series) -> str:
@@ -148,15 +135,15 @@ def _in_words(finding: pd.Series) -> str:
     if np.isnan(finding["effect"]):
         return ""
     value, low, high = (number(finding[name], finding["unit"]) for name in ("effect", "low", "high"))
-    unit = {TIMES: "×", PERCENT: "%"}.get(finding["unit"], f" {finding['unit']}")
+    unit = {rules.TIMES: "×", rules.PERCENT: "%"}.get(finding["unit"], f" {finding['unit']}")
     return value + unit + ("" if finding["low"] == finding["high"] else f" ({low} to {high})")
 
 
 def _where(finding: pd.Series) -> str:
     """The region in which a claim is true."""
     least, most = region = finding["least"], finding["most"]
-    if region in (ALL, NONE):
-        return "all" if region == ALL else "none"
+    if region in (rules.ALL, rules.NONE):
+        return "all" if region == rules.ALL else "none"
     if np.isfinite(least) and np.isfinite(most):
         return f"within {number(most, finding['unit']).lstrip('+')} of 0"
     bound, side = (least, "above") if np.isfinite(least) else (most, "below")
@@ -197,8 +184,7 @@ def replace_table(page: str, findings: pd.DataFrame) -> str:
 
 def update_readme(path: str | Path, results: str | Path) -> None:
     """Write the verdicts on a book's results (folder ``artifacts/NAME/results``) into the table of a page."""
-    missing = sorted({rule.table for rule in RULES if rule.table} - set(load(results)))
-    if missing:
+    if missing := sorted({rule.table for rule in RULES if rule.table} - set(load(results))):
         raise ValueError(f"{results} lacks the tables {', '.join(missing)}; run `make book` first")
     folder, page = Path(results).resolve().parent, Path(path)
     findings = judge(gather(_profile(folder), folder.parent))

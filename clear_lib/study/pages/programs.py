@@ -144,7 +144,7 @@ def table_2(
             for policy, value in _printed(f"{dataset.removesuffix('+')}+").items():
                 rows.append({"model": name, "tasks": dataset, "policy": policy, "paper": value} | ours[policy])
     there = {row["tasks"].removesuffix("+") for row in rows}
-    for dataset in paper.TABLE_2["uniform"]:
+    for dataset in paper.TABLE_2.index:
         if dataset.removesuffix("+") not in there:
             same = {"model": "", "tasks": dataset, "verdict": "not run"}
             rows += [same | {"policy": policy, "paper": value} for policy, value in _printed(dataset).items()]

@@ -9,101 +9,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 
 from clear_lib.jsonlines import json_lines
 from clear_lib.rollouts.grading import gold_answer
 from clear_lib.study.setup import paper
-from clear_lib.study.setup.questions import assert_disjoint, same_text, validate
+from clear_lib.study.setup.questions import same_text, validate
 
 
 class QuestionSet(NamedTuple):
-    """Where a question set is, and how large it is."""
+    """Where a question set is, and how large it is: an entry of ``benchmarks.yaml``."""
 
-    repository: str  #: on the hub
-    revision: str | None  #: commit; None: no commit could be confirmed, the newest is used and reported
-    rows: Mapping[str, int]  #: questions of each part, ``"train"`` and ``"test"``
-    stems: tuple[str, ...]  #: of its files: ``<stem>_<part>.jsonl``, ``<stem>/<part>.jsonl`` or ``<stem>.jsonl``
-    configs: tuple[str, ...] = ("default",)  #: configurations of the repository that make up the set
-    hub_split: str | None = None  #: what the hub calls the test part, if it has another name
-    pieces: tuple[str, ...] = ()  #: endings of ``<stem>_<piece>.jsonl``, where a folder may keep the set in pieces
-    repeated: Mapping[str, int] = {}  #: questions of a part that stand in it twice, printed a little differently
+    repository: str
+    revision: str | None
+    rows: Mapping[str, int]
+    stems: Sequence[str]
+    configs: Sequence[str] = ("default",)
+    hub_split: str | None = None
+    pieces: Sequence[str] = ()
+    repeated: Mapping[str, int] = {}
 
 
-MATH_SUBJECTS = "algebra counting_and_probability geometry intermediate_algebra number_theory prealgebra precalculus"
+_LISTED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SETS = {name: QuestionSet(**entry) for name, entry in _LISTED["sets"].items()}
 
-#: The sets by their names in Table 6. The official repository of OlympiadBench, Hothan/OlympiadBench, has 674 of
-#: the 675 questions that the paper counts; the one named here has all.
-SETS = {
-    "GSM8K": QuestionSet(
-        "openai/gsm8k",
-        "740312add88f781978c0658806c59bc2815b9866",
-        {"train": 7473, "test": 1319},
-        ("gsm8k",),
-        configs=("main",),
-    ),
-    "MATH": QuestionSet(
-        "EleutherAI/hendrycks_math",
-        "21a5633873b6a120296cce3e2df9d5550074f4a3",
-        {"train": 7500, "test": 5000},
-        ("math",),
-        configs=tuple(MATH_SUBJECTS.split()),
-        repeated={"train": 4, "test": 1},
-    ),
-    "MATH 500": QuestionSet(
-        "HuggingFaceH4/MATH-500",
-        "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
-        {"test": 500},
-        ("math500", "math_500", "math-500"),
-    ),
-    "OlympiadBench": QuestionSet(
-        "zwhe99/simplerl-OlympiadBench", None, {"test": 675}, ("olympiadbench", "olympiad_bench")
-    ),
-    "AMC-23": QuestionSet(
-        "math-ai/amc23", "80815d37005feb82cd7f8fbc6901d5d3eff43057", {"test": 40}, ("amc23", "amc2023")
-    ),
-    "AIME 2024": QuestionSet(
-        "HuggingFaceH4/aime_2024",
-        "2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
-        {"test": 30},
-        ("aime24", "aime2024", "aime_2024"),
-        hub_split="train",
-        pieces=("I", "II"),
-    ),
-    "AIME 2025": QuestionSet(
-        "math-ai/aime25",
-        "563bb8404243c5f09de6ec262f2db674fe5bce9b",
-        {"test": 30},
-        ("aime25", "aime2025", "aime_2025"),
-        pieces=("I", "II"),
-    ),
-    "Minerva": QuestionSet(
-        "math-ai/minervamath",
-        "ee46ddc498933b1977577953250ca5c66be64f96",
-        {"test": 272},
-        ("minerva_math", "minervamath", "minerva"),
-    ),
-}
+#: Sets and parts that the predictor learns from, by the name of the split; and answers by the identity of the question.
+PREDICTOR, CORRECTED = _LISTED["predictor"], _LISTED["corrected"]
 
 #: The tier of each set.
-TIER_OF = {row.name: row.tier for row in paper.TABLE_6}
+TIER_OF = dict(zip(paper.TABLE_6["name"], paper.TABLE_6["tier"], strict=True))
 
 #: The sets that streams are drawn from, in the order of Table 6.
-EVALUATION = tuple(row.name for row in paper.TABLE_6 if row.use == "evaluation")
-
-#: Training sets of the predictor: held out properly, or as the paper's counts imply (1,319 and 12,500 questions).
-PREDICTOR = {
-    "clean": (("GSM8K", "train"), ("MATH", "train")),
-    "paper": (("GSM8K", "test"), ("MATH", "train"), ("MATH", "test")),
-}
-
-#: Corrections of answers that cannot be used as published: an empty box where the solution shows that there are none,
-#: a variable before its interval, a line of Python.
-CORRECTED = {
-    "math-train-e01090fa50c5": "0",
-    "math-train-086b4aea8c2f": "0",
-    "olympiadbench-test-4064a0f724a5": "(0,4]",
-    "minerva-test-f584f9d5ae15": r"\arcsin(10/13)",
-}
+EVALUATION = tuple(paper.TABLE_6.query("use == 'evaluation'")["name"])
 
 
 def load(name: str, part: str = "test", folder: str | Path | None = None) -> pd.DataFrame:
@@ -130,9 +67,8 @@ def load(name: str, part: str = "test", folder: str | Path | None = None) -> pd.
         if not gold:
             raise ValueError(f"{source}: row {number} has no answer: {text!r:.80}")
     same = {"dataset": name, "tier": TIER_OF[name], "split": part}
-    table = validate(
-        pd.DataFrame({"question_id": ids, **same, "question": texts, "gold": golds}), known.repeated.get(part, 0)
-    )
+    table = pd.DataFrame({"question_id": ids, **same, "question": texts, "gold": golds})
+    table = validate(table, known.repeated.get(part, 0))
     table.attrs["source"] = source
     return table
 
@@ -148,28 +84,16 @@ def _identities(texts: pd.Series, prefix: str) -> pd.Series:
 def study(split: str = "clean", folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
     """The tables ``"evaluation"`` and ``"predictor"`` of the paper's study, the latter by a split of :data:`PREDICTOR`.
 
-    ``attrs`` has ``sources``, and of the predictor's table the identities of training questions that an evaluation set
-    has too: left out with ``"clean"`` (``held_out``, three of OlympiadBench), kept with ``"paper"`` (``shared``).
+    Training questions that an evaluation set has too are left out of the split ``"clean"``: three of OlympiadBench.
     """
     if split not in PREDICTOR:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(PREDICTOR)}")
-    evaluation = _together([load(name, "test", folder) for name in EVALUATION])
-    predictor = _together([load(name, part, folder) for name, part in PREDICTOR[split]])
-    known = same_text(predictor["question"]).isin(same_text(evaluation["question"]))
-    both = tuple(predictor.loc[known, "question_id"])
+    evaluation = pd.concat([load(name, "test", folder) for name in EVALUATION], ignore_index=True)
+    predictor = pd.concat([load(name, part, folder) for name, part in PREDICTOR[split]], ignore_index=True)
     if split == "clean":
+        known = same_text(predictor["question"]).isin(same_text(evaluation["question"]))
         predictor = predictor[~known].reset_index(drop=True)
-        assert_disjoint(evaluation=evaluation, predictor=predictor)
-    predictor.attrs |= {"shared": (), "held_out": both} if split == "clean" else {"shared": both, "held_out": ()}
     return {"evaluation": evaluation.assign(split="evaluation"), "predictor": predictor.assign(split="predictor")}
-
-
-def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table, with the source of each set in ``attrs["sources"]``."""
-    sources = {f"{table['dataset'][0]}, {table['split'][0]}": table.attrs.pop("source") for table in tables}
-    together = pd.concat(tables, ignore_index=True)
-    together.attrs["sources"] = sources
-    return together
 
 
 def hub_rows(

@@ -1,9 +1,15 @@
-"""The numbers that the paper prints, as data: accuracies in per cent, lengths and budgets in tokens."""
+"""The paper's printed tables (``paper.yaml``): accuracies in per cent, lengths and budgets in tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
 
 from clear_lib.study.setup.streams import STREAMS
 
@@ -20,126 +26,27 @@ CONTEXT_7B = 4096
 #: Queries of a stream. Inferred: all accuracies of Tables 1 and 4 are multiples of 0.2.
 STREAM_SIZE = 500
 
-#: Accuracy by stream and tokens per query; and rows of a table by policy.
-Row = Mapping[str, Mapping[int, float]]
-Cells = Mapping[str, Row]
+_PRINTED = yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8"))
+_COLUMNS = ["use", "name", "split", "total", "correct", "pass_at_1", "mean_length", "tier"]
 
 
-def _row(budgets: tuple[int, ...], text: str) -> Row:
-    """A printed row: for each stream, the numbers of all budgets."""
-    numbers = iter(map(float, text.split()))
-    return {stream: {budget: next(numbers) for budget in budgets} for stream in STREAMS}
+def _by_stream(rows: dict[str, Any], budgets: Iterable[int]) -> pd.DataFrame:
+    """Accuracies with a row for each ``stream, budget`` (the index) and a column for each policy."""
+    return pd.DataFrame(rows, pd.MultiIndex.from_product([STREAMS, budgets], names=["stream", "budget"]))
 
 
-def _rows(budgets: tuple[int, ...], rows: Mapping[str, str]) -> Cells:
-    return {policy: _row(budgets, text) for policy, text in rows.items()}
+#: Accuracy by ``stream, budget`` (rows) and policy (columns), and the last printed row: what is gained over Uniform.
+TABLE_1, TABLE_4 = _by_stream(_PRINTED["table 1"], BUDGETS), _by_stream(_PRINTED["table 4"], BUDGETS_30B)
+TABLE_1_GAIN, TABLE_4_GAIN = TABLE_1.pop("gain"), TABLE_4.pop("gain")
 
+#: Accuracy by benchmark or stream (rows) and policy or utility (columns).
+TABLE_2, TABLE_3 = pd.DataFrame(_PRINTED["table 2"]), pd.DataFrame(_PRINTED["table 3"])
 
-#: Table 1: accuracy of Qwen2.5-Math-7B-Instruct by policy, stream and tokens per query.
-TABLE_1 = _rows(
-    BUDGETS,
-    {
-        "uniform": "3.0 12.4 17.4 21.6  9.0 33.8 45.6 49.0  1.0 5.0 6.8 11.4  4.4 18.4 25.4 27.2",
-        "predictor": "0.6 4.6 18.8 22.8  1.8 17.6 46.0 49.0  0.0 1.6 8.2 12.8  0.8 9.0 26.4 27.6",
-        "tale-ep": "3.8 6.8 16.0 22.2  7.2 10.8 22.4 39.8  4.2 5.8 9.2 12.0  7.2 10.4 24.6 29.0",
-        "clear-heuristic": "11.0 17.0 18.8 22.8  31.6 37.8 46.0 49.0  4.0 7.2 8.2 12.8  17.8 20.6 26.4 27.6",
-        "clear-auction": "14.2 15.6 18.8 22.8  32.8 39.2 46.0 49.0  6.0 6.6 8.2 12.8  18.4 22.2 26.4 27.6",
-        "clear": "14.6 16.4 18.8 22.8  33.0 40.4 47.6 49.0  6.2 6.8 8.2 12.8  18.6 23.2 26.8 27.6",
-        "oracle": "19.0 21.6 23.6 26.0  42.2 48.4 49.8 49.8  9.6 11.4 12.8 16.6  26.4 27.6 30.2 32.8",
-    },
-)
+#: Settings by name.
+TABLE_5 = SimpleNamespace(**_PRINTED["table 5"])
 
-#: The last row of Table 1: accuracy gained over Uniform, as printed.
-TABLE_1_GAIN = _row(BUDGETS, "11.6 4.0 1.4 1.2  24.0 6.6 2.0 0.0  5.2 1.8 1.4 1.4  14.2 4.8 1.4 0.4")
-
-#: Table 2: accuracy of Qwen2.5-Coder-7B, best of n, by policy and benchmark.
-TABLE_2: Mapping[str, Mapping[str, float]] = {
-    "uniform": {"HumanEval+": 36.8, "MBPP+": 39.4, "BigCodeBench": 16.2},
-    "clear": {"HumanEval+": 43.1, "MBPP+": 45.9, "BigCodeBench": 19.8},
-}
-
-#: Table 3: accuracy under other utility shapes, "in the most resource-constrained regime".
-TABLE_3: Mapping[str, Mapping[str, float]] = {
-    "uniform": {"balanced": 5.4, "mostly-hard": 2.2, "u-shaped": 8.2},
-    "clear": {"balanced": 19.4, "mostly-hard": 13.4, "u-shaped": 23.8},
-    "triangular": {"balanced": 18.8, "mostly-hard": 13.0, "u-shaped": 21.6},
-    "quadratic": {"balanced": 19.4, "mostly-hard": 13.4, "u-shaped": 23.6},
-}
-
-#: Table 4: accuracy of Qwen3-30B-A3B-Instruct by policy, stream and tokens per query.
-TABLE_4 = _rows(
-    BUDGETS_30B,
-    {
-        "uniform": "16.4 26.4  46.6 54.4  6.4 14.2  26.6 30.0",
-        "predictor": "8.0 28.0  32.4 55.6  1.8 15.2  13.4 31.6",
-        "clear-heuristic": "18.4 28.0  37.2 55.6  9.8 15.2  23.4 31.6",
-        "clear-auction": "16.2 24.8  41.0 54.2  7.0 13.0  24.4 29.6",
-        "clear": "18.8 26.8  47.4 54.6  8.6 14.8  27.2 30.6",
-        "oracle": "28.8 38.0  55.4 57.8  17.4 27.8  33.2 38.0",
-    },
-)
-
-#: The last row of Table 4: accuracy gained over Uniform, as printed.
-TABLE_4_GAIN = _row(BUDGETS_30B, "2.4 0.4  0.8 0.2  2.2 0.6  0.6 0.6")
-
-
-class Settings(NamedTuple):
-    """What Table 5 prints (Appendix; ``v0``, ``β`` and the tolerance of the bisection are lost in our text)."""
-
-    max_new_tokens_7b: int = 8192
-    max_new_tokens_30b: int = 16384
-    predictor_parameters: int = 86_000_000
-    predictor_context: int = 512
-    learning_rate: float = 2e-5
-    weight_decay: float = 0.01
-    batch_size: int = 32
-    epochs: int = 10
-    bisection_iterations: int = 40
-    decoding: str = "greedy"
-    predictor: str = "DeBERTa-v3-base"
-    training: str = "GSM8K, MATH"
-    evaluation: str = "MATH-500, OlympiadBench, AIME 24 and 25, AMC-23, Minerva"
-
-
-TABLE_5 = Settings()
-
-
-class DataSet(NamedTuple):
-    """A row of Table 6 or 7; ``pass_at_1`` is a percentage, ``mean_length`` tokens, both as printed."""
-
-    use: str
-    name: str
-    split: str
-    total: int
-    correct: int
-    pass_at_1: float
-    mean_length: float
-    tier: str
-
-
-#: Table 6: the data of Qwen2.5-Math-7B-Instruct.
-TABLE_6 = (
-    DataSet("predictor", "GSM8K", "train", 1319, 1025, 78.5, 77.71, "easy"),
-    DataSet("predictor", "MATH", "train", 12500, 9477, 75.8, 658, "moderate"),
-    DataSet("evaluation", "MATH 500", "test", 500, 354, 70.8, 1074, "moderate"),
-    DataSet("evaluation", "OlympiadBench", "test", 675, 88, 13.0, 1059, "hard"),
-    DataSet("evaluation", "AMC-23", "test", 40, 19, 47.5, 1490, "hard"),
-    DataSet("evaluation", "AIME 2024", "test", 30, 8, 26.7, 1369, "very hard"),
-    DataSet("evaluation", "AIME 2025", "test", 30, 2, 6.7, 1886, "very hard"),
-    DataSet("evaluation", "Minerva", "test", 272, 35, 12.9, 2274, "very hard"),
-)
-
-#: Table 7: the data of Qwen3-30B-A3B-Instruct.
-TABLE_7 = (
-    DataSet("predictor", "GSM8K", "train", 1055, 935, 88.6, 1254, "easy"),
-    DataSet("predictor", "MATH", "train", 12500, 8246, 66.0, 3763, "moderate"),
-    DataSet("evaluation", "MATH 500", "test", 500, 288, 57.6, 9887, "moderate"),
-    DataSet("evaluation", "OlympiadBench", "test", 675, 179, 26.5, 9450, "hard"),
-    DataSet("evaluation", "AMC-23", "test", 40, 14, 35.0, 13958, "hard"),
-    DataSet("evaluation", "AIME 2024", "test", 30, 3, 10.0, 14428, "very hard"),
-    DataSet("evaluation", "AIME 2025", "test", 30, 14, 46.7, 14425, "very hard"),
-    DataSet("evaluation", "Minerva", "test", 272, 37, 13.6, 10771, "very hard"),
-)
+#: A row for each data set and its ``use``: ``evaluation``, or training of the ``predictor``.
+TABLE_6, TABLE_7 = (pd.DataFrame(_PRINTED[name], columns=_COLUMNS) for name in ("table 6", "table 7"))
 
 
 class Study(NamedTuple):
@@ -147,20 +54,20 @@ class Study(NamedTuple):
 
     model: str
     number: int  #: of the table of accuracies
-    table: Cells
-    sets: tuple[DataSet, ...]
+    table: pd.DataFrame
+    sets: pd.DataFrame
     cap: int  #: most new tokens of a solution
 
     @property
     def budgets(self) -> list[int]:
         """Tokens per query of the table."""
-        return list(next(iter(self.table["uniform"].values())))
+        return self.table.index.unique("budget").tolist()
 
     @property
     def reference(self) -> float:
         """Mean solution length of the evaluation sets, tokens (derived; weighted by questions)."""
-        rows = [row for row in self.sets if row.use == "evaluation"]
-        return sum(row.total * row.mean_length for row in rows) / sum(row.total for row in rows)
+        rows = self.sets.query("use == 'evaluation'")
+        return float(np.average(rows["mean_length"], weights=rows["total"]))
 
     def budgets_of(self, scarcities: Iterable[float]) -> dict[float, int]:
         """The printed budget, in tokens, that each budget of ours (a fraction of our mean length) is compared with.

@@ -26,14 +26,13 @@ def validate(questions: pd.DataFrame, repeated: int = 0) -> pd.DataFrame:
         for row, value in enumerate(questions[column]):
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"row {row}: {column} must be text, got {value!r}")
-    compared = {"question_id": (questions["question_id"], 0), "question": (same_text(questions["question"]), repeated)}
-    for column, (values, allowed) in compared.items():
-        rows = values.duplicated().to_numpy().nonzero()[0]
-        if len(rows) > allowed:
-            row = int(rows[allowed])
-            raise ValueError(f"row {row}: {column} {questions[column][row]!r} is there twice")
-        if len(rows) < allowed:
-            raise ValueError(f"{len(rows)} questions are there twice, expected {allowed}")
+    compared = (("question_id", questions["question_id"], 0), ("question", same_text(questions["question"]), repeated))
+    for column, values, allowed in compared:
+        again = questions[column][values.duplicated()]
+        if len(again) > allowed:
+            raise ValueError(f"row {again.index[allowed]}: {column} {again.iloc[allowed]!r} is there twice")
+        if len(again) < allowed:
+            raise ValueError(f"{len(again)} questions are there twice, expected {allowed}")
     return questions
 
 

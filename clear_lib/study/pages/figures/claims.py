@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from clear_lib.study.evidence import verdicts
 from clear_lib.study.evidence.claims import CLAIMS
-from clear_lib.study.evidence.rule import LABORATORY, MATHEMATICS, PERCENT, PRINTED, REPLICA, TIMES
+from clear_lib.study.evidence.rules import LABORATORY, MATHEMATICS, PERCENT, PRINTED, REPLICA, TIMES
 
 #: Inches: the width of a phone's screen (390 px), the names of the claims in it, and the height of a row.
 WIDTH, NAMES, ROW = 390 / 96, 1.5, 0.25

@@ -21,9 +21,6 @@ FOLDER = Path(__file__).parent
 QUESTIONS = ("generated", "clean", "paper")
 
 
-# ---- types of the fields: what is allowed, checked by pydantic ----------------------------------------------------
-
-
 def _must(test: Callable[[Any], Any], message: str) -> AfterValidator:
     """A check that a value passes a test; the message says what it must be."""
 
@@ -43,10 +40,10 @@ def _read_template(value: Any) -> Any:
     """The text of a template; of a ``.txt`` file of this package, its contents."""
     if not isinstance(value, str) or not value.endswith(".txt"):
         return value
-    known = {path.name: path for path in sorted(FOLDER.glob("*.txt"))}
+    known = sorted(path.name for path in FOLDER.glob("*.txt"))
     if value not in known:
         raise ValueError(f"names a file that is not there; known: {', '.join(known)}")
-    return known[value].read_text(encoding="utf-8").removesuffix("\n")
+    return (FOLDER / value).read_text(encoding="utf-8").removesuffix("\n")
 
 
 def _for_each_tier(value: Any, profile: ValidationInfo) -> Any:
@@ -164,9 +161,6 @@ class Profile:
 
 _FIELDS = tuple(each.name for each in fields(Profile))
 _CHECKED = TypeAdapter(Profile)
-
-
-# ---- reading ------------------------------------------------------------------------------------------------------
 
 
 def names() -> list[str]:
