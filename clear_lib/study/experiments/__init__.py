@@ -2,12 +2,26 @@
 
 # ruff: noqa: F401
 from clear_lib.study.experiments.constants import GRID, candidates, chosen, curve, leave_one_out, run_chosen
-from clear_lib.study.experiments.effects import gains, mean_effect, mean_interval, of_draws, paired_effects
+from clear_lib.study.experiments.effects import (
+    best_fixed,
+    best_in_each,
+    gains,
+    gap_closed,
+    mean_effect,
+    mean_interval,
+    mean_stream,
+    of_draws,
+    paired_effects,
+    prediction_range,
+    tally,
+)
 from clear_lib.study.experiments.grid import (
     Constant,
+    arrivals,
     by_tier,
     regimes,
     run,
+    run_both,
     run_distorted,
     run_in_halves,
     run_rule,
@@ -15,7 +29,6 @@ from clear_lib.study.experiments.grid import (
     served_streams,
     settings_of,
 )
-from clear_lib.study.experiments.online import arrivals
 from clear_lib.study.experiments.pool import (
     budget_per_query,
     budgets,
@@ -29,12 +42,4 @@ from clear_lib.study.experiments.pool import (
     read_pool,
     reference_length,
 )
-from clear_lib.study.experiments.replay import choose_rungs, regenerate
-from clear_lib.study.experiments.results import (
-    best_fixed,
-    best_in_each,
-    gap_closed,
-    mean_stream,
-    prediction_range,
-    tally,
-)
+from clear_lib.study.experiments.told import choose_rungs, regenerate

@@ -25,16 +25,15 @@ from clear_lib.study.experiments.pool import (
     problem_of,
     reference_length,
 )
-from clear_lib.study.experiments.replay import choose_rungs
+from clear_lib.study.experiments.told import choose_rungs
 from clear_lib.study.setup.profiles import Profile
 
 #: Columns of a table of results. ``accuracy`` and ``active`` are shares of the queries; ``granted``, ``used`` and
 #: ``budget_per_query`` are tokens per query; ``scarcity`` is the budget as a fraction of the reference length;
-#: ``accounting`` says which tokens the budget limits; ``setting`` and ``value`` name the axis of a sweep, ``constant``
-#: the choice of what a policy leaves open. A ``stream_seed`` is a draw: a resample of the questions, a stream from it.
-COLUMNS = tuple(
-    "profile stream stream_seed predictor_seed policy accounting budget_per_query scarcity n accuracy granted used "
-    "active price setting value constant".split()
+#: ``accounting`` says which tokens the budget limits; ``setting`` and ``value`` name the axis of a sweep.
+COLUMNS = (
+    *("profile", "stream", "stream_seed", "predictor_seed", "policy", "accounting", "budget_per_query", "scarcity"),
+    *("n", "accuracy", "granted", "used", "active", "price", "setting", "value", "constant"),
 )
 
 
@@ -77,11 +76,7 @@ def serve(
     told: bool | None = None,
     **settings: Any,
 ) -> ServedStream:
-    """Serve a stream from its recording; ``settings`` come before those of the profile.
-
-    A model that is ``told`` its caps answers on the rung that fits each; by default TALE-EP tells it, if there are rungs.
-    A sequential policy is served with refunds in any case.
-    """
+    """Serve a stream from its recording; a model that is ``told`` its caps (default: by TALE-EP) answers on the rungs."""
     problem = problem_of(profile, queries, scarcity, reference)
     settings = settings_of(profile, reference, policy) | settings
     lengths, correct = queries["length"].to_numpy(), queries["correct"].to_numpy()
@@ -108,10 +103,7 @@ def served_streams(
     sweep: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[tuple[dict[str, Any], ServedStream]]:
-    """Every stream (or ``only`` some) × draw × budget × policy, served, with the key of its cell.
-
-    ``sweep`` names one setting and its values: a policy that has the setting is served with each of them.
-    """
+    """Every stream (or ``only`` some) × draw × budget × policy × value of the one setting of a sweep, with its cell."""
     reference = reference_length(profile, pool)
     if sweep and len(sweep) != 1:
         raise ValueError(f"a sweep has one setting, got {', '.join(sweep)}")
@@ -173,6 +165,12 @@ def run_in_halves(profile: Profile, pool: pd.DataFrame, serve: Callable = run, *
     return pd.concat([serve(same, part, **choice).assign(half=half) for half, part in parts], ignore_index=True)
 
 
+def run_both(profile: Profile, pool: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Results (:func:`run`) of policies whose caps the model is told, and of the same that cut it off: ``told``."""
+    both = [run(profile, pool, policies=policies, told=told).assign(told=told) for told in (False, True)]
+    return pd.concat(both, ignore_index=True)
+
+
 def run_distorted(
     profile: Profile, pool: pd.DataFrame, factors: Mapping[float, ArrayLike], **choice: Any
 ) -> pd.DataFrame:
@@ -185,21 +183,36 @@ def run_distorted(
 
 
 def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame:
-    """The same cells tier by tier: ``n`` queries, mean ``granted`` and ``used`` tokens, and shares of the queries.
-
-    Shares: ``abandoned`` (granted nothing), ``lost`` (abandoned, though solved uncapped), ``short`` (granted less than
-    the length of the rollout), ``solved``.
-    """
+    """The same cells tier by tier, in means; ``lost``: abandoned, though solved uncapped; ``short``: granted too little."""
     tables, columns = [], ["abandoned", "lost", "short", "solved", "granted", "used", "threshold"]
     for cell, served in served_streams(profile, pool, **choice):
         queries = served.queries
         queries = queries.assign(abandoned=queries["granted"] == 0, short=queries["granted"] < queries["length"])
-        queries["lost"] = queries["abandoned"] & queries["correct"]
-        groups = queries.groupby("tier", sort=False)
+        groups = queries.assign(lost=queries["abandoned"] & queries["correct"]).groupby("tier", sort=False)
         tables.append(groups[columns].mean().assign(n=groups.size(), **cell).reset_index())
     table = pd.concat(tables, ignore_index=True)
     table["tier"] = pd.Categorical(table["tier"], profile.tiers, ordered=True)
     return table.sort_values("tier", kind="stable", ignore_index=True)
+
+
+def arrivals(profile: Profile, pool: pd.DataFrame, rate: float, scarcities: Iterable[float]) -> pd.DataFrame:
+    """Accuracy of the ``controller`` and of the ``fair share`` as queries arrive, and of the ``batch`` with all known."""
+    # The controller starts from the price of the whole pool as one batch.
+    reference, policy = reference_length(profile, pool), "clear-sequential"
+    start = {scarcity: serve(profile, pool, policy, scarcity, reference).outcome.price for scarcity in scarcities}
+    rows = []
+    for (stream, seed, drawn), (scarcity, price) in product(draws(profile, pool), start.items()):
+        easy = drawn.sort_values("threshold", kind="stable", ignore_index=True)  # by forecast
+        orders = {"random": drawn, "easy first": easy, "hard first": easy[::-1].reset_index(drop=True)}
+        batch = serve(profile, drawn, policy, scarcity, reference).solved.mean()
+        for order, queries in orders.items():
+            problem, lengths = problem_of(profile, queries, scarcity, reference), queries["length"]
+            controller = serving.serve_online(problem, serving.ReplayStepper(lengths), price=price, rate=rate)
+            fair = serving.fair_share(problem.budget, serving.ReplayStepper(lengths))
+            cell = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "order": order, "batch": batch}
+            solved = {"controller": controller.finished, "fair share": fair.finished}
+            rows.append(cell | {rule: (ended & queries["correct"]).mean() for rule, ended in solved.items()})
+    return pd.DataFrame(rows)
 
 
 def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear", **settings: Any) -> pd.DataFrame:
@@ -207,16 +220,8 @@ def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear"
     rows = []
     for amount in per_query:
         allocation = allocate(thresholds, round(amount * len(thresholds)), policy, **settings)
-        active, budget = allocation.active, allocation.budget
-        past = allocation.tokens - thresholds
-        rows.append(
-            {
-                "budget_per_query": budget / active.size,
-                "price": allocation.price,
-                "abandoned": 1 - active.mean(),
-                "granted": allocation.tokens[active].mean() if active.any() else np.nan,
-                "surge": past[active].mean() if active.any() else np.nan,
-                "unspent": allocation.unspent / budget if budget else 0.0,
-            }
-        )
-    return pd.DataFrame(rows)
+        active, budget, tokens = allocation.active, allocation.budget, allocation.tokens
+        granted, past = (each[active].mean() if active.any() else np.nan for each in (tokens, tokens - thresholds))
+        unspent = allocation.unspent / budget if budget else 0.0
+        rows.append((budget / active.size, allocation.price, 1 - active.mean(), granted, past, unspent))
+    return pd.DataFrame(rows, columns=["budget_per_query", "price", "abandoned", "granted", "surge", "unspent"])
