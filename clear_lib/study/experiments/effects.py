@@ -6,8 +6,6 @@ each draw is a replicate of the whole experiment, and ``t`` is Student's quantil
 the interval more exact, not narrower. What luck of the stream is left in a draw makes it a little too wide.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -118,6 +116,25 @@ def prediction_range(results: pd.DataFrame, columns: Sequence[str], by: Sequence
         parts[f"{column}_low"] = groups[column].quantile(0.025)
         parts[f"{column}_high"] = groups[column].quantile(0.975)
     return pd.DataFrame(parts | {"seeds": groups["stream_seed"].nunique()}).reset_index()
+
+
+def leave_one_out(swept: pd.DataFrame, column: str = "constant") -> pd.DataFrame:
+    """The rows of a sweep with, for each stream and policy, the value of ``column`` that is best on the other streams."""
+    kept = []
+    for (stream, policy), rows in swept.groupby(["stream", "policy"], sort=False):
+        others = swept[(swept["policy"] == policy) & (swept["stream"] != stream)]
+        if others.empty:
+            raise ValueError(f"no other stream to choose the constant of {policy} for {stream!r} on")
+        best = others.groupby(column, sort=False)["accuracy"].mean().round(9).idxmax()
+        kept.append(rows[rows[column] == best])
+    return pd.concat(kept, ignore_index=True)
+
+
+def curve(swept: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """The verdict by constant: ``policy, constant`` and the mean effect (:func:`.effects.mean_effect`) of each."""
+    groups = swept.groupby(["policy", "constant"], sort=False)
+    rows = [(*names, *mean_effect(rows, rows, baseline)) for names, rows in groups]
+    return pd.DataFrame(rows, columns=["policy", "constant", *MeanEffect._fields])
 
 
 def mean_stream(results: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """Other forecasts for a pool, and how good forecasts are: ranks, proper scores (lower is better), calibration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product

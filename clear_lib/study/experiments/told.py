@@ -1,7 +1,5 @@
 """The ladder of soft instructions in place of eq. 24's budget in words, what it is worth, and a test of the replay."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,12 +19,10 @@ def choose_rungs(caps: ArrayLike, estimates: ArrayLike, rungs: Mapping[str, floa
 
 
 def rung_by_rung(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
-    """What the model does on each rung, over the questions of a pool that has them: a row a rung.
+    """What the model does on each rung, a row a rung, in tokens ``stated`` and shares of the questions of a pool.
 
-    ``stated`` is a mean in tokens, ``kept`` the share of answers that are no longer than stated, ``free`` that of the
-    solutions without the instruction. (Answers are recorded as far as the next rung, so they have no mean length.) ``told``
-    and ``cut`` are the shares that are right within what is stated, with the instruction and without, ``later`` the share
-    that is right, but too long. ``effect`` is ``told`` minus ``cut``, with a 95% interval by resampling questions.
+    Answers no longer than stated are ``kept``, with the instruction, or ``free``; right within it are ``told`` or ``cut``;
+    ``later`` is right, but too long. ``effect`` is ``told`` minus ``cut``, with a 95% interval by resampling questions.
     """
     rows = {}
     for rung, size in profile.rungs.items():
