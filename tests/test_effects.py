@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from clear_lib.study import figures, tables
-from clear_lib.study.experiments import constants, effects
+from clear_lib.study.experiments import effects
 from clear_lib.study.setup import streams
 
 CELL = {"stream": "balanced", "scarcity": 1.0}
@@ -84,13 +84,13 @@ def swept(better):
 
 def test_a_constant_is_chosen_without_its_own_stream():
     table = swept({"a": (0.9, 0.1), "b": (0.2, 0.3), "c": (0.2, 0.3)})
-    kept = constants.leave_one_out(table).set_index("stream")
+    kept = effects.leave_one_out(table).set_index("stream")
     assert kept["constant"].to_dict() == {"a": "large", "b": "small", "c": "small"}
     own = table["stream"] == "a"
     shuffled = table.assign(accuracy=np.where(own, 1 - table["accuracy"], table["accuracy"]))
-    assert constants.leave_one_out(shuffled).set_index("stream").loc["a", "constant"] == "large"
+    assert effects.leave_one_out(shuffled).set_index("stream").loc["a", "constant"] == "large"
     with pytest.raises(ValueError, match="no other stream"):
-        constants.leave_one_out(table[own])
+        effects.leave_one_out(table[own])
 
 
 def test_effects_are_shown_in_points_with_the_cells_above_zero():

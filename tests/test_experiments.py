@@ -149,7 +149,7 @@ def test_tale_ep_is_replayed_on_the_rung_it_chose(profile, pool):
 
 
 def test_any_policy_may_tell_the_model_its_cap_and_tale_ep_may_not(profile, pool):
-    results = told.run_both(profile, pool, ["uniform", "tale-ep"])
+    results = experiments.run_both(profile, pool, ["uniform", "tale-ep"])
     assert results.groupby(["policy", "told"]).size().eq(3 * len(profile.stream_shares) * len(profile.scarcities)).all()
     free = pool.drop(columns=[name for name in pool if "@" in name])
     assert experiments.has_rungs(pool) and not experiments.has_rungs(free)

@@ -57,7 +57,7 @@ def record(arguments: argparse.Namespace) -> None:
         if solutions:
             made += study.recording.record(profile, solutions, artifacts, engine)
         if programs:
-            made += code.record(profile, programs, artifacts, engine, shipping.unshipped)
+            made += code.record(profile, programs, artifacts, engine, requests=shipping.unshipped)
     print(f"{made} rollouts recorded now")
     if solutions and (known or profile.weights):
         print(f"to ship them: python -m clear_lib.study pack --profile {profile.name} --artifacts {artifacts}")

@@ -141,7 +141,9 @@ def test_shipped_are_lengths_and_verdicts_and_no_text(profile, artifacts, tmp_pa
 
     # On another machine only the next tasks are recorded; what is shipped stays.
     there = tmp_path / "there"
-    recording.record(profile, [("humaneval", 0.02)], there, Scripted, partial(shipping.unshipped, folder=folder))
+    recording.record(
+        profile, [("humaneval", 0.02)], there, Scripted, requests=partial(shipping.unshipped, folder=folder)
+    )
     recording.grade(profile, "humaneval", there)
     shipping.pack(profile, "humaneval", there, folder)
     assert set(shipping.read(profile.name, ["humaneval"], folder).question_id) == set(order[:11])

@@ -14,14 +14,11 @@ from decimal import Decimal
 from fractions import Fraction
 from numbers import Number
 
-#: Largest message, bytes.
-LARGEST = 16 << 20
+LARGEST = 16 << 20  # message, bytes
 
 #: Functions of MBPP whose results are compared as sets, or only as found and not found, as EvalPlus does.
-AS_SETS = set(
-    "similar_elements find_char_long common_in_nested_lists extract_singly larg_nnum intersection_array "
-    "find_dissimilar Diff".split()
-)
+AS_SETS = {"similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum"}
+AS_SETS |= {"intersection_array", "find_dissimilar", "Diff"}
 FOUND_OR_NOT = {"check_str", "text_match_three", "text_starta_endb"}
 
 
@@ -37,9 +34,8 @@ class Opaque:
     """Stands for a value that cannot cross, such as a match or a generator; equal to nothing."""
 
 
-# ---- values as JSON -------------------------------------------------------------------------------------------------
-
 _SEQUENCES = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_SCALARS = {"Fraction": Fraction, "Decimal": Decimal, "bytes": bytes.fromhex, "complex": lambda parts: complex(*parts)}
 
 
 def encode(value):
@@ -70,15 +66,11 @@ def decode(value):
     if not isinstance(value, dict):
         return value
     ((name, content),) = value.items()
-    if name in _SEQUENCES:
-        return _SEQUENCES[name](decode(each) for each in content)
     if name == "dict":
         return {decode(key): decode(each) for key, each in content}
-    if name == "complex":
-        return complex(*content)
-    if name in ("Fraction", "Decimal"):
-        return (Fraction if name == "Fraction" else Decimal)(content)
-    return bytes.fromhex(content) if name == "bytes" else Opaque()
+    if name in _SEQUENCES:
+        return _SEQUENCES[name](decode(each) for each in content)
+    return _SCALARS[name](content) if name in _SCALARS else Opaque()
 
 
 class Channel:
@@ -112,9 +104,6 @@ def _limit(memory, seconds, file):
     sys.set_int_max_str_digits(0)
 
 
-# ---- the candidate --------------------------------------------------------------------------------------------------
-
-
 def candidate():
     """Run the model's code, then answer calls of its function until there are no more."""
     channel = Channel(_keep(0), _keep(1))
@@ -137,9 +126,6 @@ def candidate():
         except BaseException as error:
             answer = ["raised", type(error).__name__]
         channel.send(answer)
-
-
-# ---- the judge ------------------------------------------------------------------------------------------------------
 
 
 class Remote:

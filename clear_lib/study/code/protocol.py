@@ -1,11 +1,7 @@
 """The paper's Table 2: best of n programs under a budget of completion tokens, in three readings of one sentence.
 
-“Each trajectory has a cap, and each query receives the same total completion-token budget across methods.” Taken at
-its word, nothing is left to share between queries. So there are three :data:`READINGS`, and in each of them every
-policy spends the same number of tokens on the whole set of tasks.
+In each of the :data:`READINGS` every policy spends the same number of tokens on the whole set of tasks.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,21 +20,14 @@ from clear_lib.study.code.recording import KINDS, SAMPLES
 from clear_lib.study.recordings.forecasts import cross_fitted
 from clear_lib.study.setup.profiles import PredictorSpec, Profile
 
-#: What the budget is shared among.
 READINGS = {
     "trajectories": "every query has the same tokens, and the policy shares them among its n samples",
     "queries": "queries share the tokens, and the n samples of a query have equal caps",
     "samples": "queries share the tokens, and each spends its part on one sample after another",
 }
 
-#: How one of n programs is chosen: by all tests, as the paper scores, or by the base tests, which is what one has.
-CHOICES = ("all tests", "base tests")
-
-#: Our policy of the reading "samples".
-BUY = "buy-samples"
-
-#: Policies that are compared. CLEAR as printed clears the market by one price and abandons equal queries together, as
-#: the samples of one query are; the exact optimum keeps some of them.
+CHOICES = ("all tests", "base tests")  # one of n programs is chosen as the paper scores, or by what one has
+BUY = "buy-samples"  # our policy of the reading "samples"
 CODE_POLICIES = (
     *("uniform", "predictor", "clear-heuristic", "clear-auction", "clear", "clear-exact", "clear-lognormal"),
     *(BUY, "oracle"),
@@ -48,11 +37,8 @@ CODE_POLICIES = (
 #: samples of one query), and samples can be bought only where they are the good.
 LEFT_OUT = {"trajectories": ("clear-lognormal", BUY), "queries": (BUY,), "samples": ()}
 
-#: Mean cap of a trajectory, as fractions of the mean length of a sample.
-SCARCITIES = (0.25, 0.5, 1.0, 2.0)
-
-#: Fewest greedy rollouts of a data set with which lengths are predicted.
-LEAST = 50
+SCARCITIES = (0.25, 0.5, 1.0, 2.0)  # mean cap of a trajectory, in mean lengths of a sample
+LEAST = 50  # fewest greedy rollouts of a data set with which lengths are predicted
 
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -76,9 +62,6 @@ class Pool:
         return float(self.lengths.mean())
 
 
-# ---- forecasts and pools --------------------------------------------------------------------------------------------
-
-
 def shipped_pools(profile: Profile) -> list[Pool]:
     """Pools of what is shipped of a profile; none without samples and greedy rollouts to predict their lengths."""
     greedy, samples = (
@@ -97,10 +80,7 @@ def cross_forecasts(greedy: pd.DataFrame, forecaster: PredictorSpec, model_param
 
 
 def make_pools(samples: pd.DataFrame, forecasts: pd.DataFrame) -> list[Pool]:
-    """One pool a data set, of the tasks that have all their samples, a forecast and both verdicts, if there are any.
-
-    HumanEval is HumanEval+ where the plus tests are at hand; where they are not, the base tests stand for them.
-    """
+    """One pool a data set, of the tasks with all samples, a forecast and both verdicts; or base tests stand for plus."""
     pools = []
     for dataset, rows in samples.groupby("dataset"):
         if (rows["plus"] == "none").all():
@@ -120,9 +100,6 @@ def make_pools(samples: pd.DataFrame, forecasts: pd.DataFrame) -> list[Pool]:
             Pool(dataset, whole.to_numpy(), Forecasts(**given), length.astype(int), *verdicts, int(rows["cap"].max()))
         )
     return pools
-
-
-# ---- caps of samples ------------------------------------------------------------------------------------------------
 
 
 def caps(pool: Pool, reading: str, policy: str, mean_cap: int, settings: Mapping[str, float]) -> Counts:
@@ -154,15 +131,10 @@ def caps(pool: Pool, reading: str, policy: str, mean_cap: int, settings: Mapping
     return np.clip(grants[:, None] - before, 0, pool.cap)
 
 
-# ---- samples as the good that is bought -----------------------------------------------------------------------------
-
-
 def first_right(solvable: Array, k: int, concentration: float = 1.0) -> Array:
-    """Chance that the sample number 1, …, ``k`` is the first right one, ``(n, k)``; falls from left to right.
-
-    A query's chance ``q`` of a right sample is uncertain: Beta with mean ``solvable`` and ``a + b = concentration``. The
-    chance is ``E[q(1−q)^(m−1)] = B(a + 1, b + m − 1)/B(a, b)``: the more samples failed, the less a query is worth.
-    """
+    """Chance that the sample number 1, …, ``k`` is the first right one, ``(n, k)``; falls from left to right."""
+    # A query's chance q of a right sample is uncertain: Beta with mean `solvable` and a + b = concentration. So the
+    # chance is E[q(1−q)^(m−1)] = B(a + 1, b + m − 1)/B(a, b): the more samples failed, the less a query is worth.
     mean = np.clip(solvable, 1e-3, 1 - 1e-3)[:, None]
     a, b = concentration * mean, concentration * (1 - mean)
     return np.exp(betaln(a + 1, b + np.arange(k)) - betaln(a, b))
@@ -176,11 +148,9 @@ def expected_tokens(forecasts: Forecasts, cap: float) -> Array:
 
 
 def order_of_samples(forecasts: Forecasts, cap: int, k: int, concentration: float = 1.0) -> Counts:
-    """All samples, as positions in ``(n, k)``, by falling chance to be the first right one per expected token.
-
-    The gain of ``m`` samples is concave in ``m``, so one price clears the market: any beginning of this order is the
-    best plan for the tokens that it is expected to use, and a query's samples stand in it one after another.
-    """
+    """All samples, as positions in ``(n, k)``, by falling chance to be the first right one per expected token."""
+    # The gain of m samples is concave in m, so one price clears the market: any beginning of this order is the best
+    # plan for the tokens that it is expected to use, and a query's samples stand in it one after another.
     worth = first_right(forecasts.solvable, k, concentration) / expected_tokens(forecasts, cap)[:, None]
     return np.argsort(-worth, axis=None, kind="stable")
 
@@ -192,9 +162,6 @@ def bought(pool: Pool, budget: int) -> Counts:
     given = np.zeros(pool.lengths.size, dtype=np.int64)
     given[order] = np.clip(budget - (lengths.cumsum() - lengths), 0, pool.cap)
     return given.reshape(pool.lengths.shape)
-
-
-# ---- results --------------------------------------------------------------------------------------------------------
 
 
 def solved(pool: Pool, given: Counts, choice: str = CHOICES[0]) -> Flags:

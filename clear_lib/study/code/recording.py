@@ -1,27 +1,24 @@
 """Recording what a model writes for programming tasks, and grading it in the sandbox, which is a step of its own."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from clear_lib import engines
 from clear_lib.study.code import sandbox, tasks
 from clear_lib.study.recordings import recording
 from clear_lib.study.setup.profiles import Profile
 
-#: The prompt, what the chat template says first instead of what it says to a mathematician, and the paper's protocol:
-#: samples of a task, their temperature, and the cap of each. The last three are open; these are ours.
+#: The prompt, what the chat template says first instead of what it says to a mathematician, and what the paper leaves
+#: open: samples of a task, their temperature, and the cap of each.
 PROMPT = Path(__file__).with_name("prompt.txt").read_text(encoding="utf-8").strip()
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 SAMPLES, TEMPERATURE, CAP = 8, 0.8, 1024
@@ -73,11 +70,10 @@ def prompt_of(profile: Profile, task: tasks.Task) -> str:
 
 def requests(profile: Profile, kind: str) -> pd.DataFrame:
     """The rollouts of a kind before they are generated, in a random order; a task's text is its question."""
-    known = tasks_of(kind, os.environ.get("CLEAR_BENCHMARKS"))
-    sampled = KINDS[kind].sampled
+    known, (dataset, sampled) = tasks_of(kind, os.environ.get("CLEAR_BENCHMARKS")), KINDS[kind]
     rows = [(name, task.prompt, prompt_of(profile, task)) for name, task in known.items()]
     table = pd.DataFrame(rows, columns=["question_id", "question", "prompt"])
-    table = table.assign(dataset=KINDS[kind].dataset, tier="code", split="evaluation", gold="tests", rung="free")
+    table = table.assign(dataset=dataset, tier="code", split="evaluation", gold="tests", rung="free")
     table = recording.in_random_order(table, profile.seed)
     table = table.merge(pd.DataFrame({"sample": range(SAMPLES if sampled else 1)}), "cross")
     return table.assign(
@@ -90,15 +86,12 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
     )
 
 
-def record(
-    profile: Profile,
-    kinds: Sequence[str | tuple[str, float]],
-    artifacts: str | Path,
-    engine: Callable[[], engines.Engine] | None = None,
-    requests: Callable[[Profile, str], pd.DataFrame] = requests,
-) -> int:
-    """Generate the rollouts that are missing, ungraded, and return how many; they are written every two minutes."""
-    return recording.record(profile, kinds, artifacts, engine, requests=requests, finish=with_programs)
+def extract_code(completion: str) -> str | None:
+    """The code of a completion, which may be cut off: its first block that defines a function, else its first block."""
+    found = _FENCE.findall(completion)
+    blocks = [text for language, text in found if language.lower() in ("", "python", "py", "python3")]
+    functions = [text for text in blocks if re.search(r"^\s*def ", text, re.MULTILINE)]
+    return next(iter(functions or blocks), None)
 
 
 def with_programs(rows: pd.DataFrame) -> pd.DataFrame:
@@ -107,12 +100,7 @@ def with_programs(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(answer=pd.Series(answers, index=rows.index, dtype="string"), verdict="unknown")
 
 
-def extract_code(completion: str) -> str | None:
-    """The code of a completion, which may be cut off: its first block that defines a function, else its first block."""
-    blocks = [
-        text for language, text in _FENCE.findall(completion) if language.lower() in ("", "python", "py", "python3")
-    ]
-    return next((text for text in blocks if re.search(r"^\s*def ", text, re.MULTILINE)), next(iter(blocks), None))
+record = partial(recording.record, requests=requests, finish=with_programs)
 
 
 def program(task: tasks.Task, code: str | None) -> str:
@@ -121,15 +109,11 @@ def program(task: tasks.Task, code: str | None) -> str:
 
 
 def grades_file(profile: Profile, kind: str, artifacts: str | Path) -> Path:
-    """File with the grades of a kind."""
     return profile.artifacts(artifacts) / "rollouts" / f"{kind}.grades.parquet"
 
 
 def grade(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
-    """Run every recorded program that was not run yet in the sandbox, equal ones once; all grades of the kind.
-
-    ``base`` and ``plus`` are ``"correct"``, ``"wrong"``, or ``"none"`` where there are no such tests.
-    """
+    """Run every recorded program that was not run yet in the sandbox, equal ones once; all grades of the kind."""
     sandbox.check()
     known = tasks_of(kind, os.environ.get("CLEAR_BENCHMARKS"))
     rows = recording.store(profile, kind, artifacts).read(["question_id", "sample", "answer"])

@@ -1,14 +1,11 @@
 """A sandbox for code that a model wrote: bubblewrap, with no network, no files, one process, and limits.
 
-A task counts as solved only when the judge saw every assertion pass. The judge (:mod:`clear_lib.study.code.inside`)
-runs the tests in a sandbox of its own and calls the candidate, in another, through a pipe: the candidate gets the
-arguments of one call at a time, and what it returns is data. It can read no test, reach no assertion, and write to
-nothing from which the verdict is read. Where bubblewrap is missing nothing runs.
+A task counts as solved only when the judge (:mod:`clear_lib.study.code.inside`), in a sandbox of its own, saw every
+assertion pass. The candidate gets the arguments of one call at a time through a pipe, and returns data: it can read no
+test, reach no assertion, and write to nothing from which the verdict is read.
 
 What this does not withstand: a flaw of the kernel or of bubblewrap, and code that knows the published answers by heart.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -21,7 +18,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -86,9 +83,7 @@ def _command(limits: Limits, filter_file: int) -> list[str]:
     shown = [path for path in ("/usr", "/lib", "/lib64", base) if os.path.exists(path)]
     paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
     paths |= {sysconfig.get_path(name, vars={"base": base, "platbase": base}) for name in ("purelib", "platlib")}
-    paths |= {
-        str(path) for pattern in ("lib", "local/lib") for path in Path("/usr").glob(f"{pattern}/python3*/*-packages")
-    }
+    paths |= {*Path("/usr/lib").glob("python3*/*-packages"), *Path("/usr/local/lib").glob("python3*/*-packages")}
     paths = sorted({Path(path).resolve() for path in paths if os.path.isdir(path)})
     hidden = [str(path) for path in paths if any(path.is_relative_to(each) for each in shown)]
     options = "--unshare-all --unshare-user --die-with-parent --new-session --clearenv --cap-drop ALL".split()
@@ -109,25 +104,20 @@ def _command(limits: Limits, filter_file: int) -> list[str]:
 
 
 @contextmanager
-def _started(role: list[str], limits: Limits, **pipes: Any) -> Iterator[subprocess.Popen]:
+def _started(role: list[str | int], limits: Limits, **pipes: Any) -> Iterator[subprocess.Popen]:
     """A process in a sandbox of its own, killed with everything in it at the end."""
     with tempfile.TemporaryFile() as file:
         file.write(seccomp())
         file.seek(0)
         pipes["pass_fds"] = (*pipes.get("pass_fds", ()), file.fileno())
-        command = [*_command(limits, file.fileno()), *role]
+        command = [*_command(limits, file.fileno()), *map(str, role)]
         process = subprocess.Popen(command, env={}, cwd="/", start_new_session=True, **pipes)
-    try:
-        yield process
-    finally:
+    with process:
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream:
-                stream.close()
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def run_tests(code: str, job: Mapping[str, Any], limits: Limits = Limits()) -> Verdict:
@@ -138,26 +128,19 @@ def run_tests(code: str, job: Mapping[str, Any], limits: Limits = Limits()) -> V
 
 def _judged(job: Mapping[str, Any], limits: Limits) -> Verdict:
     to_candidate, from_candidate = os.pipe(), os.pipe()
-    bounds = [str(each) for each in (limits.memory, limits.seconds, limits.file)]
-    doubled = [str(each) for each in (2 * limits.memory, 2 * limits.seconds, limits.file)]
-    quiet = {"stderr": subprocess.DEVNULL}
-    ours = {*to_candidate, *from_candidate}
+    candidates, judges = (to_candidate[0], from_candidate[1]), (from_candidate[0], to_candidate[1])
+    candidate = ["candidate", limits.memory, limits.seconds, limits.file]
+    judge = ["judge", 2 * limits.memory, 2 * limits.seconds, limits.file, *judges]
+    ours, pipe = {*to_candidate, *from_candidate}, subprocess.PIPE
     try:
         with (
             tempfile.TemporaryFile() as errors,
-            _started(["candidate", *bounds], limits, stdin=to_candidate[0], stdout=from_candidate[1], **quiet),
-            _started(
-                ["judge", *doubled, str(from_candidate[0]), str(to_candidate[1])],
-                limits,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                pass_fds=(from_candidate[0], to_candidate[1]),
-            ) as judge,
+            _started(candidate, limits, stdin=candidates[0], stdout=candidates[1], stderr=subprocess.DEVNULL),
+            _started(judge, limits, stdin=pipe, stdout=pipe, stderr=errors, pass_fds=judges) as process,
         ):
             while ours:  # theirs now: an end of either is seen by the other
                 os.close(ours.pop())
-            return _verdict(judge, job, limits, errors)
+            return _verdict(process, job, limits, errors)
     finally:
         for each in ours:
             os.close(each)

@@ -1,9 +1,4 @@
-"""Shipped rollouts of code: lengths and verdicts, without the tasks and without the programs, which repeat their text.
-
-``sha256:…`` stands for the text of a task, and its embedding is shipped: lengths can be predicted without the text.
-"""
-
-from __future__ import annotations
+"""Shipped rollouts of code: lengths and verdicts, hashes and embeddings of the tasks, and no text, which is not ours."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,18 +62,17 @@ def _questions(texts: pd.DataFrame, folder: Path) -> pa.Table:
 
 def read(profile: str, kinds: Sequence[str], folder: Path = FOLDER) -> pd.DataFrame:
     """The shipped rollouts of some kinds, those that there are, with a stand-in for ``question``."""
-    listed, tables = manifest(folder)["files"], [pd.DataFrame(columns=COLUMNS)]
+    listed, tables = manifest(folder)["files"], []
     for name in (f"code/{profile}/{kind}.parquet" for kind in kinds):
-        if name in listed:
-            if not (folder / name).is_file() or digest(folder / name) != listed[name]:
-                raise ValueError(
-                    f"{folder / name} is missing, or not the file that was shipped: expected SHA-256 {listed[name]}"
-                )
-            tables.append(pq.read_table(folder / name).to_pandas())
-    if len(tables) == 1:
-        return tables[0].assign(question="")
+        if name not in listed:
+            continue
+        if not (folder / name).is_file() or digest(folder / name) != listed[name]:
+            raise ValueError(f"{folder / name} is missing, or not the file that was shipped, of SHA-256 {listed[name]}")
+        tables.append(pq.read_table(folder / name).to_pandas())
+    if not tables:
+        return pd.DataFrame(columns=[*COLUMNS, "question"])
     hashes = questions(folder, QUESTIONS).set_index("question_id")["sha256"]
-    rows = pd.concat(tables[1:], ignore_index=True)
+    rows = pd.concat(tables, ignore_index=True)
     return rows.assign(question=STANDS_FOR + rows["question_id"].map(hashes))
 
 

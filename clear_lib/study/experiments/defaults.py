@@ -1,7 +1,5 @@
 """What the wrapper does by default, judged on questions that nothing was tuned on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,15 +14,11 @@ from clear_lib.serving import ReplayStepper, serve, tuning
 from clear_lib.study.recordings import packing
 from clear_lib.study.setup import profiles
 
-#: Resampled sets of questions of an interval, and its quantiles.
-DRAWS, QUANTILES = 2000, (0.025, 0.975)
+DRAWS, QUANTILES = 2000, (0.025, 0.975)  # resampled sets of questions of an interval
 
 
 def held_out(name: str, seed: int = 0) -> pd.DataFrame:
-    """The default, of a recording's lessons alone, against equal shares on its evaluation questions: right answers.
-
-    ``low`` and ``high`` are the 95% interval of the difference, by resampling questions (paired).
-    """
+    """Right answers of the default, of a recording's lessons alone, and of equal shares; 95% interval of the difference."""
     shipped = profiles.load(name)
     _, (lessons, asked) = packing.read_unpacked(shipped, ("predictor", "evaluation"))
     kind, cap = shipped.predictor.kind, shipped.cap

@@ -1,12 +1,10 @@
-"""Effects with intervals: paired differences in accuracy, by a two-level bootstrap of questions, then streams.
+"""Tables of results reduced: paired effects with intervals, prediction ranges, the best of a sweep, shares of a gap.
 
 A ``stream_seed`` is a *draw*: one resample of the pool's questions, the same for all policies, and a stream of each kind
 from it. The interval is ``effect ± t·s``: ``s`` is the standard deviation *over draws*, not divided by their root, since
 each draw is a replicate of the whole experiment, and ``t`` is Student's quantile, since draws are few. More draws make
 the interval more exact, not narrower. What luck of the stream is left in a draw makes it a little too wide.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -72,10 +70,8 @@ def mean_interval(results: pd.DataFrame, column: str, by: Sequence[str] = CELL) 
     """Mean of a column and its 95% interval (:func:`of_draws`): ``column, column_low, column_high, seeds``."""
     draws = results.groupby([*by, "stream_seed"], sort=False, observed=True)[column].mean()
     groups = draws.groupby(list(by), sort=False, observed=True)
-    rows = {key: (*of_draws(values), len(values)) for key, values in groups}
-    index = pd.MultiIndex.from_tuples([key if isinstance(key, tuple) else (key,) for key in rows], names=list(by))
-    columns = [column, f"{column}_low", f"{column}_high", "seeds"]
-    return pd.DataFrame(list(rows.values()), index, columns).reset_index()
+    rows = [(*key, *of_draws(values), len(values)) for key, values in groups]
+    return pd.DataFrame(rows, columns=[*by, column, f"{column}_low", f"{column}_high", "seeds"])
 
 
 def paired_effects(
@@ -106,9 +102,74 @@ def p_value(values: ArrayLike) -> float:
 
 def holm(p: ArrayLike) -> np.ndarray:
     """p-values corrected for their number by Holm's step-down method."""
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)
-    steps = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(steps, 1.0)
-    return corrected
+    rising = pd.Series(np.asarray(p, dtype=float)).sort_values()
+    steps = (rising * np.arange(len(rising), 0, -1)).cummax().clip(upper=1.0)
+    return steps.sort_index().to_numpy()
+
+
+def prediction_range(results: pd.DataFrame, columns: Sequence[str], by: Sequence[str] = CELL) -> pd.DataFrame:
+    """Mean and central 95% of ``columns`` over draws: where one new stream lies, not the mean (:func:`.mean_interval`)."""
+    groups = results.groupby(list(by), sort=False, observed=True)
+    parts = {}
+    for column in columns:
+        parts[column] = groups[column].mean()
+        parts[f"{column}_low"] = groups[column].quantile(0.025)
+        parts[f"{column}_high"] = groups[column].quantile(0.975)
+    return pd.DataFrame(parts | {"seeds": groups["stream_seed"].nunique()}).reset_index()
+
+
+def leave_one_out(swept: pd.DataFrame, column: str = "constant") -> pd.DataFrame:
+    """The rows of a sweep with, for each stream and policy, the value of ``column`` that is best on the other streams."""
+    kept = []
+    for (stream, policy), rows in swept.groupby(["stream", "policy"], sort=False):
+        others = swept[(swept["policy"] == policy) & (swept["stream"] != stream)]
+        if others.empty:
+            raise ValueError(f"no other stream to choose the constant of {policy} for {stream!r} on")
+        best = others.groupby(column, sort=False)["accuracy"].mean().round(9).idxmax()
+        kept.append(rows[rows[column] == best])
+    return pd.concat(kept, ignore_index=True)
+
+
+def curve(swept: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """The verdict by constant: ``policy, constant`` and the mean effect (:func:`.effects.mean_effect`) of each."""
+    groups = swept.groupby(["policy", "constant"], sort=False)
+    rows = [(*names, *mean_effect(rows, rows, baseline)) for names, rows in groups]
+    return pd.DataFrame(rows, columns=["policy", "constant", *MeanEffect._fields])
+
+
+def mean_stream(results: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy averaged over the streams of a draw: columns ``stream_seed, scarcity, policy, value, accuracy``."""
+    by = ["stream_seed", "scarcity", "policy", "value"]
+    return results.groupby(by, sort=False, dropna=False)["accuracy"].mean().reset_index()
+
+
+def best_fixed(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a sweep at the one value with the highest mean accuracy, chosen with the results in view."""
+    return results[results["value"] == results.groupby("value")["accuracy"].mean().idxmax()]
+
+
+def best_in_each(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the policy, accounting and value that are best in each cell, chosen with the results in view."""
+    cell, kind = ["stream", "scarcity"], ["policy", "accounting", "setting", "value"]
+    means = results.groupby([*cell, *kind], dropna=False, sort=False)["accuracy"].mean()
+    best = pd.MultiIndex.from_tuples(means.groupby(cell, sort=False).idxmax(), names=means.index.names)
+    return results.merge(best.to_frame(index=False), on=[*cell, *kind])
+
+
+def gap_closed(results: pd.DataFrame, baseline: pd.DataFrame, ceiling: pd.DataFrame) -> pd.DataFrame:
+    """Paired ``gain`` over a baseline with its interval, the ``gap`` to a ceiling, and the share of it ``closed``."""
+    table = mean_interval(gains(results, baseline=baseline), "gain")
+    gap = gains(ceiling, baseline=baseline).groupby(["stream", "scarcity"])["gain"].mean()
+    table["gap"] = gap.loc[pd.MultiIndex.from_frame(table[["stream", "scarcity"]])].to_numpy()
+    table["closed"] = (table["gain"] / table["gap"]).where(table["gap"] >= 0.005)
+    return table
+
+
+def tally(table: pd.DataFrame) -> pd.Series:
+    """Cells of :func:`gap_closed` by the interval of their gain; over those with a gap, mean gain and share closed."""
+    gap, wins, losses = table["closed"].notna(), table["gain_low"] > 0, table["gain_high"] < 0
+    counts = {"wins": gap & wins, "losses": gap & losses, "undecided": gap & ~wins & ~losses, "no gap": ~gap}
+    wide = table[gap]
+    share = wide["gain"].sum() / wide["gap"].sum() if len(wide) else np.nan
+    counted = {name: int(cells.sum()) for name, cells in counts.items()}
+    return pd.Series(counted | {"gain": wide["gain"].mean(), "closed": share})

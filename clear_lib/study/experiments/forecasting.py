@@ -1,9 +1,9 @@
-"""How good forecasts are: rank correlation, proper scores (lower is better), coverage and calibration."""
-
-from __future__ import annotations
+"""Other forecasts for a pool, and how good forecasts are: ranks, proper scores (lower is better), calibration."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from scipy.special import ndtr, ndtri, xlogy
 from scipy.stats import beta, norm, rankdata
 
 from clear_lib.allocation.forecasts import Array, Forecasts, vector
-from clear_lib.predictor import Predictor, build
+from clear_lib.predictor import Predictor, build, fit_to_rollouts
 from clear_lib.predictor.calibrated import LEAST_SPREAD
 from clear_lib.rollouts import shipped
-from clear_lib.study.setup.profiles import PredictorSpec
+from clear_lib.study.recordings import recording
+from clear_lib.study.setup.profiles import PredictorSpec, Profile
 
 #: Labels and options of the predictors that a profile's own is compared with, by kind. The DeBERTa is not pretrained.
 RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -26,6 +27,9 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
     "encoder": ("small encoder, from scratch", {}),
     "deberta": ("small DeBERTa, from scratch", {"width": 64, "learning_rate": 1e-3}),
 }
+
+COLUMNS = ["threshold", "spread", "solvable", "log_median"]  # what is forecast
+FOLDS = 5  # parts of the evaluation questions; each is forecast by a fit to the others
 
 Parts = Mapping[str, Sequence[str]]  # tiers of each part of a pool
 
@@ -52,6 +56,38 @@ def training_rollouts(forecaster: PredictorSpec, rollouts: pd.DataFrame) -> pd.D
     return rollouts[kept]
 
 
+def forecast(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> tuple[pd.DataFrame, bool]:
+    """The pool with forecasts by the teacher's kind, and whether it was cross-fitted since the lessons lack a tier."""
+    training, asked = recording.load(profile, "predictor", artifacts), _asked(profile, pool, artifacts)
+    crossed = not set(pool["tier"]) <= set(training["tier"])
+    fold = np.random.default_rng(0).permutation(len(pool)) % FOLDS if crossed else np.zeros(len(pool))
+    new = np.empty((len(pool), len(COLUMNS)))
+    for part in np.unique(fold):
+        here = fold == part
+        fitted = fit_to_rollouts(pd.concat([training, asked[~here]]), profile.teacher.kind, profile.teacher.options)
+        new[here] = _columns(fitted, asked["question"][here])
+    return pool.assign(**dict(zip(COLUMNS, new.T, strict=True))), crossed
+
+
+def retrained(profile: Profile, pool: pd.DataFrame, artifacts: str | Path, seed: int) -> pd.DataFrame:
+    """The pool with forecasts by the profile's predictor, fitted to as many of its rollouts, drawn with replacement."""
+    lessons = training_rollouts(profile.predictor, recording.load(profile, "predictor", artifacts))
+    drawn = lessons.sample(frac=1, replace=True, random_state=seed)
+    fitted = fit_to_rollouts(drawn, profile.predictor.kind, profile.predictor.options, seed=seed)
+    new = _columns(fitted, _asked(profile, pool, artifacts)["question"])
+    return pool.assign(**dict(zip(COLUMNS, new.T, strict=True)))
+
+
+def _asked(profile: Profile, pool: pd.DataFrame, artifacts: str | Path) -> pd.DataFrame:
+    """The evaluation rollouts of a pool's questions, in its order."""
+    return recording.load(profile, "evaluation", artifacts).set_index("question_id").loc[pool["question_id"]]
+
+
+def _columns(fitted: Predictor, questions: pd.Series) -> Array:
+    forecasts = fitted.predict(list(questions))
+    return np.column_stack([getattr(forecasts, name) for name in COLUMNS])
+
+
 def constant_forecast(lengths: ArrayLike, correct: ArrayLike, n: int) -> Forecasts:
     """The averages of known rollouts, lengths those of the correct ones, as forecasts of ``n`` questions."""
     correct = np.asarray(correct, dtype=bool)
@@ -61,10 +97,7 @@ def constant_forecast(lengths: ArrayLike, correct: ArrayLike, n: int) -> Forecas
 
 
 def rank_correlation(frame: pd.DataFrame, parts: Parts) -> pd.DataFrame:
-    """How well forecasts rank (Spearman, section 7.1) and fit (R², Figures 4 and 10) lengths, in parts of a pool.
-
-    R² is of the log length (below 0 the mean would fit better), ``ratio`` the median of threshold over length.
-    """
+    """How well forecasts rank (Spearman) and fit lengths: R² of the log, and the median ``ratio`` of threshold to length."""
     rows = []
     for name, tiers in parts.items():
         pairs = frame.loc[frame["tier"].isin(tiers), ["length", "threshold"]].to_numpy(float).T
@@ -84,12 +117,11 @@ def rank_leads(frame: pd.DataFrame, thresholds: Mapping[str, Array], parts: Part
 
     rows = []
     first, *others = thresholds
-    for part, tiers in parts.items():
+    for (part, tiers), rival in product(parts.items(), others):
         here = frame["tier"].isin(tiers).to_numpy()
-        for rival in others:
-            values = np.array([frame["length"], thresholds[first], thresholds[rival]], dtype=float)[:, here]
-            if not np.isnan(estimate := lead(*values)):
-                rows.append((part, rival, estimate, *_bootstrap(lead, values)))
+        values = np.array([frame["length"], thresholds[first], thresholds[rival]], dtype=float)[:, here]
+        if not np.isnan(estimate := lead(*values)):
+            rows.append((part, rival, estimate, *_bootstrap(lead, values)))
     return pd.DataFrame(rows, columns=["part", "rival", "lead", "low", "high"])
 
 

@@ -1,7 +1,5 @@
 """Streams × budgets × policies × seeds: every cell served from the recording, in one long table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -16,6 +14,7 @@ from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.policies import OF_THE_PAPER, POLICIES, allocate, divide
 from clear_lib.allocation.policies.rule import whole_tokens
 from clear_lib.allocation.problem import Problem
+from clear_lib.study.experiments.effects import leave_one_out
 from clear_lib.study.experiments.pool import (
     budget_per_query,
     distorted,
@@ -25,25 +24,30 @@ from clear_lib.study.experiments.pool import (
     problem_of,
     reference_length,
 )
-from clear_lib.study.experiments.replay import choose_rungs
+from clear_lib.study.experiments.told import choose_rungs
 from clear_lib.study.setup.profiles import Profile
 
 #: Columns of a table of results. ``accuracy`` and ``active`` are shares of the queries; ``granted``, ``used`` and
 #: ``budget_per_query`` are tokens per query; ``scarcity`` is the budget as a fraction of the reference length;
-#: ``accounting`` says which tokens the budget limits; ``setting`` and ``value`` name the axis of a sweep, ``constant``
-#: the choice of what a policy leaves open. A ``stream_seed`` is a draw: a resample of the questions, a stream from it.
-COLUMNS = tuple(
-    "profile stream stream_seed predictor_seed policy accounting budget_per_query scarcity n accuracy granted used "
-    "active price setting value constant".split()
+#: ``accounting`` says which tokens the budget limits; ``setting`` and ``value`` name the axis of a sweep.
+COLUMNS = (
+    *("profile", "stream", "stream_seed", "predictor_seed", "policy", "accounting", "budget_per_query", "scarcity"),
+    *("n", "accuracy", "granted", "used", "active", "price", "setting", "value", "constant"),
 )
+
+#: Values tried beside the profile's own: ``ε`` as fractions of the reference length, and ``c`` of ``1/β = c·B̄`` (eq. 16).
+EPSILONS, SHARES = (0.05, 0.1, 0.2, 0.4, 0.8), (0.25, 0.5, 1.0, 2.0)
+
+#: Scarcities of the fine grid beside the paper's.
+GRID = (0.05, 0.1, 0.15, 0.28, 0.55, 1.1, 1.8, 2.0)
 
 
 class Constant(NamedTuple):
     """A policy with what it leaves open chosen: ``settings`` of a budget per query (tokens)."""
 
     policy: str
-    name: str
-    settings: Callable[[float], dict[str, Any]]
+    name: str | None = None
+    settings: Callable[[float], dict[str, Any]] = lambda tokens: {}
 
 
 class ServedStream(NamedTuple):
@@ -59,6 +63,35 @@ class ServedStream(NamedTuple):
         """The columns of the stream, and ``rung, granted, used`` (tokens), ``solved``."""
         granted, used = self.outcome.granted, self.outcome.used
         return self.drawn.assign(rung=self.rung, granted=granted, used=used, solved=self.solved)
+
+
+def _always(**settings: Any) -> Callable[[float], dict[str, Any]]:
+    return lambda tokens: settings
+
+
+def _decay(share: float) -> Callable[[float], dict[str, Any]]:
+    return lambda tokens: {"decay": 1 / max(share * tokens, 1.0)}
+
+
+def candidates(profile: Profile, pool: pd.DataFrame) -> list[Constant]:
+    """Every policy with every choice of what it leaves open, ours first; ``ε`` and floors in mean lengths."""
+    reference, own = reference_length(profile, pool), profile.epsilon_fraction
+    slack = {f"ε = {part:.3g}": part * reference for part in (own, *EPSILONS)}
+    rates = {name: _always(epsilon=tokens) for name, tokens in slack.items()}
+    rates |= {f"1/β = {share:g} B̄": _decay(share) for share in SHARES}
+    found = [Constant(policy, *rate) for policy in ("clear", "clear-exact") for rate in rates.items()]
+    for name, tokens in slack.items():
+        found.append(Constant("clear", f"{name}, proportional when ample", _always(epsilon=tokens, fallback=True)))
+    found.append(Constant("clear", "1/β = 3 max(ε, B̄ - τ̄)", _always(stretch=3.0, epsilon=own * reference)))
+    for kappa, affine in product((1.0, 0.5, 2.0), ("sum", "shift")):
+        found.append(Constant("clear-heuristic", f"κ = {kappa:g}, {affine}", _always(kappa=kappa, affine=affine)))
+    for fallback, affine in product((False, True), ("sum", "shift")):
+        name = affine + (", proportional when ample" if fallback else "")
+        found.append(Constant("clear-auction", name, _always(fallback=fallback, affine=affine)))
+    for policy, times in product(("predictor", "tale-ep"), (1.0, 0.0, 4.0)):
+        part = times * profile.floor_fraction
+        found.append(Constant(policy, f"floor = {part:.3g}", _always(floor=part * reference)))
+    return found
 
 
 def settings_of(profile: Profile, reference: float, policy: str) -> dict[str, float]:
@@ -77,11 +110,7 @@ def serve(
     told: bool | None = None,
     **settings: Any,
 ) -> ServedStream:
-    """Serve a stream from its recording; ``settings`` come before those of the profile.
-
-    A model that is ``told`` its caps answers on the rung that fits each; by default TALE-EP tells it, if there are rungs.
-    A sequential policy is served with refunds in any case.
-    """
+    """Serve a stream from its recording; a model that is ``told`` its caps (default: by TALE-EP) answers on the rungs."""
     problem = problem_of(profile, queries, scarcity, reference)
     settings = settings_of(profile, reference, policy) | settings
     lengths, correct = queries["length"].to_numpy(), queries["correct"].to_numpy()
@@ -108,10 +137,7 @@ def served_streams(
     sweep: Mapping[str, Sequence[Any]] | None = None,
     **settings: Any,
 ) -> Iterator[tuple[dict[str, Any], ServedStream]]:
-    """Every stream (or ``only`` some) × draw × budget × policy, served, with the key of its cell.
-
-    ``sweep`` names one setting and its values: a policy that has the setting is served with each of them.
-    """
+    """Every stream (or ``only`` some) × draw × budget × policy × value of the one setting of a sweep, with its cell."""
     reference = reference_length(profile, pool)
     if sweep and len(sweep) != 1:
         raise ValueError(f"a sweep has one setting, got {', '.join(sweep)}")
@@ -119,8 +145,8 @@ def served_streams(
     budgets = profile.scarcities if scarcities is None else list(scarcities)
     for stream, seed, queries in draws(profile, pool, only):
         for scarcity, choice in product(budgets, policies):
-            policy, name, own = (choice, None, lambda tokens: {}) if isinstance(choice, str) else choice
-            own = own(budget_per_query(scarcity, reference))
+            policy, name, settings_at = Constant(choice) if isinstance(choice, str) else choice
+            own = settings_at(budget_per_query(scarcity, reference))
             cell = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "policy": policy, "constant": name}
             swept = axis in POLICIES[policy].settings
             for value in values if swept else [np.nan]:
@@ -150,6 +176,30 @@ def run(profile: Profile, pool: pd.DataFrame, *, predictor_seed: int = 0, **choi
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def chosen(swept: pd.DataFrame, choices: Iterable[Constant]) -> dict[str, list[Constant]]:
+    """For each stream, every policy with the constant that :func:`leave_one_out` takes."""
+    known = {(each.policy, each.name): each for each in choices}
+    pairs = leave_one_out(swept)[["stream", "policy", "constant"]].drop_duplicates().groupby("stream", sort=False)
+    return {stream: [known[row.policy, row.constant] for row in rows.itertuples()] for stream, rows in pairs}
+
+
+def run_chosen(
+    profile: Profile,
+    pool: pd.DataFrame,
+    constants: dict[str, list[Constant]],
+    policies: Iterable[str] = (),
+    serve: Callable[..., pd.DataFrame] = run,
+    **choice: Any,
+) -> pd.DataFrame:
+    """Results (``serve``: :func:`run` or a like) of each stream with its constants, and of policies without any."""
+    order = list(POLICIES)
+    runs = []
+    for stream, own in constants.items():
+        every = sorted([*policies, *own], key=lambda one: order.index(one if isinstance(one, str) else one.policy))
+        runs.append(serve(profile, pool, policies=every, only=[stream], **choice))
+    return pd.concat(runs, ignore_index=True)
+
+
 def run_rule(
     profile: Profile, pool: pd.DataFrame, name: str, rule: Callable[[Problem, Any], Array], values: Iterable[Any]
 ) -> pd.DataFrame:
@@ -164,42 +214,58 @@ def run_rule(
 
 
 def run_in_halves(profile: Profile, pool: pd.DataFrame, serve: Callable = run, **choice: Any) -> pd.DataFrame:
-    """Results (``serve``: :func:`run` or a like) on each half of the questions, ``half`` 0 and 1, under equal budgets.
-
-    What is best among several must be selected on one half and judged on the other: draws of one pool share its luck.
-    """
+    """Results (``serve``: :func:`run` or a like) on each half of the questions, ``half`` 0 and 1, under equal budgets."""
+    # What is best among several is selected on one half and judged on the other: draws of one pool share its luck.
     same = replace(profile, reference_length=reference_length(profile, pool))
     parts = enumerate(halves(pool))
     return pd.concat([serve(same, part, **choice).assign(half=half) for half, part in parts], ignore_index=True)
+
+
+def run_both(profile: Profile, pool: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
+    """Results (:func:`run`) of policies whose caps the model is told, and of the same that cut it off: ``told``."""
+    both = [run(profile, pool, policies=policies, told=told).assign(told=told) for told in (False, True)]
+    return pd.concat(both, ignore_index=True)
 
 
 def run_distorted(
     profile: Profile, pool: pd.DataFrame, factors: Mapping[float, ArrayLike], **choice: Any
 ) -> pd.DataFrame:
     """Results (:func:`run`) with forecasts that are wrong by each of some factors; ``value`` is the key of the factor."""
-    runs = [
-        run(profile, distorted(pool, factor), **choice).assign(setting="distortion", value=value)
-        for value, factor in factors.items()
-    ]
-    return pd.concat(runs, ignore_index=True)
+    runs = [run(profile, distorted(pool, factor), **choice).assign(value=value) for value, factor in factors.items()]
+    return pd.concat(runs, ignore_index=True).assign(setting="distortion")
 
 
 def by_tier(profile: Profile, pool: pd.DataFrame, **choice: Any) -> pd.DataFrame:
-    """The same cells tier by tier: ``n`` queries, mean ``granted`` and ``used`` tokens, and shares of the queries.
-
-    Shares: ``abandoned`` (granted nothing), ``lost`` (abandoned, though solved uncapped), ``short`` (granted less than
-    the length of the rollout), ``solved``.
-    """
+    """The same cells tier by tier, in means; ``lost``: abandoned, though solved uncapped; ``short``: granted too little."""
     tables, columns = [], ["abandoned", "lost", "short", "solved", "granted", "used", "threshold"]
     for cell, served in served_streams(profile, pool, **choice):
         queries = served.queries
         queries = queries.assign(abandoned=queries["granted"] == 0, short=queries["granted"] < queries["length"])
-        queries["lost"] = queries["abandoned"] & queries["correct"]
-        groups = queries.groupby("tier", sort=False)
+        groups = queries.assign(lost=queries["abandoned"] & queries["correct"]).groupby("tier", sort=False)
         tables.append(groups[columns].mean().assign(n=groups.size(), **cell).reset_index())
     table = pd.concat(tables, ignore_index=True)
     table["tier"] = pd.Categorical(table["tier"], profile.tiers, ordered=True)
     return table.sort_values("tier", kind="stable", ignore_index=True)
+
+
+def arrivals(profile: Profile, pool: pd.DataFrame, rate: float, scarcities: Iterable[float]) -> pd.DataFrame:
+    """Accuracy of the ``controller`` and of the ``fair share`` as queries arrive, and of the ``batch`` with all known."""
+    # The controller starts from the price of the whole pool as one batch.
+    reference, policy = reference_length(profile, pool), "clear-sequential"
+    start = {scarcity: serve(profile, pool, policy, scarcity, reference).outcome.price for scarcity in scarcities}
+    rows = []
+    for (stream, seed, drawn), (scarcity, price) in product(draws(profile, pool), start.items()):
+        easy = drawn.sort_values("threshold", kind="stable", ignore_index=True)  # by forecast
+        orders = {"random": drawn, "easy first": easy, "hard first": easy[::-1].reset_index(drop=True)}
+        batch = serve(profile, drawn, policy, scarcity, reference).solved.mean()
+        for order, queries in orders.items():
+            problem, lengths = problem_of(profile, queries, scarcity, reference), queries["length"]
+            controller = serving.serve_online(problem, serving.ReplayStepper(lengths), price=price, rate=rate)
+            fair = serving.fair_share(problem.budget, serving.ReplayStepper(lengths))
+            cell = {"stream": stream, "stream_seed": seed, "scarcity": scarcity, "order": order, "batch": batch}
+            solved = {"controller": controller.finished, "fair share": fair.finished}
+            rows.append(cell | {rule: (ended & queries["correct"]).mean() for rule, ended in solved.items()})
+    return pd.DataFrame(rows)
 
 
 def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear", **settings: Any) -> pd.DataFrame:
@@ -207,16 +273,8 @@ def regimes(thresholds: Array, per_query: Iterable[float], policy: str = "clear"
     rows = []
     for amount in per_query:
         allocation = allocate(thresholds, round(amount * len(thresholds)), policy, **settings)
-        active, budget = allocation.active, allocation.budget
-        past = allocation.tokens - thresholds
-        rows.append(
-            {
-                "budget_per_query": budget / active.size,
-                "price": allocation.price,
-                "abandoned": 1 - active.mean(),
-                "granted": allocation.tokens[active].mean() if active.any() else np.nan,
-                "surge": past[active].mean() if active.any() else np.nan,
-                "unspent": allocation.unspent / budget if budget else 0.0,
-            }
-        )
-    return pd.DataFrame(rows)
+        active, budget, tokens = allocation.active, allocation.budget, allocation.tokens
+        granted, past = (each[active].mean() if active.any() else np.nan for each in (tokens, tokens - thresholds))
+        unspent = allocation.unspent / budget if budget else 0.0
+        rows.append((budget / active.size, allocation.price, 1 - active.mean(), granted, past, unspent))
+    return pd.DataFrame(rows, columns=["budget_per_query", "price", "abandoned", "granted", "surge", "unspent"])

@@ -1,11 +1,5 @@
-"""The three-phase study (§2): how accuracy goes with the length of a solution (observed), and with a cap (intervention).
+"""The three-phase study (§2): accuracy by the length of a solution, and by a cap. Intervals are over resampled questions."""
 
-All intervals are percentiles over resampled questions, since the samples of one question are not independent.
-"""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -40,24 +34,21 @@ def mixed(rollouts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _right(rollouts: pd.DataFrame) -> pd.Series:
-    """1 for a correct rollout, 0 for another."""
     return rollouts.verdict.eq("correct").astype(float)
 
 
 def _centred(values: pd.Series, questions: pd.Series) -> pd.Series:
-    """Values minus the mean of their question."""
     return values - values.groupby(questions).transform("mean")
 
 
 def sets(rollouts: pd.DataFrame, few: int) -> pd.Series:
     """Data set of each rollout, a categorical in order of tier and size; sets of fewer than ``few`` questions are one."""
     known = rollouts.groupby("dataset").agg(tier=("tier", "first"), n=("question_id", "nunique"))
-    known["tier"] = known["tier"].map(TIERS.index)
-    known = known.sort_values(["tier", "n"], ascending=[True, False])
-    large, small = known.index[known["n"] >= few], known.index[known["n"] < few]
-    rest = ", ".join(small)
-    groups = rollouts.dataset.where(rollouts.dataset.isin(large), rest)
-    return pd.Series(pd.Categorical(groups, [*large, *([rest] if rest else [])]), index=rollouts.index, name="set")
+    known = known.assign(tier=known["tier"].map(TIERS.index)).sort_values(["tier", "n"], ascending=[True, False])
+    rest = ", ".join(known.index[known["n"] < few])
+    names = {name: name if n >= few else rest for name, n in known["n"].items()}
+    order = sorted(dict.fromkeys(names.values()), key=lambda name: name == rest)  # the rest is last
+    return pd.Series(pd.Categorical(rollouts.dataset.map(names), order), index=rollouts.index, name="set")
 
 
 def _resampled(questions: Array, group: Array, value: Array, groups: int) -> tuple[Array, Array, Array]:
@@ -94,7 +85,6 @@ class Effect(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Whether the difference is clear, and its direction."""
         clear = "more" if self.lower > 0 else "less" if self.upper < 0 else None
         return f"{clear} often right" if clear else "not clearly more or less often right"
 
@@ -115,42 +105,36 @@ def longer(rollouts: pd.DataFrame, within: bool = False) -> Effect:
     return Effect(float(long - short), float(lower), float(upper))
 
 
-def _binned(rollouts: pd.DataFrame, name: str, position: Array, value: pd.Series, edges: Array) -> pd.DataFrame:
-    """Mean of ``value`` in bins of ``position``, one row a bin, with the bin's median position as column ``name``."""
-    bins = len(edges) - 1
+def _binned(rollouts: pd.DataFrame, position: pd.Series, value: pd.Series, edges: Array) -> pd.DataFrame:
+    """Mean of ``value`` in bins of ``position``, one row a bin, with the bin's median position in a column of its name."""
     group = np.searchsorted(edges, position, side="right") - 1
-    table = ratio_intervals(rollouts.question_id.to_numpy(), group, value.to_numpy(), bins)
-    table.insert(0, name, pd.Series(position).groupby(group).median().reindex(range(bins)).to_numpy())
+    table = ratio_intervals(rollouts.question_id.to_numpy(), group, value.to_numpy(), len(edges) - 1)
+    table.insert(0, position.name, position.groupby(group).median().reindex(table.index))
     return table
 
 
 def accuracy_by_length(rollouts: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     """Accuracy in bins of length (tokens) that hold about equally many rollouts, as far as equal lengths allow."""
-    length = rollouts.length.to_numpy()
-    edges = np.unique(np.quantile(length, np.linspace(0, 1, bins + 1)))
+    edges = np.unique(np.quantile(rollouts.length, np.linspace(0, 1, bins + 1)))
     edges[-1] = np.inf  # the longest solution belongs to the last bin
-    return _binned(rollouts, "length", length, _right(rollouts), edges)
+    return _binned(rollouts, rollouts.length, _right(rollouts), edges)
 
 
 def within_questions(rollouts: pd.DataFrame, edges: Array) -> pd.DataFrame:
-    """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question.
-
-    A bin at an end that holds fewer than :data:`ENOUGH` questions joins the next: resampling a few says nothing.
-    """
-    ratio = np.exp(_centred(np.log(rollouts.length), rollouts.question_id))
+    """Accuracy minus the question's own, in bins of ``ratio``: length over the geometric mean length of its question."""
+    ratio = np.exp(_centred(np.log(rollouts.length), rollouts.question_id)).rename("ratio")
+    # An end that holds fewer than ENOUGH questions joins the next bin: resampling a few says nothing.
     for inner, outer in ((1, slice(0, 2)), (-2, slice(-2, None))):
         while len(edges) > 2 and rollouts.question_id[ratio.between(*edges[outer])].nunique() < ENOUGH:
             edges = np.delete(edges, inner)
-    ratio = ratio.to_numpy()
-    return _binned(rollouts, "ratio", ratio, _centred(_right(rollouts), rollouts.question_id), edges)
+    return _binned(rollouts, ratio, _centred(_right(rollouts), rollouts.question_id), edges)
 
 
 def solved_by_cap(rollouts: pd.DataFrame, caps: Array, groups: pd.Series) -> pd.DataFrame:
     """Share of each group (tier, or :func:`sets`) solved under common caps (Figure 1), by replay of greedy rollouts."""
-    order = groups.cat.categories if isinstance(groups.dtype, pd.CategoricalDtype) else groups.unique()
     caps, tables = np.asarray(caps), []
-    for group in order:
-        rows = rollouts[(groups == group).to_numpy()]
+    in_order = isinstance(groups.dtype, pd.CategoricalDtype)
+    for group, rows in rollouts.groupby(groups.array, sort=in_order, observed=True):
         solved = (rows.length.to_numpy() <= caps[:, None]) & rows.verdict.eq("correct").to_numpy()
         questions, cap = np.tile(rows.question_id.to_numpy(), caps.size), np.repeat(np.arange(caps.size), len(rows))
         table = ratio_intervals(questions, cap, solved.ravel(), caps.size)
@@ -178,8 +162,7 @@ def views(rollouts: pd.DataFrame, edges: Array) -> Views:
     return Views(*counts, longer(rollouts), longer(inside, within=True), shortest, longest)
 
 
-@dataclass(frozen=True)
-class SurgeFit:
+class SurgeFit(NamedTuple):
     """A fitted surge: ``threshold`` τ in tokens, its utility, and the root mean square error of the fit."""
 
     threshold: float
@@ -187,7 +170,6 @@ class SurgeFit:
     error: float
 
     def __call__(self, tokens: Array) -> Array:
-        """Fitted height at ``tokens``."""
         return self.utility.value(np.asarray(tokens) - self.threshold)
 
 
@@ -227,7 +209,7 @@ class Bars(NamedTuple):
 
     @property
     def indifferent(self) -> Array:
-        """Correct solutions of each bin if length did not matter: the question's accuracy at every length."""
+        """Correct solutions of each bin if length did not matter."""
         return self.count * (self.correct.sum() / self.count.sum())
 
     @property

@@ -1,7 +1,5 @@
 """The pool of recorded questions with their forecasts, the streams drawn from it, and their budgets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -19,36 +17,25 @@ from clear_lib.study.setup.profiles import Profile
 
 
 def make_pool(evaluation: pd.DataFrame, forecasts: pd.DataFrame, rungs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a question: forecasts, ``length`` (tokens) and ``correct`` of its free rollout, and ``…@rung`` of the rungs.
-
-    The verdict ``unknown`` does not count as correct. ``ValueError`` names a question that lacks a forecast or a rung.
-    """
+    """One row a question: forecasts, ``length`` (tokens) and ``correct`` of its free rollout, and ``…@rung`` of the rungs."""
     pool = evaluation[["question_id", "dataset", "tier", "length"]].copy()
     pool["correct"] = (evaluation["verdict"] == "correct").to_numpy()
     pool = pool.merge(forecasts, on="question_id", how="left", validate="one_to_one")
     if rungs is not None:
-        ladder = rungs.assign(correct=rungs["verdict"] == "correct").pivot(
-            index="question_id", columns="rung", values=["length", "correct"]
-        )
+        rungs = rungs.assign(correct=rungs["verdict"] == "correct")
+        ladder = rungs.pivot(index="question_id", columns="rung", values=["length", "correct"])
         ladder.columns = [f"{kind}@{rung}" for kind, rung in ladder]
         pool = pool.join(ladder, on="question_id")
-    missing = pool.isna().any(axis=1)
-    if missing.any():
+    if (missing := pool.isna().any(axis=1)).any():
         row = pool[missing].iloc[0]
-        raise ValueError(
-            f"question {row['question_id']!r} has no {', '.join(row.index[row.isna()])}; record and forecast all of "
-            f"the pool"
-        )
+        lacking = ", ".join(row.index[row.isna()])
+        raise ValueError(f"question {row['question_id']!r} has no {lacking}; record and forecast all of the pool")
     kinds = {name: bool if name.startswith("correct") else np.int64 for name in pool if "@" in name}
     return pool.astype(kinds)
 
 
 def read_pool(profile: Profile, artifacts: str | Path, told: bool = False) -> pd.DataFrame:
-    """The pool of a profile, from its recorded rollouts and forecasts; ``ValueError`` says what makes missing ones.
-
-    It has the rungs if they are recorded for all of its questions. With ``told`` it is the pool of those questions for
-    which they are.
-    """
+    """The recorded pool of a profile, with rungs if all its questions have them; ``told``: of the questions that do."""
     evaluation, forecasts = recording.load(profile, "evaluation", artifacts), read_forecasts(profile, artifacts)
     rungs = recording.load(profile, "rungs", artifacts) if profile.rungs else evaluation.head(0)
     counts = rungs.groupby("question_id").size().reindex(evaluation["question_id"], fill_value=0).to_numpy()
@@ -77,24 +64,16 @@ def distorted(pool: pd.DataFrame, factor: ArrayLike) -> pd.DataFrame:
 
 
 def draw_stream(profile: Profile, pool: pd.DataFrame, stream: str, seed: int, resample: bool = False) -> pd.DataFrame:
-    """The queries of a stream: rows of the pool, all different, or with ``resample`` those of a resampled pool.
-
-    A column ``weight`` has chances of being resampled, within a tier. The same seed gives all policies the same queries.
-    """
-    shares = profile.stream_shares[stream]
-    rows = streams.draw(
-        pool["tier"], shares, profile.stream_size, profile.seed + seed, resample=resample, weights=pool.get("weight")
-    )
+    """The queries of a stream: different rows of the pool, or with ``resample`` (and its ``weight``) of a resampled one."""
+    shares, more = profile.stream_shares[stream], {"resample": resample, "weights": pool.get("weight")}
+    rows = streams.draw(pool["tier"], shares, profile.stream_size, profile.seed + seed, **more)
     return pool.iloc[rows].reset_index(drop=True)
 
 
 def draws(
     profile: Profile, pool: pd.DataFrame, only: Iterable[str] | None = None
 ) -> Iterator[tuple[str, int, pd.DataFrame]]:
-    """Every stream (or ``only`` some) of every seed, with its name and its seed: a two-level bootstrap.
-
-    A seed resamples the questions, the same for all streams, and then draws one stream of each kind from them.
-    """
+    """Every stream (or ``only`` some) of every seed, which resamples the questions for all streams alike, then draws."""
     for stream in profile.stream_shares if only is None else only:
         for seed in range(profile.stream_seeds):
             yield stream, seed, draw_stream(profile, pool, stream, seed, resample=True)
@@ -109,12 +88,10 @@ def halves(pool: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFram
 
 def composition(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
     """Share of each data set (columns, easy ones first) in each stream (rows), mean over its draws."""
-    shares = {
-        (stream, seed): queries["dataset"].value_counts(normalize=True)
-        for stream, seed, queries in draws(profile, pool)
-    }
+    drawn = draws(profile, pool)
+    shares = {(stream, seed): rows["dataset"].value_counts(normalize=True) for stream, seed, rows in drawn}
     order = np.argsort(pool["tier"].map(profile.tiers.index), kind="stable")
-    table = pd.DataFrame(shares).T.groupby(level=0, sort=False).agg(lambda column: column.fillna(0).mean())
+    table = pd.DataFrame(shares).fillna(0).T.groupby(level=0, sort=False).mean()
     return table.reindex(columns=pool["dataset"].iloc[order].unique(), fill_value=0.0)
 
 
@@ -129,10 +106,7 @@ def budget_per_query(scarcity: float, reference: float) -> int:
 
 
 def budgets(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
-    """Budgets, floor, ``ε`` and cap: ``fraction`` of the reference length, and tokens, the ``paper``'s and ``ours``.
-
-    ``× easiest`` is ours as a multiple of the easiest tier's median free length. The paper's ``ε`` is unknown: NaN.
-    """
+    """Budgets, floor, ``ε`` (the paper's is unknown) and cap: ``fraction`` of the reference length, tokens, ``× easiest``."""
     reference = reference_length(profile, pool)
     easiest = next(tier for tier in profile.tiers if (pool["tier"] == tier).any())
     median = pool.loc[pool["tier"] == easiest, "length"].median()

@@ -1,9 +1,8 @@
 """What the paper leaves open, and how far the results move with it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,15 +100,12 @@ def open_items(profile: Profile, pool: pd.DataFrame) -> list[Reading]:
     """What the paper leaves open, each as our choice and others over the range that we find plausible."""
     reference = reference_length(profile, pool)
     epsilon, floor = profile.epsilon_fraction * reference, profile.floor_fraction * reference
-    return [
-        Reading(item, ours, other, policy, settings, change)
-        for item, ours, policies, settings, others in (
-            *_open_settings(reference, epsilon, floor),
-            *_open_inputs(profile, pool, reference),
-        )
-        for policy in policies.split()
-        for other, change in others.items()
-    ]
+    readings = []
+    open_ = _open_settings(reference, epsilon, floor) + _open_inputs(profile, pool, reference)
+    for item, ours, policies, settings, others in open_:
+        for policy, (other, change) in product(policies.split(), others.items()):
+            readings.append(Reading(item, ours, other, policy, settings, change))
+    return readings
 
 
 def sensitivity(profile: Profile, pool: pd.DataFrame, readings: Iterable[Reading]) -> pd.DataFrame:
@@ -121,18 +117,17 @@ def sensitivity(profile: Profile, pool: pd.DataFrame, readings: Iterable[Reading
         name = (reading.policy, *reading.settings.items())
         if name not in ours:
             ours[name] = run(**choice)
-        base, rows = ours[name], run(**choice | reading.change)
+        base, accuracy = ours[name], run(**choice | reading.change)["accuracy"]
         cells = base[["stream", "stream_seed", "scarcity", "n", "policy"]]
-        cells = cells.assign(item=reading.item, ours=reading.ours, other=reading.other, accuracy=rows["accuracy"])
-        parts.append(cells.assign(change=rows["accuracy"].to_numpy() - base["accuracy"].to_numpy()))
+        cells = cells.assign(item=reading.item, ours=reading.ours, other=reading.other, accuracy=accuracy)
+        parts.append(cells.assign(change=accuracy - base["accuracy"]))
     return pd.concat(parts, ignore_index=True)
 
 
 def movement(changes: pd.DataFrame) -> pd.DataFrame:
     """How far each reading of :func:`sensitivity` moves the mean over all cells, and its ``worst`` cell; with intervals."""
     by = ["item", "ours", "other", "policy"]
-    means = changes.groupby([*by, "stream_seed"], sort=False)["change"].mean().reset_index()
-    table = mean_interval(means, "change", by)
+    table = mean_interval(changes, "change", by)
     cells = mean_interval(changes, "change", [*by, "stream", "scarcity"]).drop(columns="seeds")
     worst = cells.loc[cells["change"].abs().groupby([cells[name] for name in by], sort=False).idxmax()]
     worst = worst.rename(columns=lambda name: name.replace("change", "worst"))
@@ -141,5 +136,4 @@ def movement(changes: pd.DataFrame) -> pd.DataFrame:
 
 def widest(moved: pd.DataFrame) -> pd.DataFrame:
     """For each item and policy of :func:`movement`, the reading whose mean moves most."""
-    groups = [moved["item"], moved["policy"]]
-    return moved.loc[moved["change"].abs().groupby(groups, sort=False).idxmax()]
+    return moved.loc[moved["change"].abs().groupby([moved["item"], moved["policy"]], sort=False).idxmax()]

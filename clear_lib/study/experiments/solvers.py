@@ -1,7 +1,5 @@
 """Other ways to the same allocation, to compare the market with in time and in utility; without caps but for one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -83,11 +81,9 @@ def by_slsqp(thresholds: Array, budget: float, utility: Utility, starts: int = 1
 def by_highs(
     thresholds: Array, budget: float, utility: Surge, cap: float | Array = math.inf, pieces: int = 40
 ) -> tuple[float, float]:
-    """HiGHS on eq. 2 with each curve cut into chords, a mixed-integer linear problem: its optimum, and its error.
-
-    A query that is served pays its threshold and buys pieces of surge up to its peak, in order, since their slopes
-    fall. The chords lie below the curve, by at most ``max|U''|·h²/8`` for pieces of ``h`` tokens: that is the error.
-    """
+    """HiGHS on eq. 2 with each curve cut into chords, a mixed-integer linear problem: its optimum, and its error."""
+    # A query that is served pays its threshold and buys pieces of surge up to its peak, in order, since their slopes
+    # fall. The chords lie below the curve, by at most max|U''|·h²/8 for pieces of h tokens: that is the error.
     n = thresholds.size
     room = np.maximum(np.minimum(utility.peak, cap - thresholds), 0.0)
     knots = np.linspace(0, 1, pieces + 1)[:, None] * room

@@ -1,7 +1,5 @@
 """Speed beside named rivals that must give the same answer: each way in its turn, in seconds and as a ratio."""
 
-from __future__ import annotations
-
 import heapq
 import time
 import tracemalloc
@@ -29,9 +27,10 @@ COLUMNS = ("what", "n", "seconds", "rival", "rival's seconds", "ratio")
 #: Queries of a market and of a stream, prompts of each tier and their cap (tokens), and rounds.
 SIZES = {"full": (1_000_000, 500, 40, 768, 3), "book": (100_000, 500, 6, 250, 2), "small": (500, 60, 2, 60, 1)}
 
-#: Those rows; and thresholds, budget and utility of a market.
+SOLVERS = {"exact solver": solve_shared, "general solver": solve}
+
 Rows = list[tuple]
-Market = tuple[np.ndarray, int, Utility]
+Market = tuple[np.ndarray, int, Utility]  # thresholds, budget and utility
 
 
 def compare(what: str, n: int, ours: Callable, rivals: Mapping[str, Callable], agree: Callable, rounds: int) -> Rows:
@@ -88,8 +87,8 @@ def solvers(n: int, rounds: int) -> Rows:
 
 def scaling(n: int, rounds: int) -> Rows:
     """Both solvers on ``n`` queries against a tenth of them."""
-    solvers, rows = {"exact solver": solve_shared, "general solver": solve}, []
-    for (what, solver), market, smaller in zip(solvers.items(), draw(n), draw(n // 10), strict=True):
+    rows = []
+    for (what, solver), market, smaller in zip(SOLVERS.items(), draw(n), draw(n // 10), strict=True):
         tenth = {"itself on a tenth of the queries": partial(solver, *smaller)}
         rows += compare(what, n, partial(solver, *market), tenth, _proven, rounds)
     return rows
@@ -98,7 +97,7 @@ def scaling(n: int, rounds: int) -> Rows:
 def memory(n: int) -> pd.DataFrame:
     """Bytes a query that each holds at its peak, beside its input: columns ``what, n, bytes a query``."""
     rows = []
-    for what, run, market in zip(("exact solver", "general solver"), (solve_shared, solve), draw(n), strict=True):
+    for (what, run), market in zip(SOLVERS.items(), draw(n), strict=True):
         tracemalloc.start()
         run(*market)
         rows.append((what, n, tracemalloc.get_traced_memory()[1] / n))
@@ -128,7 +127,6 @@ def sequential(n: int, rounds: int) -> Rows:
     log_median, spread = rng.normal(4, 1, n), rng.uniform(0.1, 1, n)
     lengths = np.exp(log_median + spread * rng.standard_normal(n)).clip(1, cap).astype(int)
     problem = Problem(Forecasts(np.exp(log_median), spread, rng.random(n)), int(lengths.sum() // 2), cap)
-
     ours = lambda: serve(problem, ReplayStepper(lengths), "clear-sequential", accounting="refunds").used
     rival = {"stage by stage": lambda: _stage_by_stage(problem, ReplayStepper(lengths))}
     return compare("clear-sequential, by rounds", n, ours, rival, np.array_equal, rounds)

@@ -1,44 +1,52 @@
-"""The model is told its budget (eq. 24), or cut off at it: what an instruction about length is worth."""
+"""The ladder of soft instructions in place of eq. 24's budget in words, what it is worth, and a test of the replay."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
+from clear_lib.engines import Engine
 from clear_lib.study.experiments.effects import of_questions
-from clear_lib.study.experiments.grid import run
 from clear_lib.study.setup.profiles import Profile
 
 
-def rung_by_rung(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
-    """What the model does on each rung, over the questions of a pool that has them: a row a rung.
+def choose_rungs(caps: ArrayLike, estimates: ArrayLike, rungs: Mapping[str, float]) -> NDArray[np.object_]:
+    """For each query the longest rung (shortest first) whose ratio times the estimate (tokens) fits the cap, or the first."""
+    names, ratios = np.array(list(rungs), dtype=object), np.array(list(rungs.values()), dtype=float)
+    fits = np.outer(np.asarray(estimates, float), ratios) <= np.asarray(caps, float)[:, None]
+    return names[np.maximum(fits.sum(axis=1) - 1, 0)]
 
-    ``stated`` is a mean in tokens, ``kept`` the share of answers that are no longer than stated, ``free`` that of the
-    solutions without the instruction. (Answers are recorded as far as the next rung, so they have no mean length.) ``told``
-    and ``cut`` are the shares that are right within what is stated, with the instruction and without, ``later`` the share
-    that is right, but too long. ``effect`` is ``told`` minus ``cut``, with a 95% interval by resampling questions.
+
+def rung_by_rung(profile: Profile, pool: pd.DataFrame) -> pd.DataFrame:
+    """What the model does on each rung, a row a rung, in tokens ``stated`` and shares of the questions of a pool.
+
+    Answers no longer than stated are ``kept``, with the instruction, or ``free``; right within it are ``told`` or ``cut``;
+    ``later`` is right, but too long. ``effect`` is ``told`` minus ``cut``, with a 95% interval by resampling questions.
     """
     rows = {}
     for rung, size in profile.rungs.items():
         stated = pool["length"] * size if profile.rung_unit == "free length" else np.full(len(pool), size)
         length, right = pool[f"length@{rung}"], pool[f"correct@{rung}"]
         told, cut = right & (length <= stated), pool["correct"] & (pool["length"] <= stated)
-        effect = of_questions(told.astype(float) - cut.astype(float))
-        rows[rung] = {
-            "stated": np.mean(stated),
-            "kept": (length <= stated).mean(),
-            "free": (pool["length"] <= stated).mean(),
-            "told": told.mean(),
-            "cut": cut.mean(),
-            "later": (right & ~told).mean(),
-            **dict(zip(("effect", "low", "high"), effect, strict=True)),
-        }
+        shares = {"stated": stated, "kept": length <= stated, "free": pool["length"] <= stated}
+        shares |= {"told": told, "cut": cut, "later": right & ~told}
+        effect = zip(("effect", "low", "high"), of_questions(told.astype(float) - cut.astype(float)), strict=True)
+        rows[rung] = {name: np.mean(each) for name, each in shares.items()} | dict(effect)
     return pd.DataFrame(rows).T
 
 
-def run_both(profile: Profile, pool: pd.DataFrame, policies: Sequence[str]) -> pd.DataFrame:
-    """Results of policies (:func:`.grid.run`) whose caps the model is told, and of the same that cut it off: ``told``."""
-    both = [run(profile, pool, policies=policies, told=told).assign(told=told) for told in (False, True)]
-    return pd.concat(both, ignore_index=True)
+def regenerate(engine: Engine, recorded: pd.DataFrame, caps: ArrayLike) -> pd.DataFrame:
+    """Decode recorded prompts again under caps: tokens ``used``, and where it is a ``prefix`` of the recording."""
+    sampled = recorded["temperature"].to_numpy() != 0
+    if sampled.any():
+        row = int(np.argmax(sampled))
+        raise ValueError(
+            f"row {row}: sampled at temperature {recorded['temperature'].iloc[row]}; only greedy rollouts "
+            f"are beginnings of one another"
+        )
+    caps = np.asarray(caps, dtype=np.int64)
+    made = engine.generate(list(recorded["prompt"]), list(caps))
+    used = np.array([completion.length for completion in made])
+    begins = [whole.startswith(each.text) for whole, each in zip(recorded["completion"], made, strict=True)]
+    return pd.DataFrame({"used": used, "prefix": begins & (used == np.minimum(recorded["length"].to_numpy(), caps))})
