@@ -70,15 +70,21 @@ def solve_shared(thresholds: Array, budget: float, utility: Utility, *, cap: flo
 
 def _certificate(last: Array, fees: Array, budget: float, utility: Utility) -> tuple[float, float]:
     """Price with the lowest dual bound, and that bound, of sorted thresholds and their cumulative sum."""
-    price = 0.0  # it falls, and one query after the other comes in, until demand passes the budget
-    if fees[-1] + last.size * float(utility.peak) > budget * (1 + ROUNDING):
+    price, surge, k = 0.0, float(utility.peak), last.size
+    # The price falls, and one query after the other comes in, until demand passes the budget.
+    if fees[-1] + k * surge > budget * (1 + ROUNDING):
         # Of the first k queries, at the price at which the next one is abandoned.
         demanded = lambda k: fees[k - 1] + k * utility.best_response(exit_price(last[k], utility))
         k = bisect_left(range(last.size), True, 1, key=lambda k: demanded(k) > budget)
         price = exit_price(last[k - 1], utility)
-        if fees[k - 1] + k * utility.best_response(price) <= budget:  # demand crosses the budget without a jump
-            price = np.maximum(utility.marginal((budget - fees[k - 1]) / k), 0.0)
-    return float(price), dual_bound(float(price), last, budget, utility)
+        surge = utility.best_response(price)
+        if fees[k - 1] + k * surge <= budget:  # demand crosses the budget without a jump
+            surge = (budget - fees[k - 1]) / k
+            price = np.maximum(utility.marginal(surge), 0.0)
+        else:  # the query that jumps has no surplus
+            k -= 1
+    spent = fees[k - 1] + k * surge if k else 0.0
+    return float(price), float(k * utility.value(surge) + price * (budget - spent))
 
 
 def smallest(values: Array, last: float, count: int) -> NDArray[np.bool_]:
