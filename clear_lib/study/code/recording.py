@@ -92,7 +92,7 @@ def requests(profile: Profile, kind: str) -> pd.DataFrame:
 
 def record(
     profile: Profile,
-    kinds: Sequence[str | tuple[str, float]],
+    kinds: Sequence[tuple[str, float]],
     artifacts: str | Path,
     engine: Callable[[], engines.Engine] | None = None,
     requests: Callable[[Profile, str], pd.DataFrame] = requests,

@@ -26,7 +26,8 @@ def held_out(name: str, seed: int = 0) -> pd.DataFrame:
     ``low`` and ``high`` are the 95% interval of the difference, by resampling questions (paired).
     """
     shipped = profiles.load(name)
-    _, (lessons, asked) = packing.read_unpacked(shipped, ("predictor", "evaluation"))
+    _, tables = packing.read_unpacked(shipped)
+    lessons, asked = tables["predictor"], tables["evaluation"]
     kind, cap = shipped.predictor.kind, shipped.cap
     right = (lessons["verdict"] == "correct").to_numpy()
     advised = tuning.advice(unseen(lessons, kind), lessons["length"].to_numpy(), right, cap)
