@@ -37,4 +37,5 @@ from clear_lib.study.experiments.results import (
     mean_stream,
     prediction_range,
     tally,
+    told,
 )

@@ -33,6 +33,15 @@ class MeanEffect(NamedTuple):
     share_of_cells_above: float
     cells: int
 
+    @property
+    def points(self) -> dict[str, float]:
+        """The effect and its interval in points, for the prose."""
+        return {"mean": 100 * self.effect, "low": 100 * self.low, "high": 100 * self.high}
+
+    def word(self, above: str, below: str, unclear: str) -> str:
+        """Which of three words the interval stands for."""
+        return above if self.low > 0 else below if self.high < 0 else unclear
+
 
 def of_draws(values: ArrayLike) -> tuple[float, float, float]:
     """Mean of a statistic that was computed once in each draw, and its 95% interval; NaN if there are none."""

@@ -57,3 +57,16 @@ def tally(table: pd.DataFrame) -> pd.Series:
     share = wide["gain"].sum() / wide["gap"].sum() if len(wide) else np.nan
     counted = {name: int(cells.sum()) for name, cells in counts.items()}
     return pd.Series(counted | {"gain": wide["gain"].mean(), "closed": share})
+
+
+def told(table: pd.DataFrame) -> dict[str, float | str]:
+    """What prose says of a :func:`tally`: counts of cells, ``cells`` with a gap, ``gain`` in points, and what is closed."""
+    row = tally(table)
+    if np.isnan(row["closed"]):
+        closed = "finds no gap to close"
+    elif row["closed"] >= 0:
+        closed = f"closes {100 * row['closed']:.0f}% of the gap"
+    else:
+        closed = f"makes the gap {-100 * row['closed']:.0f}% wider"
+    counts = {name: int(row[name]) for name in ("wins", "losses", "undecided", "no gap")}
+    return counts | {"cells": int(table["closed"].notna().sum()), "gain": 100 * row["gain"], "closed": closed}
