@@ -6,7 +6,7 @@ from test_tuning import logs
 
 from clear_lib.serving import tuning
 from clear_lib.study.experiments import defaults
-from clear_lib.study.recordings import recording
+from clear_lib.study.recordings import packing
 
 
 def test_the_table_of_policies_counts_as_serving_does_and_marks_the_default():
@@ -35,14 +35,15 @@ def test_on_a_real_model_the_default_is_nowhere_below_equal_shares_beyond_noise(
 
 
 def test_verdicts_of_the_evaluation_do_not_change_what_is_chosen(judged, monkeypatch):
-    load = recording.load
+    read = packing.read_unpacked
 
-    def turned(profile, kind, artifacts):
-        rows = load(profile, kind, artifacts)
-        if kind == "evaluation":
-            rows["verdict"] = np.where(rows["verdict"] == "correct", "wrong", "correct")
-        return rows
+    def turned(profile):
+        made, tables = read(profile)
+        rows = tables["evaluation"]
+        return made, tables | {
+            "evaluation": rows.assign(verdict=np.where(rows.verdict == "correct", "wrong", "correct"))
+        }
 
-    monkeypatch.setattr(recording, "load", turned)
+    monkeypatch.setattr(packing, "read_unpacked", turned)
     again = defaults.held_out("qwen-0.5b")
     assert (again.policy == judged.policy).all() and (again.default > judged.default).any()

@@ -98,6 +98,8 @@ def test_effects_are_shown_in_points_with_the_cells_above_zero():
     table = pd.DataFrame([("clear", *found)], columns=["policy", *found._fields])
     row = tables.effects(table, "said").data.iloc[0]
     assert row.tolist() == ["CLEAR (Lambert)", "+1.2", "-1.0 to +3.0", "8 of 16"]
+    assert found.points == pytest.approx({"mean": 1.23, "low": -1, "high": 3})
+    assert found.word("above", "below", "unclear") == "unclear"
 
 
 def test_the_frontier_draws_every_policy_and_marks_the_papers_budgets():

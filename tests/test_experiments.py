@@ -344,6 +344,9 @@ def test_a_tally_counts_what_is_clear_of_chance():
     assert experiments.tally(table).tolist() == pytest.approx([1, 1, 1, 1, 0, 0])
     assert experiments.tally(table[:1])[["gain", "closed"]].tolist() == pytest.approx([0.1, 0.5])
     assert np.isnan(experiments.tally(table[3:])["closed"])
+    said = experiments.tally_words(table[:1])
+    assert said["closed"] == "closes 50% of the gap" and said["gain"] == pytest.approx(10) and said["cells"] == 1
+    assert experiments.tally_words(table[3:])["closed"] == "finds no gap to close"
 
 
 def test_arrivals_are_the_same_queries_in_three_orders(profile, uncertain):

@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
+from clear_lib import study
 from clear_lib.study.pages import student
 from clear_lib.study.setup import profiles
 
@@ -127,6 +130,13 @@ def test_prose_asks_for_numbers_by_the_names_that_they_are_given(notebook):
     """`say(mean_gain=…)` and `say(**{"mean-gain": …})` both give `mean-gain`."""
     source = nbformat.writes(notebook)
     assert re.findall(r"glue:text\}`([\w-]*_[\w-]*)", source) == []
+
+
+def test_values_of_a_table_are_named_one_by_one(monkeypatch):
+    said = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: said.update({name: value}))
+    study.say(mean_gain=np.float64(1.5), noise={"no gap": 1, "half": pd.Series({"low": 2})})
+    assert said == {"mean-gain": 1.5, "noise-no-gap": 1, "noise-half-low": 2} and type(said["mean-gain"]) is float
 
 
 def test_no_path_of_one_machine(notebook):

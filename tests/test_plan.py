@@ -25,6 +25,8 @@ def test_tokens_by_hand(tmp_path):
     assert expected["rungs"] == 10 * (64 + 100) + 5 * (64 + 256)  # nobody writes more because 256 are allowed
     some = replace(profile, sampled={"moderate": ("a", "b", "c")})
     assert plan.expected_tokens(some, "sampled") == (3, 24, 3 * 8 * 300)
+    beside = replace(profile, easy={"easy": 7})
+    assert plan.expected_tokens(beside, "easy") == (7, 7, 7 * 100)
     assert expected["sampled"] == 8 * expected["evaluation"] and made.kinds["rollouts"]["sampled"] == 8 * 15
     assert made.kinds["at_most"]["evaluation"] == 15 * profile.cap
     tokens = expected.sum()

@@ -216,7 +216,7 @@ def test_a_second_recorder_is_refused_before_it_starts_an_engine(profile, engine
 
 
 def test_several_kinds_are_one_queue_in_the_order_that_is_asked_for(profile, engine, tmp_path):
-    steps = [("evaluation", 0.25), ("predictor", 0.5), ("evaluation", 0.5), "sampled"]
+    steps = [("evaluation", 0.25), ("predictor", 0.5), ("evaluation", 0.5), ("sampled", 1.0)]
     made = recording.record(profile, steps, tmp_path, lambda: engine)
     there = {
         kind: len(recording.store(profile, kind, tmp_path).keys()) for kind in ("evaluation", "predictor", "sampled")

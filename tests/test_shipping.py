@@ -17,7 +17,6 @@ from clear_lib.predictor import Calibrated
 from clear_lib.predictor.sentence import Sentence, SentenceLogistic
 from clear_lib.rollouts import shipped as recordings
 from clear_lib.rollouts.grading import Grader
-from clear_lib.rollouts.store import KEY
 from clear_lib.study import experiments
 from clear_lib.study.recordings import packing, recording, runs, verifying
 from clear_lib.study.recordings.forecasts import forecast_file
@@ -79,9 +78,8 @@ def recorded(profile, tmp_path_factory):
     with runs.logged(profile, artifacts, ["evaluation", "predictor"]):
         recording.record(profile, [("evaluation", 0.1), ("predictor", 0.04)], artifacts, Writer)
     late = recording.requests(profile, "evaluation").iloc[[200]]
-    rows = recording.completed(
-        late, [Completion("\\boxed{1}", None, "stop", 30)], SimpleNamespace(grade=lambda *_: ["correct"])
-    )
+    rows = recording.with_completions(late, [Completion("\\boxed{1}", None, "stop", 30)])
+    rows = recording.graded(rows, SimpleNamespace(grade=lambda *_: ["correct"]))
     recording.store(profile, "evaluation", artifacts).append(rows.assign(engine="writer", engine_version="1"))
     return artifacts
 
@@ -89,7 +87,8 @@ def recorded(profile, tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(profile, recorded, tmp_path_factory):
     made = tmp_path_factory.mktemp("packed") / "recordings"
-    assert packing.pack(profile, recorded, made) == {"evaluation": (155, 1547), "predictor": (100, 2500)}
+    there = {"evaluation": {"there": 155, "wanted": 1547}, "predictor": {"there": 100, "wanted": 2500}}
+    assert packing.pack(profile, recorded, made) == there
     return made
 
 
@@ -117,7 +116,7 @@ def test_a_ladder_that_is_recorded_in_part_gives_a_pool_of_its_own(profile, reco
     """12 rollouts are two questions with their five rungs, and two rungs of a third, which are not used."""
     more = Path(shutil.copytree(recorded, tmp_path / "more"))
     recording.record(profile, [("rungs", 12 / (5 * 1547))], more, Writer)
-    assert packing.pack(profile, more, folder)["rungs"] == (12, 5 * 1547)
+    assert packing.pack(profile, more, folder)["rungs"] == {"there": 12, "wanted": 5 * 1547}
     made = profiles.load(packing.unpack(shipped_profile(), tmp_path, folder))
     asked = recording.load(made, "evaluation", tmp_path)
     path = forecast_file(made, tmp_path)
@@ -190,7 +189,7 @@ def test_another_machine_goes_on_where_the_recording_stopped(profile, folder, tm
         == 0
     )
     assert recording.record(profile, [("evaluation", 0.12)], tmp_path, Writer) == 186 - 155
-    assert packing.pack(profile, tmp_path, folder)["evaluation"] == (186, 1547)
+    assert packing.pack(profile, tmp_path, folder)["evaluation"] == {"there": 186, "wanted": 1547}
     assert len(recordings.questions(folder)) == 186 + 1 + 100
 
 
@@ -309,9 +308,7 @@ def test_shipped_verdicts_and_questions_are_those_of_the_published_sets(name):
     profile = shipped_profile(name)
     known = recordings.questions().set_index("question_id")
     for kind in recordings.kinds(name):
-        rows = read_shipped(profile, kind).merge(
-            recording.requests(profile, kind)[[*KEY, "question", "gold"]], on=list(recordings.SHORT_KEY)
-        )
+        rows = packing.with_texts(profile, kind)
         assert len(rows) == len(read_shipped(profile, kind))
         assert known.sha256.loc[rows.question_id].tolist() == [
             sha256(text.encode()).hexdigest() for text in same_text(rows.question)

@@ -1,5 +1,6 @@
 """What the book is made of. Chapters take its modules from here: ``from clear_lib.study import figures, tables``."""
 
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -21,10 +22,17 @@ def __getattr__(name: str) -> Any:
 
 
 def say(**values: Any) -> None:
-    """Name values for the prose: after ``say(mean_gain=3.2)`` a chapter may write ``{glue:text}`mean-gain```."""
+    """Name values for the prose: after ``say(mean_gain=3.2)`` a chapter may write ``{glue:text}`mean-gain```.
+
+    Each value of a mapping, or of a column of a table, gets a name: ``say(gain={"low": 1.5})`` gives ``gain-low``.
+    """
     try:
         from myst_nb import glue
     except ImportError:  # a notebook on its own: no page reads them
         return
     for name, value in values.items():
-        glue(name.replace("_", "-"), value, display=False)
+        if hasattr(value, "items"):
+            say(**{f"{name}-{key}": each for key, each in value.items()})
+        else:
+            plain = value.item() if hasattr(value, "item") else value  # prose formats numbers, not what NumPy prints
+            glue(re.sub("[_ ]", "-", name), plain, display=False)

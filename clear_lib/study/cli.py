@@ -69,8 +69,8 @@ def pack(arguments: argparse.Namespace) -> None:
     from clear_lib.rollouts.shipped import FOLDER
 
     profile = study.profiles.load(arguments.profile)
-    for kind, (there, wanted) in study.packing.pack(profile, arguments.artifacts).items():
-        print(f"{FOLDER / profile.name}: {there} of {wanted} {kind} rollouts")
+    for kind, count in study.packing.pack(profile, arguments.artifacts).items():
+        print(f"{FOLDER / profile.name}: {count['there']} of {count['wanted']} {kind} rollouts")
 
 
 def grade(arguments: argparse.Namespace) -> None:

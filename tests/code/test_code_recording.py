@@ -150,7 +150,7 @@ def test_shipped_are_lengths_and_verdicts_and_no_text(profile, artifacts, tmp_pa
     assert len(questions(folder, shipping.QUESTIONS)) == 11
 
     path.unlink()
-    packing.write_manifest({"files": {}, "profiles": {}}, folder)
+    packing.write({}, {"files": {}, "profiles": {}}, folder)
     monkeypatch.setattr(recording, "load", lambda *a: real(*a).set_index("question_id").drop(order[3]).reset_index())
     shipping.pack(profile, "humaneval", artifacts, folder)
     kept = shipping.read(profile.name, ["humaneval"], folder).question_id

@@ -34,11 +34,8 @@ def pack(profile: Profile, kind: str, artifacts: str | Path, folder: Path = FOLD
     texts = texts[texts["question_id"].isin(rows["question_id"])]
     rows = rows[COLUMNS].sort_values(["question_id", "sample"], ignore_index=True)
     name = f"code/{profile.name}/{kind}.parquet"
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    files = {name: packing.write(folder / name, pa.Table.from_pandas(rows, preserve_index=False))}
-    files[QUESTIONS] = packing.write(folder / QUESTIONS, _questions(texts, folder))
-    listed = manifest(folder)
-    packing.write_manifest(listed | {"files": dict(sorted((listed["files"] | files).items()))}, folder)
+    tables = {name: pa.Table.from_pandas(rows, preserve_index=False), QUESTIONS: _questions(texts, folder)}
+    packing.write(tables, manifest(folder), folder)
     return folder / name
 
 

@@ -42,8 +42,8 @@ def shipped_models(names: Iterable[str], folder: Path = shipped.FOLDER) -> dict[
     kinds, listed = ("evaluation", "predictor"), shipped.manifest(folder)["profiles"]
     sizes = {name: {kind: each["there"] for kind, each in made["kinds"].items()} for name, made in listed.items()}
     known = [name for name in names if all(sizes.get(name, {}).get(kind, 0) >= ENOUGH for kind in kinds)]
-    read = [packing.read_unpacked(profiles.load(name), kinds, folder) for name in known]
-    evaluation, training = (_shared([tables[place] for _, tables in read]) for place in (0, 1))
+    read = [packing.read_unpacked(profiles.load(name), folder) for name in known]
+    evaluation, training = (_shared([tables[kind] for _, tables in read]) for kind in kinds)
     models = map(_model, (made for made, _ in read), evaluation, training)
     return {model.profile.label: model for model in models}
 

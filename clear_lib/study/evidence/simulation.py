@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -133,8 +133,7 @@ def write_profile(name: str, artifacts: str | Path, *, seeds: int = 12, per_tier
     if name not in SOURCES:
         raise ValueError(f"no replica {name!r}; known: {', '.join(SOURCES)}")
     profile, rollouts, table = _simulate(name, *replica.fit(name), seeds, per_tier)
-    file, _ = new_profile.write_profile(asdict(profile), {"evaluation": rollouts}, table, Path(artifacts))
-    return file
+    return new_profile.write_profile(profile, {"evaluation": rollouts}, table, Path(artifacts))
 
 
 def summary(cells: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,8 @@ DRAWS, QUANTILES = 2000, (0.025, 0.975)  # resampled sets of questions of an int
 def held_out(name: str, seed: int = 0) -> pd.DataFrame:
     """Right answers of the default, of a recording's lessons alone, and of equal shares; 95% interval of the difference."""
     shipped = profiles.load(name)
-    _, (lessons, asked) = packing.read_unpacked(shipped, ("predictor", "evaluation"))
+    _, tables = packing.read_unpacked(shipped)
+    lessons, asked = tables["predictor"], tables["evaluation"]
     kind, cap = shipped.predictor.kind, shipped.cap
     right = (lessons["verdict"] == "correct").to_numpy()
     advised = tuning.advice(unseen(lessons, kind), lessons["length"].to_numpy(), right, cap)

@@ -31,6 +31,15 @@ class MeanEffect(NamedTuple):
     share_of_cells_above: float
     cells: int
 
+    @property
+    def points(self) -> dict[str, float]:
+        """The effect and its interval in points, for the prose."""
+        return {"mean": 100 * self.effect, "low": 100 * self.low, "high": 100 * self.high}
+
+    def word(self, above: str, below: str, unclear: str) -> str:
+        """Which of three words the interval stands for."""
+        return above if self.low > 0 else below if self.high < 0 else unclear
+
 
 def of_draws(values: ArrayLike) -> tuple[float, float, float]:
     """Mean of a statistic that was computed once in each draw, and its 95% interval; NaN if there are none."""
@@ -173,3 +182,16 @@ def tally(table: pd.DataFrame) -> pd.Series:
     share = wide["gain"].sum() / wide["gap"].sum() if len(wide) else np.nan
     counted = {name: int(cells.sum()) for name, cells in counts.items()}
     return pd.Series(counted | {"gain": wide["gain"].mean(), "closed": share})
+
+
+def tally_words(table: pd.DataFrame) -> dict[str, float | str]:
+    """What prose says of a :func:`tally`: counts of cells, ``cells`` with a gap, ``gain`` in points, and what is closed."""
+    row = tally(table)
+    if np.isnan(row["closed"]):
+        closed = "finds no gap to close"
+    elif row["closed"] >= 0:
+        closed = f"closes {100 * row['closed']:.0f}% of the gap"
+    else:
+        closed = f"makes the gap {-100 * row['closed']:.0f}% wider"
+    counts = {name: int(row[name]) for name in ("wins", "losses", "undecided", "no gap")}
+    return counts | {"cells": int(table["closed"].notna().sum()), "gain": 100 * row["gain"], "closed": closed}

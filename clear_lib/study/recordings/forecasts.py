@@ -21,16 +21,13 @@ def forecast_table(
     """
     texts = list(questions["question"])
     forecasts = predictor.predict(texts)
-    more = ("spread", "solvable", "log_median") if forecasts.spread is not None else ()
-    return pd.DataFrame(
-        {
-            "question_id": questions["question_id"].to_numpy(),
-            "threshold": forecasts.threshold,
-            **{name: getattr(forecasts, name) for name in more},
-            "estimate": teacher.predict(texts).threshold,
-            "threshold_cost": predictor.cost(texts) / model_parameters,
-            "estimate_cost": teacher.cost(texts) / model_parameters,
-        }
+    names = ["threshold"] if forecasts.spread is None else ["threshold", "spread", "solvable", "log_median"]
+    table = questions[["question_id"]].reset_index(drop=True)
+    return table.assign(
+        **{name: getattr(forecasts, name) for name in names},
+        estimate=teacher.predict(texts).threshold,
+        threshold_cost=predictor.cost(texts) / model_parameters,
+        estimate_cost=teacher.cost(texts) / model_parameters,
     )
 
 
@@ -63,7 +60,8 @@ def cross_fitted(
     if not 2 <= folds <= len(rollouts):
         raise ValueError(f"{len(rollouts)} questions cannot be split into {folds} folds")
     fold = np.random.default_rng(seed).permutation(len(rollouts)) % folds
-    parts = (
-        fitted_forecasts(rollouts[fold != k], rollouts[fold == k], forecaster, model_parameters) for k in range(folds)
-    )
-    return pd.concat([table for _, table in parts]).set_index("question_id").loc[rollouts["question_id"]].reset_index()
+    parts = []
+    for k in range(folds):
+        _, part = fitted_forecasts(rollouts[fold != k], rollouts[fold == k], forecaster, model_parameters)
+        parts.append(part)
+    return pd.concat(parts).set_index("question_id").loc[rollouts["question_id"]].reset_index()

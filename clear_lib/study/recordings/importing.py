@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -74,44 +73,39 @@ def import_rollouts(
     models = sorted(set(rollouts["model"]))
     if len(models) > 1:
         raise ValueError(f"these rollouts are of several models; import one of them at a time: {', '.join(models)}")
-    split, notes = _split(rollouts, training, hold_out)
+    evaluation, samples, lessons, notes = _split(rollouts, training, hold_out)
     if parameters is None:
         named = parameters_of(models[0])
-        parameters = named or PARAMETERS
-        notes.append(
-            f"{parameters:,} weights ({'by the name' if named else 'a guess'}): turns costs of forecasts into tokens"
-        )
-    forecaster, model, forecasts = _forecasts(split, parameters, folds)
-    split.evaluation["tier"], rule = tiers_of(split.evaluation, forecasts["threshold"], tiers)
+        parameters, source = named or PARAMETERS, "by the name" if named else "a guess"
+        notes.append(f"{parameters:,} weights ({source}): turns costs of forecasts into tokens")
+    forecaster, model, forecasts = _forecasts(evaluation, lessons, parameters, folds)
+    evaluation["tier"], rule = tiers_of(evaluation, forecasts["threshold"], tiers)
     notes.append(f"tiers: {rule}")
-    fields = _fields(split.evaluation, forecaster, stream_size) | {"model_parameters": parameters}
-    kinds = {"evaluation": split.evaluation}
-    if len(split.samples) > len(split.evaluation):
-        same = split.evaluation.set_index("text")[["question_id", "dataset", "tier"]]
-        kinds["sampled"] = split.samples.drop(columns=list(same)).join(same, on="text")
-    if split.training is not None:
-        learned, _ = tiers_of(split.training, cross_fitted(split.training, forecaster, parameters, folds)["threshold"])
-        tier = [nearest_tier(each, fields["tiers"]) for each in learned]
-        kinds["predictor"] = split.training.assign(tier=tier, split="predictor")
-    file, profile = write_profile(fields, kinds, forecasts, Path(artifacts), model)
-    pool = split.evaluation.assign(correct=split.evaluation["verdict"].eq("correct"))
+    profile = _profile(evaluation, forecaster, parameters, stream_size)
+    kinds = {"evaluation": evaluation}
+    if len(samples) > len(evaluation):
+        same = evaluation.set_index("text")[["question_id", "dataset", "tier"]]
+        kinds["sampled"] = samples.drop(columns=list(same)).join(same, on="text")
+    if lessons is not None:
+        learned, _ = tiers_of(lessons, cross_fitted(lessons, forecaster, parameters, folds)["threshold"])
+        tier = [nearest_tier(each, profile.tiers) for each in learned]
+        kinds["predictor"] = lessons.assign(tier=tier, split="predictor")
+    file = write_profile(profile, kinds, forecasts, Path(artifacts), model)
+    pool = evaluation.assign(correct=evaluation["verdict"].eq("correct"))
     return Imported(profile, file, pool.merge(forecasts, on="question_id"), tuple(notes))
 
 
-class _Split(NamedTuple):
-    """Rollouts with the question's ``text`` without case and spacing; ``evaluation`` has the first of each text."""
+def _split(
+    rollouts: pd.DataFrame, training: pd.DataFrame | None, hold_out: float
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None, list[str]]:
+    """The first rollout of each question, all, the training rollouts, of other questions, and notes on what is left out.
 
-    evaluation: pd.DataFrame
-    samples: pd.DataFrame
-    training: pd.DataFrame | None
-
-
-def _split(rollouts: pd.DataFrame, training: pd.DataFrame | None, hold_out: float) -> tuple[_Split, list[str]]:
-    """Evaluation and training rollouts, which share no question, and notes on what was left out."""
+    They have the question's ``text`` without case and spacing.
+    """
     rollouts, notes = _with_text(rollouts), []
     again = rollouts.duplicated(["text", "sample"])
     if again.any():
-        notes.append(f"{int(again.sum())} rollouts dropped: the same question and sample in an earlier file")
+        notes.append(f"{again.sum()} rollouts dropped: the same question and sample in an earlier file")
         rollouts = rollouts[~again]
     if hold_out:
         if training is not None or not 0 < hold_out < 1:
@@ -126,8 +120,8 @@ def _split(rollouts: pd.DataFrame, training: pd.DataFrame | None, hold_out: floa
         training = training[~shared].drop_duplicates("text").reset_index(drop=True)
         notes.append(f"the predictor learned from {len(training)} rollouts of {_models(training)}")
         if shared.any():
-            notes.append(f"{int(shared.sum())} more are of questions that are evaluated, and were left out")
-    return _Split(evaluation, rollouts, training), notes
+            notes.append(f"{shared.sum()} more are of questions that are evaluated, and were left out")
+    return evaluation, rollouts, training, notes
 
 
 def _with_text(rollouts: pd.DataFrame) -> pd.DataFrame:
@@ -138,40 +132,42 @@ def _models(rollouts: pd.DataFrame) -> str:
     return ", ".join(sorted(set(rollouts["model"])))
 
 
-def _forecasts(split: _Split, parameters: int, folds: int) -> tuple[PredictorSpec, Calibrated | None, pd.DataFrame]:
+def _forecasts(
+    evaluation: pd.DataFrame, lessons: pd.DataFrame | None, parameters: int, folds: int
+) -> tuple[PredictorSpec, Calibrated | None, pd.DataFrame]:
     """Forecasts of the evaluation questions, after their maker's description and the maker, if there is one."""
     forecaster = PredictorSpec("ridge", f"ridge regression, cross-fitted in {folds} parts", TIERS, "all", {})
-    if split.training is None:
-        return forecaster, None, cross_fitted(split.evaluation, forecaster, parameters, folds)
-    label = f"ridge regression, trained on {_models(split.training)}"
-    if warn_of_other_model(split.training["model"], split.evaluation["model"]):
-        label += " (ANOTHER MODEL)"
-    forecaster = replace(forecaster, label=label)
-    return forecaster, *fitted_forecasts(split.training, split.evaluation, forecaster, parameters)
+    if lessons is None:
+        return forecaster, None, cross_fitted(evaluation, forecaster, parameters, folds)
+    other = " (ANOTHER MODEL)" if warn_of_other_model(lessons["model"], evaluation["model"]) else ""
+    forecaster = replace(forecaster, label=f"ridge regression, trained on {_models(lessons)}{other}")
+    return forecaster, *fitted_forecasts(lessons, evaluation, forecaster, parameters)
 
 
-def _fields(evaluation: pd.DataFrame, forecaster: PredictorSpec, stream_size: int | None) -> dict[str, Any]:
-    """Fields of the profile: the default profile's, but for what the rollouts decide."""
-    base, sizes = profiles.load("tiny"), sizes_of(evaluation)
-    shares, forecaster = shares_among(base.stream_shares, list(sizes)), replace(forecaster, tiers=list(sizes))
+def _profile(evaluation: pd.DataFrame, forecaster: PredictorSpec, parameters: int, stream_size: int | None) -> Profile:
+    """The default profile, but for what the rollouts decide."""
+    sizes, base = sizes_of(evaluation), profiles.load("tiny")
+    shares = shares_among(base.stream_shares, list(sizes))
     teacher = "stand-in teacher, and no instruction: its caps cut free solutions. Forecasts: "
-    return asdict(base) | {
-        "name": NAME,
-        "model": evaluation["model"].iloc[0],
-        "revision": "unknown",
-        "engine": "none",
-        "prompts": {"free": "{question}"},
-        "rungs": {},
-        "cap": int(evaluation["cap"].max()),
-        "tiers": list(sizes),
-        "pool_per_tier": sizes,
-        "predictor_per_tier": sizes,
-        "sampled": 0,
-        "stream_size": _stream_size(shares, sizes, stream_size, base.stream_size),
-        "stream_shares": shares,
-        "predictor": asdict(forecaster),
-        "teacher": asdict(replace(forecaster, label=teacher + forecaster.label)),
-    }
+    return profiles.load(
+        "tiny",
+        name=NAME,
+        model=evaluation["model"].iloc[0],
+        revision="unknown",
+        model_parameters=parameters,
+        engine="none",
+        prompts={"free": "{question}"},
+        rungs={},
+        cap=int(evaluation["cap"].max()),
+        tiers=list(sizes),
+        pool_per_tier=sizes,
+        predictor_per_tier=sizes,
+        sampled=0,
+        stream_size=_stream_size(shares, sizes, stream_size, base.stream_size),
+        stream_shares=shares,
+        predictor=replace(forecaster, tiers=tuple(sizes)),
+        teacher=replace(forecaster, tiers=tuple(sizes), label=teacher + forecaster.label),
+    )
 
 
 def _stream_size(
@@ -180,10 +176,8 @@ def _stream_size(
     """The number of queries that is wanted, or the largest that the questions allow and is usual."""
     if wanted is None:
         if (largest := largest_stream(shares, sizes, usual)) < LEAST:
-            raise ValueError(
-                f"too few questions for a stream of {LEAST} queries: {sizes}; name tiers that hold more, or give a "
-                f"stream size"
-            )
+            more = "name tiers that hold more, or give a stream size"
+            raise ValueError(f"too few questions for a stream of {LEAST} queries: {sizes}; {more}")
         return largest
     if wanted < 1:
         raise ValueError(f"a stream has at least 1 query, got {wanted}")

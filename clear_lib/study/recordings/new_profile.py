@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,59 +15,58 @@ from clear_lib.predictor import Calibrated
 from clear_lib.rollouts.store import SCHEMA
 from clear_lib.study.recordings import recording
 from clear_lib.study.recordings.forecasts import forecast_file
-from clear_lib.study.setup import profiles
+from clear_lib.study.setup.profiles import Profile
 
 #: What a folder in ``artifacts`` has of its profile; all else in it (chapters that have run) stays.
 REPLACED = ("profile.yaml", "rollouts", "predictor", "results", "import.txt")
 
 
 def write_profile(
-    fields: Mapping[str, Any],
+    profile: Profile,
     rollouts: Mapping[str, pd.DataFrame],
     forecasts: pd.DataFrame,
     artifacts: Path,
     model: Calibrated | None = None,
-) -> tuple[Path, profiles.Profile]:
-    """Write a profile, its rollouts by kind, its forecasts and their maker; the file and the profile.
+) -> Path:
+    """Write a profile, its rollouts by kind, its forecasts and their maker, and return the profile's file.
 
     They take the place of an earlier profile when they are whole; whatever ends this early, the earlier one stays.
     """
-    folder, aside = artifacts / fields["name"], artifacts / f"{fields['name']}.new"
-    _settle(folder)
+    folder, aside = profile.artifacts(artifacts), artifacts / f"{profile.name}.new"
+    earlier = _settle(folder)
     shutil.rmtree(aside, ignore_errors=True)
-    (aside / fields["name"]).mkdir(parents=True)
-    plain = json.loads(json.dumps(fields))  # YAML has no tuples
-    file = aside / fields["name"] / "profile.yaml"
-    file.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    profile = profiles.load(file)
     for kind, rows in rollouts.items():
         recording.store(profile, kind, aside).append(rows[SCHEMA.names])
+    write_file(profile, aside)
     path = forecast_file(profile, aside)
     path.parent.mkdir()
     forecasts.to_parquet(path)
     if model is not None:
         model.save(path.parent / profile.predictor.kind)
     if folder.exists():
-        folder.rename(_earlier(folder))
-    file.parent.rename(folder)
+        folder.rename(earlier)
+    profile.artifacts(aside).rename(folder)
     _settle(folder)
     aside.rmdir()
-    return folder / file.name, profile
+    return folder / "profile.yaml"
 
 
-def _earlier(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.earlier")
+def write_file(profile: Profile, artifacts: str | Path) -> Path:
+    """Write the file of a profile into the folder of its artifacts, which is there, and return it."""
+    file = profile.artifacts(artifacts) / "profile.yaml"
+    plain = json.loads(json.dumps(asdict(profile)))  # YAML has no tuples
+    file.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return file
 
 
-def _settle(folder: Path) -> None:
+def _settle(folder: Path) -> Path:
     """End a replacement, also one that was killed: take the earlier profile back, or what does not belong to it."""
-    earlier = _earlier(folder)
-    if not earlier.exists():
-        return
-    if not folder.exists():
+    earlier = folder.with_name(f"{folder.name}.earlier")
+    if earlier.exists() and not folder.exists():
         earlier.rename(folder)
-        return
-    for path in earlier.iterdir():
-        if path.name not in REPLACED and not (folder / path.name).exists():
-            path.rename(folder / path.name)
-    shutil.rmtree(earlier)
+    elif earlier.exists():
+        for path in earlier.iterdir():
+            if path.name not in REPLACED and not (folder / path.name).exists():
+                path.rename(folder / path.name)
+        shutil.rmtree(earlier)
+    return earlier

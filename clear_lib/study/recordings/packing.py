@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from clear_lib.rollouts.grading import Grader
 from clear_lib.rollouts.shipped import FOLDER, SHIPPED, SHORT_KEY, STANDS_FOR, digest, kinds, manifest, questions, read
-from clear_lib.rollouts.store import KEY, SCHEMA, RolloutStore
+from clear_lib.rollouts.store import KEY, SCHEMA
 from clear_lib.study.recordings import recording, runs
+from clear_lib.study.recordings.new_profile import write_file
 from clear_lib.study.recordings.tiers import LEAST, largest_stream, sizes_of
 from clear_lib.study.setup import benchmarks, profiles
 from clear_lib.study.setup.profiles import Profile
@@ -28,19 +28,11 @@ from clear_lib.study.setup.questions import same_text
 PART = 0.91
 
 
-class Recorded(NamedTuple):
-    """How many rollouts of a kind are recorded without a gap (``there``), of how many ``wanted``."""
+def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> dict[str, dict[str, int]]:
+    """Ship what is recorded of a profile, graded anew; of each kind, how many rollouts are ``there`` of those ``wanted``.
 
-    there: int
-    wanted: int
-
-
-def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> dict[str, Recorded]:
-    """Ship what is recorded of a profile, graded anew; returns how much of each kind there is.
-
-    Needs the texts of the questions, see :func:`clear_lib.study.recordings.recording.questions_of`.
+    Those beyond a gap do not count. Needs the texts of the questions, see :func:`.recording.questions_of`.
     """
-    (folder / profile.name).mkdir(parents=True, exist_ok=True)
     tables, counts = {}, {}
     for kind in recording.kinds_of(profile):
         recorded = recording.store(profile, kind, artifacts).read()
@@ -49,27 +41,18 @@ def pack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> dict
         wanted = recording.requests(profile, kind)[list(KEY)]
         rows = _in_order(recorded, wanted, f"{kind} rollouts in {artifacts}", profile)
         with Grader() as grader:
-            tables[kind] = recording.graded(rows, grader)
-        counts[kind] = Recorded(len(up_to_first_gap(tables[kind])), len(wanted))
-    listed, files = manifest(folder), {}
-    for kind, rows in tables.items():
-        table = pa.Table.from_pandas(rows[list(SHIPPED)], preserve_index=False)
-        files[f"{profile.name}/{kind}.parquet"] = write(folder / profile.name / f"{kind}.parquet", table)
-    ids = {each for rows in tables.values() for each in rows["question_id"]}
-    files["questions.parquet"] = write(folder / "questions.parquet", _question_table(ids, profile, folder))
-    others = {name: sha for name, sha in listed["files"].items() if not name.startswith(f"{profile.name}/")}
-    about = listed["profiles"].get(profile.name, {})
+            rows = recording.graded(rows, grader)
+        counts[kind] = {"there": len(up_to_first_gap(rows)), "wanted": len(wanted)}
+        tables[f"{profile.name}/{kind}.parquet"] = pa.Table.from_pandas(rows[list(SHIPPED)], preserve_index=False)
+    ids = {each for table in tables.values() for each in table["question_id"].to_pylist()}
+    tables["questions.parquet"] = _question_table(ids, profile, folder)
+    listed = manifest(folder)
+    listed["files"] = {name: sha for name, sha in listed["files"].items() if not name.startswith(f"{profile.name}/")}
+    about = listed["profiles"].setdefault(profile.name, {})
     logged = about.get("runs", [])
-    about |= {
-        "runs": [*logged, *(run for run in runs.read_log(profile, artifacts) if run not in logged)],
-        "model": profile.model,
-        "revision": profile.revision,
-        "weights": profile.weights,
-        "dtype": profile.dtype,
-        "kinds": {kind: count._asdict() for kind, count in counts.items()},
-    }
-    profiles = listed["profiles"] | {profile.name: about}
-    write_manifest({"files": dict(sorted((others | files).items())), "profiles": profiles}, folder)
+    about["runs"] = [*logged, *(run for run in runs.read_log(profile, artifacts) if run not in logged)]
+    about |= {name: getattr(profile, name) for name in ("model", "revision", "weights", "dtype")} | {"kinds": counts}
+    write(tables, listed, folder)
     return counts
 
 
@@ -116,14 +99,13 @@ def in_arrow(whole: pd.DataFrame) -> pa.Table:
     return table.append_column("embedding", vectors)
 
 
-def write(path: Path, table: pa.Table) -> str:
-    """Write a table and return the SHA-256 of its file."""
-    pq.write_table(table, path, compression="zstd", compression_level=19)
-    return digest(path)
-
-
-def write_manifest(listed: Mapping[str, Any], folder: Path) -> None:
-    """Replace the manifest of a folder of shipped recordings."""
+def write(tables: Mapping[str, pa.Table], listed: dict[str, Any], folder: Path) -> None:
+    """Write tables by their names in a folder of shipped recordings, and its manifest with their SHA-256."""
+    for name, table in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, folder / name, compression="zstd", compression_level=19)
+        listed["files"][name] = digest(folder / name)
+    listed["files"] = dict(sorted(listed["files"].items()))
     path = folder / "manifest.json"
     aside = path.with_suffix(".writing")
     aside.write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -135,74 +117,41 @@ def read_shipped(profile: Profile, kind: str, folder: Path = FOLDER) -> pd.DataF
     return read(profile.name, kind, folder, model=profile.model, revision=profile.revision, dtype=profile.dtype)
 
 
+def with_texts(profile: Profile, kind: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """The shipped rollouts of a kind with the texts of their questions, which need the question sets."""
+    texts = recording.requests(profile, kind)[[*KEY, "question", "gold"]]
+    return read_shipped(profile, kind, folder).merge(texts, on=list(SHORT_KEY))
+
+
 def restore(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> int:
     """Add the shipped rollouts to those recorded here, with the questions' texts; returns how many were added."""
     added = 0
     for kind in kinds(profile.name, folder):
         store = recording.store(profile, kind, artifacts)
-        recorded = store.keys()
-        texts = recording.requests(profile, kind)[[*KEY, "question", "gold"]]
-        rows = read_shipped(profile, kind, folder).merge(texts, on=list(SHORT_KEY))
-        rows = rows[[key not in recorded for key in rows[list(KEY)].itertuples(index=False, name=None)]]
+        rows = recording.not_in(store, with_texts(profile, kind, folder))
         if len(rows):
             store.append(rows[SCHEMA.names])
         added += len(rows)
     return added
 
 
-def unpack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> Path:
-    """Make a profile of the shipped recordings, and return its file.
+def read_unpacked(profile: Profile, folder: Path = FOLDER) -> tuple[Profile, dict[str, pd.DataFrame]]:
+    """The profile of what is shipped, and its rollouts by kind: a random sample, stratified by data set.
 
-    Of each kind it has the rollouts up to the first gap: a random sample of the questions, stratified by data set.
-    Hashes stand in for the texts, so no question set is needed.
+    Of each kind they are the rollouts up to the first gap. Hashes stand in for the texts, so no question set is needed.
     """
-    tables, counts = {}, {}
+    place, record = folder / profile.name, f"make record PROFILE={profile.name}"
+    tables = {}
     for kind in kinds(profile.name, folder):
         tables[kind] = _without_texts(up_to_first_gap(read_shipped(profile, kind, folder)), folder)
-        wanted = manifest(folder)["profiles"][profile.name]["kinds"][kind]["wanted"]
-        counts[kind] = [len(tables[kind]), wanted]
     for kind in ("evaluation", "predictor"):
         if kind not in tables or tables[kind].empty:
-            raise ValueError(
-                f"{folder / profile.name} has no {kind} rollouts; record some: make record PROFILE={profile.name}"
-            )
-    fields = _fields(profile, tables) | {"recorded": counts}
-    if fields["stream_size"] < LEAST:
-        raise ValueError(
-            f"{folder / profile.name} has too few evaluation rollouts for a stream of {LEAST} queries: "
-            f"{fields['pool_per_tier']}; record more: make record PROFILE={profile.name}"
-        )
-    for kind, rows in tables.items():
-        _replace(recording.store(profile, kind, artifacts), rows[SCHEMA.names])
-    file = profile.artifacts(artifacts) / "profile.yaml"
-    file.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return file
-
-
-def read_unpacked(profile: Profile, kinds: Iterable[str], folder: Path = FOLDER) -> tuple[Profile, list[pd.DataFrame]]:
-    """The profile that :func:`unpack` makes, and its rollouts of some kinds; no file stays."""
-    with TemporaryDirectory() as home:
-        made = profiles.load(unpack(profile, home, folder))
-        return made, [recording.load(made, kind, home) for kind in kinds]
-
-
-def _without_texts(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Rollouts with stand-ins for question, gold answer and prompt."""
-    hashes = rows["question_id"].map(questions(folder).set_index("question_id")["sha256"])
-    if hashes.isna().any():
-        raise ValueError(
-            f"{folder / 'questions.parquet'} has no question {rows['question_id'][hashes.isna()].iloc[0]!r}"
-        )
-    return rows.assign(question=STANDS_FOR + hashes, gold=STANDS_FOR, prompt=STANDS_FOR + hashes)
-
-
-def _fields(profile: Profile, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Fields of the profile that has these rollouts only."""
+            raise ValueError(f"{place} has no {kind} rollouts; record some: {record}")
     sizes = {kind: sizes_of(rows) for kind, rows in tables.items()}
+    shipped = manifest(folder)["profiles"][profile.name]["kinds"]
     fields = {
-        "base": profile.name,
         "engine": "none",
-        "recorded": {},
+        "recorded": {kind: (len(rows), shipped[kind]["wanted"]) for kind, rows in tables.items()},
         "pool_per_tier": sizes["evaluation"],
         "predictor_per_tier": sizes["predictor"],
         "easy": sizes.get("easy", {}),
@@ -210,14 +159,30 @@ def _fields(profile: Profile, tables: Mapping[str, pd.DataFrame]) -> dict[str, A
     }
     if "rungs" not in tables:
         fields |= {"prompts": {"free": profile.prompts["free"]}, "rungs": {}}
-    return fields if "sampled" in tables else fields | {"sampled": 0}
+    if "sampled" not in tables:
+        fields |= {"sampled": 0}
+    if fields["stream_size"] < LEAST:
+        raise ValueError(
+            f"{place} has too few evaluation rollouts for a stream of {LEAST} queries: {sizes['evaluation']}; "
+            f"record more: {record}"
+        )
+    return profiles.load(profile.name, **fields), tables
 
 
-def _replace(store: RolloutStore, rows: pd.DataFrame) -> None:
-    """Replace what a store holds, unless it holds the same rows."""
-    shards = store.shards()
-    if len(shards) == 1 and store.read().equals(rows.reset_index(drop=True)):
-        return
-    for path in shards:
-        path.unlink()
-    store.append(rows)
+def _without_texts(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Rollouts with stand-ins for question, gold answer and prompt."""
+    hashes = rows["question_id"].map(questions(folder).set_index("question_id")["sha256"])
+    if hashes.isna().any():
+        missing = rows["question_id"][hashes.isna()].iloc[0]
+        raise ValueError(f"{folder / 'questions.parquet'} has no question {missing!r}")
+    return rows.assign(question=STANDS_FOR + hashes, gold=STANDS_FOR, prompt=STANDS_FOR + hashes)[SCHEMA.names]
+
+
+def unpack(profile: Profile, artifacts: str | Path, folder: Path = FOLDER) -> Path:
+    """Write the profile of what is shipped and its rollouts, in place of others of the same kinds; the profile's file."""
+    made, tables = read_unpacked(profile, folder)
+    for kind, rows in tables.items():
+        store = recording.store(made, kind, artifacts)
+        shutil.rmtree(store.folder, ignore_errors=True)
+        store.append(rows)
+    return write_file(made, artifacts)

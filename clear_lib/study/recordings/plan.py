@@ -34,12 +34,9 @@ CARDS: Mapping[str, Card] = {
     "RTX 4090": Card(24, 1.01, 165),
     "CPU": Card(16, 0.05, 0.5, 0.03),
 }
-#: Part of the peak that decoding reaches.
-EFFICIENCY = 0.4
-#: Part of a card's memory that weights may take; the rest is for keys and values.
-WEIGHTS_SHARE = 0.8
-#: Bytes on disk of a token of recorded text, compressed.
-BYTES_PER_TOKEN = 1.5
+EFFICIENCY = 0.4  #: part of the peak that decoding reaches
+WEIGHTS_SHARE = 0.8  #: part of a card's memory that weights may take; the rest is for keys and values
+BYTES_PER_TOKEN = 1.5  #: on disk, of recorded text, compressed
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,12 @@ class Plan:
     #: others, ``expected`` and ``at_most`` (all of them run to the cap).
     kinds: pd.DataFrame
     card: str
-    cards: int  #: How many work together.
-    tokens_per_second: float  #: Of all cards together.
-    hours: float  #: Wall time for the expected tokens.
-    most_hours: float  #: Wall time if every rollout runs to its cap.
-    disk: float  #: Weights and rollouts, GB.
-    fits: bool  #: Whether the weights fit the cards.
+    cards: int  #: how many work together
+    tokens_per_second: float  #: of all cards together
+    hours: float  #: wall time for the expected tokens
+    most_hours: float  #: wall time if every rollout runs to its cap
+    disk: float  #: weights and rollouts, GB
+    fits: bool  #: whether the weights fit the cards
 
     @property
     def row(self) -> dict[str, str | float]:
@@ -80,7 +77,7 @@ class Plan:
             f"completion tokens still to decode: {total['expected']:,.0f} expected, at most {total['at_most']:,.0f}",
             f"on {cards}: {self.tokens_per_second:,.0f} tokens/s (an estimate, to a factor of two)",
             f"time: {_time(self.hours)} expected, at most {_time(self.most_hours)}; "
-            f"card hours: {self.cards * self.hours:.1f}",
+            f"card hours: {self.row['card hours']:.1f}",
             f"disk: {self.disk:.1f} GB, of which {profile.model_gigabytes:.1f} for the weights",
         ]
         if not self.fits:
@@ -97,10 +94,11 @@ def _time(hours: float) -> str:
 
 def expected_tokens(profile: Profile, kind: str) -> tuple[int, int, float]:
     """Questions, rollouts and expected completion tokens of a kind of rollouts."""
-    sizes = profile.predictor_per_tier if kind == "predictor" else profile.pool_per_tier
-    if kind == "sampled":
-        named = profile.sampled if isinstance(profile.sampled, dict) else {}
-        sizes = {tier: len(named.get(tier, ())) if named else min(n, profile.sampled) for tier, n in sizes.items()}
+    sizes = {"predictor": profile.predictor_per_tier, "easy": profile.easy}.get(kind, profile.pool_per_tier)
+    if kind == "sampled" and isinstance(profile.sampled, dict):
+        sizes = {tier: len(ids) for tier, ids in profile.sampled.items()}
+    elif kind == "sampled":
+        sizes = {tier: min(n, profile.sampled) for tier, n in sizes.items()}
     caps = recording.ladder(profile) if kind == "rungs" else {"free": profile.cap}
     in_tokens = kind == "rungs" and profile.rung_unit == "tokens"
     samples, tokens = profile.samples if kind == "sampled" else 1, 0.0

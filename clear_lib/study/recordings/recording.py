@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import sha256
@@ -75,8 +75,7 @@ def _public_questions(profile: Profile, split: str) -> pd.DataFrame:
             f"profile {profile.name!r} evaluates an easy tier, GSM8K's test part; under questions: paper that is what "
             f"the predictor learns from. Take questions: clean"
         )
-    easy = benchmarks.load("GSM8K", "test", folder).assign(split=split)
-    return pd.concat([easy, questions], ignore_index=True)
+    return pd.concat([_public_questions(profile, "easy").assign(split=split), questions], ignore_index=True)
 
 
 def questions_folder(profile: Profile) -> str | None:
@@ -147,9 +146,15 @@ def store(profile: Profile, kind: str, artifacts: str | Path) -> RolloutStore:
     return RolloutStore(profile.artifacts(artifacts) / "rollouts" / kind)
 
 
+def not_in(store: RolloutStore, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rollouts that a store does not hold."""
+    recorded = store.keys()
+    return rows[[key not in recorded for key in rows[list(KEY)].itertuples(index=False, name=None)]]
+
+
 def record(
     profile: Profile,
-    kinds: str | Sequence[str | tuple[str, float]],
+    kinds: str | Sequence[tuple[str, float]],
     artifacts: str | Path,
     engine: Callable[[], engines.Engine] | None = None,
     *,
@@ -158,36 +163,27 @@ def record(
 ) -> int:
     """Generate and grade the rollouts that are missing, and return how many; they are written every two minutes.
 
-    ``kinds`` is one kind, or several in the order of recording, each alone or with the share of its random order that
-    is wanted. All are one queue, so no kind waits for the last long completion of another. ``engine`` starts the
-    engine, if anything is missing; by default the profile's own. ``requests`` says what a kind asks for, and ``finish``
-    adds answer and verdict to completed rows; by default those of questions of mathematics.
+    ``kinds`` is one kind, or several in the order of recording, each with the share of its random order that is wanted.
+    All are one queue, so no kind waits for the last long completion of another. ``engine`` starts the engine, if
+    anything is missing; by default the profile's own. ``requests`` says what a kind asks for, and ``finish`` adds answer
+    and verdict to completed rows; by default those of questions of mathematics.
     """
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    missing = _missing(profile, [(each, 1.0) if isinstance(each, str) else each for each in kinds], artifacts, requests)
+    tables, stores = [], {}
+    for kind, share in [(kinds, 1.0)] if isinstance(kinds, str) else kinds:
+        wanted, stores[kind] = requests(profile, kind).assign(kind=kind), store(profile, kind, artifacts)
+        tables.append(not_in(stores[kind], wanted.head(round(share * len(wanted)))))
+    missing = pd.concat(tables, ignore_index=True).drop_duplicates(["kind", *KEY], ignore_index=True)
     if missing.empty:
         return 0
     if "predictor" in set(missing["kind"]) and profile.questions != "paper":  # the paper's own sets do overlap
         assert_disjoint(predictor=questions_of(profile, "predictor"), evaluation=questions_of(profile, "evaluation"))
-    with _locked(profile.artifacts(artifacts) / "rollouts"):
-        _generate(profile, missing, artifacts, engine() if engine else models.start(profile), finish)
+    with _locked(profile.artifacts(artifacts) / "rollouts"), Grader() as grader:
+        started, finish = engine() if engine else models.start(profile), finish or partial(graded, grader=grader)
+        for completed in _completed(started, missing, profile.name):
+            rows = finish(completed).assign(engine=started.name, engine_version=started.version)
+            for kind, part in rows.groupby("kind"):
+                stores[kind].append(part.drop(columns="kind"))
     return len(missing)
-
-
-def _missing(
-    profile: Profile,
-    kinds: Sequence[tuple[str, float]],
-    artifacts: str | Path,
-    requests: Callable[[Profile, str], pd.DataFrame],
-) -> pd.DataFrame:
-    """What is wanted and not recorded yet, in order, with its ``kind``."""
-    tables = []
-    for kind, share in kinds:
-        wanted = requests(profile, kind).assign(kind=kind)
-        wanted = wanted.head(round(share * len(wanted)))
-        recorded = store(profile, kind, artifacts).keys()
-        tables.append(wanted[[key not in recorded for key in wanted[list(KEY)].itertuples(index=False, name=None)]])
-    return pd.concat(tables, ignore_index=True).drop_duplicates(["kind", *KEY], ignore_index=True)
 
 
 @contextmanager
@@ -202,56 +198,29 @@ def _locked(folder: Path) -> Iterator[None]:
         raise ValueError(f"another process is recording into {folder}; wait for it, or stop it") from None
 
 
-def _generate(
-    profile: Profile,
-    missing: pd.DataFrame,
-    artifacts: str | Path,
-    engine: engines.Engine,
-    finish: Callable[[pd.DataFrame], pd.DataFrame] | None,
-) -> None:
-    """Generate what is missing, greedy rollouts first, and write it shard by shard."""
-    stores = {kind: store(profile, kind, artifacts) for kind in missing["kind"].unique()}
-    with Grader() as grader:
-        finish = finish or partial(graded, grader=grader)
-        for temperature, queue in missing.groupby("temperature"):
-            stream = engine.stream(
-                list(queue["prompt"]),
-                list(queue["cap"]),
-                float(temperature),
-                list(queue["seed"]) if temperature > 0 else None,
-                progress=profile.name,
-            )
-            for shard in _shards(stream):
-                rows = _with_completions(queue.iloc[[position for position, _ in shard]], [each for _, each in shard])
-                rows = finish(rows).assign(engine=engine.name, engine_version=engine.version)
-                for kind, part in rows.groupby("kind"):
-                    stores[kind].append(part.drop(columns="kind"))
+def _completed(engine: engines.Engine, requests: pd.DataFrame, progress: str) -> Iterator[pd.DataFrame]:
+    """Requests with their completions as these come, greedy ones first, in parts of :data:`SHARD` or :data:`SECONDS`.
+
+    What came before an error, or an interrupt, is yielded before it.
+    """
+    for temperature, queue in requests.groupby("temperature"):
+        asked = list(queue["prompt"]), list(queue["cap"]), float(temperature)
+        came, since = {}, monotonic()
+        try:
+            seeds = list(queue["seed"]) if temperature > 0 else None
+            for position, completion in engine.stream(*asked, seeds, progress=progress):
+                came[position] = completion
+                if len(came) == SHARD or monotonic() - since > SECONDS:
+                    full, came = came, {}
+                    yield with_completions(queue.iloc[list(full)], full.values())
+                    since = monotonic()
+        finally:
+            if came:
+                yield with_completions(queue.iloc[list(came)], came.values())
 
 
-def _shards(stream: Iterator[tuple[int, engines.Completion]]) -> Iterator[list[tuple[int, engines.Completion]]]:
-    """A stream in parts of :data:`SHARD`, or of :data:`SECONDS`; what came before an error is yielded before it."""
-    shard, since = [], monotonic()
-    try:
-        for each in stream:
-            shard.append(each)
-            if len(shard) == SHARD or monotonic() - since > SECONDS:
-                full, shard = shard, []
-                yield full
-                since = monotonic()
-    except (Exception, KeyboardInterrupt):
-        if shard:
-            yield shard
-        raise
-    if shard:
-        yield shard
-
-
-def completed(requests: pd.DataFrame, completions: Sequence[engines.Completion], grader: Grader) -> pd.DataFrame:
-    """Requests as rollouts: with their completions, and the verdicts on these."""
-    return graded(_with_completions(requests, completions), grader)
-
-
-def _with_completions(requests: pd.DataFrame, completions: Sequence[engines.Completion]) -> pd.DataFrame:
+def with_completions(requests: pd.DataFrame, completions: Collection[engines.Completion]) -> pd.DataFrame:
+    """Requests with what an engine wrote, not graded yet."""
     return requests.assign(
         length=[each.length for each in completions],
         finish_reason=[each.finish_reason for each in completions],
@@ -271,19 +240,17 @@ def load(profile: Profile, kind: str, artifacts: str | Path) -> pd.DataFrame:
 
     A profile without an engine has what was imported, simulated or shipped.
     """
-    if profile.engine == "none":
-        found = store(profile, kind, artifacts).read()
-        if found.empty:
+    found = store(profile, kind, artifacts).read()
+    if profile.engine != "none":
+        wanted = requests(profile, kind)[list(KEY)]
+        found = wanted.merge(found, on=list(KEY), validate="one_to_one")
+        if missing := len(wanted) - len(found):
             raise ValueError(
-                f"profile {profile.name!r} has no {kind} rollouts; import them with `python -m clear_lib.study import`"
+                f"{missing} of {len(wanted)} {kind} rollouts of profile {profile.name!r} are not recorded; run "
+                f"`make rollouts PROFILE={profile.name}`"
             )
-        return found
-    wanted = requests(profile, kind)[list(KEY)]
-    found = wanted.merge(store(profile, kind, artifacts).read(), on=list(KEY), how="left", validate="one_to_one")
-    missing = int(found["length"].isna().sum())
-    if missing:
+    elif found.empty:
         raise ValueError(
-            f"{missing} of {len(wanted)} {kind} rollouts of profile {profile.name!r} are not recorded; run "
-            f"`make rollouts PROFILE={profile.name}`"
+            f"profile {profile.name!r} has no {kind} rollouts; import them with `python -m clear_lib.study import`"
         )
-    return found.astype({"length": np.int64})
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
+from time import monotonic
 from typing import Any
 
 from clear_lib.study.recordings import recording
@@ -21,19 +23,14 @@ from clear_lib.study.setup.profiles import Profile
 @contextmanager
 def logged(profile: Profile, artifacts: str | Path, kinds: Collection[str]) -> Iterator[None]:
     """Log a recording of some kinds in ``runs.jsonl`` if it kept any tokens, however it ends."""
-    began, before = datetime.now(UTC), _tokens(profile, artifacts, kinds)
+    began, start, before = datetime.now(UTC), monotonic(), _tokens(profile, artifacts, kinds)
     try:
         yield
     finally:
-        run = {
-            "began": began.isoformat(timespec="seconds"),
-            "seconds": round((datetime.now(UTC) - began).total_seconds()),
-            "tokens": _tokens(profile, artifacts, kinds) - before,
-            "machine": machine(),
-        }
-        if run["tokens"]:
+        if tokens := _tokens(profile, artifacts, kinds) - before:
+            run = {"began": began.isoformat(timespec="seconds"), "seconds": round(monotonic() - start)}
             with _log(profile, artifacts).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(run) + "\n")
+                file.write(json.dumps(run | {"tokens": tokens, "machine": machine()}) + "\n")
 
 
 def read_log(profile: Profile, artifacts: str | Path) -> list[dict[str, Any]]:
@@ -54,17 +51,13 @@ def _tokens(profile: Profile, artifacts: str | Path, kinds: Collection[str]) -> 
 def machine() -> dict[str, Any]:
     """System, processor, cores and, if there are any, the GPUs."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    found = {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": cores}
+    about = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", about.read_text() if about.is_file() else "", re.MULTILINE)
+    processor = named[1].strip() if named else platform.processor() or "unknown"
+    found = {"system": f"{platform.system()} {platform.machine()}", "processor": processor, "cores": cores}
     if gpus := output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"):
         found["gpus"] = gpus.splitlines()
     return found
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def output_of(*command: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,11 +9,8 @@ import pandas as pd
 
 from clear_lib.study.setup.streams import TIERS, tier_counts
 
-#: A stream takes at most this part of a tier, so that its draws differ (as in the default profile).
-PART = 0.6
-
-#: Queries of the smallest stream that is worth drawing.
-LEAST = 8
+#: A stream takes at most this part of a tier, so that its draws differ; queries of the smallest that is worth drawing.
+PART, LEAST = 0.6, 8
 
 #: Tier of a known question set, as Table 6 has it, by a part of its name; the first that fits.
 TIER_OF_SET = {
@@ -42,18 +38,17 @@ def tiers_of(
         if missing := sorted(set(sets) - set(given)):
             raise ValueError(f"no tier is given for: {', '.join(missing)}")
         return sets.map(dict(given)), "as given"
-    quarter = np.ceil(4 * pd.Series(threshold).rank(method="first", pct=True).to_numpy()).astype(int) - 1
+    known = {name: next((part for part in TIER_OF_SET if part in name.lower()), None) for name in set(sets)}
     rules = {
         "as recorded": rollouts["tier"].where(rollouts["tier"].isin(TIERS)),
-        "by question set (Table 6)": sets.map(
-            lambda name: next((tier for part, tier in TIER_OF_SET.items() if part in name.lower()), None)
-        ),
-        "by level": rollouts["level"].map(lambda level: TIER_OF_LEVEL.get(re.sub(r"\D", "", str(level)))),
-        "quarters of the forecast length": pd.Series(np.array(TIERS)[quarter], index=sets.index),
+        "by question set (Table 6)": sets.map(known).map(TIER_OF_SET),
+        "by level": rollouts["level"].astype(str).str.replace(r"\D", "", regex=True).map(TIER_OF_LEVEL),
     }
-    telling = [rule for rule, tiers in rules.items() if tiers.notna().all() and tiers.nunique() > 1]
-    rule = telling[0] if telling else "quarters of the forecast length"
-    return rules[rule].astype(str), rule
+    for rule, tiers in rules.items():
+        if tiers.notna().all() and tiers.nunique() > 1:
+            return tiers.astype(str), rule
+    quarter = np.ceil(4 * pd.Series(threshold).rank(method="first", pct=True).to_numpy()).astype(int) - 1
+    return pd.Series(np.array(TIERS)[quarter], sets.index), "quarters of the forecast length"
 
 
 def sizes_of(rollouts: pd.DataFrame) -> dict[str, int]:

@@ -9,10 +9,9 @@ import numpy as np
 
 from clear_lib.engines import Engine
 from clear_lib.rollouts.grading import Grader
-from clear_lib.rollouts.shipped import FOLDER, SHORT_KEY, manifest
-from clear_lib.rollouts.store import KEY
+from clear_lib.rollouts.shipped import FOLDER, manifest
 from clear_lib.study.recordings import recording
-from clear_lib.study.recordings.packing import read_shipped, up_to_first_gap, write_manifest
+from clear_lib.study.recordings.packing import up_to_first_gap, with_texts, write
 from clear_lib.study.setup.profiles import Profile
 
 
@@ -48,15 +47,14 @@ class Verified(NamedTuple):
 def verify(profile: Profile, engine: Engine, n: int = 50, seed: int = 0, folder: Path = FOLDER) -> Verified:
     """Decode a random ``n`` of the shipped evaluation questions again and compare.
 
-    Needs the texts of the questions, see :func:`clear_lib.study.recordings.recording.questions_of`.
+    Needs the texts of the questions, see :func:`.recording.questions_of`.
     """
-    rows = up_to_first_gap(read_shipped(profile, "evaluation", folder))
+    rows = up_to_first_gap(with_texts(profile, "evaluation", folder))
     rows = rows.sample(n=min(n, len(rows)), random_state=seed)
-    rows = rows.merge(recording.requests(profile, "evaluation")[[*KEY, "question", "gold"]], on=list(SHORT_KEY))
     completions = engine.generate(list(rows["prompt"]), list(rows["cap"]), progress="decoding again")
     with Grader() as grader:
-        again = recording.completed(rows, completions, grader)
-    same, apart = again["length"] == rows["length"], again["length"] - rows["length"]
+        again = recording.graded(recording.with_completions(rows, completions), grader)
+    apart = again["length"] - rows["length"]
     right, was_right = again["verdict"] == "correct", rows["verdict"] == "correct"
     budgets = np.array(profile.scarcities)[:, None] * rows["length"].mean()
     solved = right.to_numpy() & (again["length"].to_numpy() <= budgets)
@@ -65,8 +63,8 @@ def verify(profile: Profile, engine: Engine, n: int = 50, seed: int = 0, folder:
         questions=len(rows),
         batch_size=profile.batch_size,
         seed=seed,
-        equal=int((same & (again["completion"] == rows["completion"])).sum()),
-        lengths=int(same.sum()),
+        equal=int(((apart == 0) & (again["completion"] == rows["completion"])).sum()),
+        lengths=int((apart == 0).sum()),
         apart=float(apart.abs().mean()),
         shift=float(apart.mean()),
         verdicts=int((right != was_right).sum()),
@@ -81,4 +79,4 @@ def write_verified(profile: Profile, verified: Verified, folder: Path = FOLDER) 
     about = listed["profiles"][profile.name]
     others = [each for each in about.get("verified", []) if (each["seed"], each["batch_size"]) != key]
     about["verified"] = [*others, verified._asdict()]
-    write_manifest(listed, folder)
+    write({}, listed, folder)
