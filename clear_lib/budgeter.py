@@ -4,8 +4,6 @@
 >>> answers = Budgeter(engine, forecaster).run(prompts, budget=128_000)  # doctest: +SKIP
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Models of the Hugging Face hub: what their libraries raise, in one sentence each, and missing packages by extra."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

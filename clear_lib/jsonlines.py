@@ -1,7 +1,5 @@
 """JSON lines, as they are read everywhere."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any

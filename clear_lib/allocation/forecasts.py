@@ -1,11 +1,9 @@
 """What is known of a query before it is answered."""
 
-from __future__ import annotations
-
 from copy import copy
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +99,6 @@ class Forecasts:
         """Number of queries."""
         return self.threshold.size
 
-    def part(self, rows: Any) -> Forecasts:
+    def part(self, rows: Any) -> Self:
         """The forecasts of some queries: ``rows`` is a slice, positions or a mask."""
         return part_of(self, rows)

@@ -5,8 +5,6 @@ it *equals* the budget need not exist. Algorithm 1 of the paper (:func:`clear_ma
 affordable side, and the rest of the budget stays unspent. :mod:`clear_lib.allocation.optimum` looks for the optimum.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

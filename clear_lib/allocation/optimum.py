@@ -4,12 +4,10 @@ At any price, the budget at that price plus all surpluses is a utility that no a
 :func:`solve_shared` is exact where all queries share one utility; :func:`solve` takes any utilities.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +101,7 @@ class _Queries(NamedTuple):
     utility: Utility
     cap: float | Array
 
-    def pick(self, which: slice | NDArray) -> _Queries:
+    def pick(self, which: slice | NDArray) -> Self:
         cap = self.cap if np.ndim(self.cap) == 0 else self.cap[which]
         return _Queries(self.thresholds[which], self.utility.at(which), cap)
 

@@ -1,11 +1,9 @@
 """One allocation problem: what is forecast of a batch, the budget for it, and the cap of a query."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +85,6 @@ class Problem:
         """Tokens per query, ``B̄``."""
         return self.budget / self.n
 
-    def part(self, rows: NDArray, budget: int) -> Problem:
+    def part(self, rows: NDArray, budget: int) -> Self:
         """The problem of some queries (positions or a mask) with a budget of their own."""
         return Problem(self.forecasts.part(rows), budget, self.cap, self.truth and part_of(self.truth, rows))

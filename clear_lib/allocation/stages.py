@@ -10,8 +10,6 @@ probability cancels, and the index is the steepest chord of one curve: the chanc
 cap of ``t`` tokens, against the tokens that a cap of ``t`` is expected to *use*.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

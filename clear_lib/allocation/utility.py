@@ -6,8 +6,6 @@ no more of a utility than what :class:`Utility` lists. Parameters are numbers, s
 shape ``(n,)``; one out of its range is a ``ValueError``.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -141,7 +139,7 @@ class Triangular(Utility):
         _check("support", self.support, np.asarray(self.support) > self.peak, f"above peak {self.peak!r}")
 
     @classmethod
-    def like(cls, surge: Surge) -> Triangular:
+    def like(cls, surge: Surge) -> Self:
         """The tent with the peak of a surge, over twice its width. The paper's constants are open; these are ours."""
         return cls(surge.value(surge.peak), surge.peak, 2.0 * surge.peak)
 
@@ -175,7 +173,7 @@ class Quadratic(Utility):
     support: float | Array  #: ``S``, tokens
 
     @classmethod
-    def like(cls, surge: Surge) -> Quadratic:
+    def like(cls, surge: Surge) -> Self:
         """The parabola with the peak of a surge. The paper's constants are open; these are ours."""
         return cls(surge.value(surge.peak), 2.0 * surge.peak)
 

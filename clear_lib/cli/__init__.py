@@ -1,7 +1,5 @@
 """The command line of the library, ``python -m clear_lib``: allocate, run and fit."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

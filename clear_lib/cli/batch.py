@@ -1,7 +1,5 @@
 """OpenAI's batch format, which hosted services and ``vllm run-batch`` read: one request a line."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A budget in dollars: completion tokens that prices, which the user gives, leave room for."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation

@@ -15,8 +15,6 @@ engine            what decodes                                options of its own
 ``transformers`` needs the extra ``engines`` (``pip install 'clear-lib[engines]'``), the others that of their name.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from abc import ABC, abstractmethod

@@ -3,8 +3,6 @@
 Tokenizer and chat template are those that the file itself carries.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Any server that speaks OpenAI's protocol: vLLM's, llama.cpp's, a hosted one."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """The same completions, spread over a Ray cluster."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import os

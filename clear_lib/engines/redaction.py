@@ -1,7 +1,5 @@
 """Keeps an API key, whole or in part, and escape sequences out of what is shown of a server."""
 
-from __future__ import annotations
-
 import base64
 import re
 from urllib.parse import quote

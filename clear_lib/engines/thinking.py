@@ -6,8 +6,6 @@ https://github.com/ggml-org/llama.cpp; the others are linked there. Servers that
 ``reasoning_effort``, a word, in ``extra_body``: it limits nothing, so only the cap counts there.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any

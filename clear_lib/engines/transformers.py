@@ -7,8 +7,6 @@ attention reads no further than each cohort has come. A finished request leaves 
 next cohort enters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """vLLM in this process: continuous batching, prefix caching, several GPUs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """What all predictors share: the interface, their folder on disk, and the choice of one by its kind."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from abc import ABC, abstractmethod

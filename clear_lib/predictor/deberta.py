@@ -1,7 +1,5 @@
 """The paper's predictor: DeBERTa-v3-base with a regression head, fine-tuned on log lengths (eq. 15, Table 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ It stands where the paper fine-tunes DeBERTa-v3-base (86 M parameters): the same
 same truncation from the left, three orders of magnitude smaller, and no pretraining.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

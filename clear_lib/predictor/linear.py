@@ -1,7 +1,5 @@
 """Linear models: one length for all questions, and regressions on words and pairs of words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

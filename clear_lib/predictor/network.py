@@ -4,8 +4,6 @@ The optimiser is the paper's (Table 5). transformers' `Trainer` would do as well
 and random numbers as pickles; here everything is safetensors and JSON, and no pickle is ever loaded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

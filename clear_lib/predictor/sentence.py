@@ -3,8 +3,6 @@
 Where the text of a question is not at hand, its embedding may be: see :mod:`clear_lib.rollouts.shipped`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

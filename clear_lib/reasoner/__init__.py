@@ -1,7 +1,5 @@
 """The embedded reasoner: a small language model trained by this project, its questions and its checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 #: The model's name, for engines, logs and profiles.

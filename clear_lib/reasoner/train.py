@@ -5,8 +5,6 @@ than one process with two threads. Matrices are trained with Muon, the embedding
 fifth sees the easier half of the levels only.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -5,8 +5,6 @@ for so long. Most that would take too long is refused before it is computed, so 
 not on the speed of the machine.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import logging

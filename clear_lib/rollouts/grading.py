@@ -5,8 +5,6 @@ untrusted input, and some make a computer algebra system run forever or take all
 processes with bounds on time and memory; where a bound is hit the verdict is ``"unknown"``, not ``"wrong"``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -16,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from clear_lib.rollouts.spelling import MAX_CHARACTERS, normalize_pair, same_number
 
@@ -82,7 +81,7 @@ class Grader:
         self._idle: list[subprocess.Popen[str] | None] = [None] * (workers or min(os.cpu_count() or 1, 8))
         self._verdicts: dict[tuple[str, str], str] = {}
 
-    def __enter__(self) -> Grader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,7 +1,5 @@
 """How other programs write rollouts: where things stand in a line, and what their values must be."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from itertools import groupby

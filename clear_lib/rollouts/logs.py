@@ -4,8 +4,6 @@ Reading is forgiving to a stated share and never silent: every line that is left
 a line that cannot be read is listed with its number (:class:`Report`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

@@ -5,8 +5,6 @@ set, the SHA-256 of its text without layout, and a sentence embedding, so that p
 text. ``sha256:…`` stands for a text that is not shipped. ``manifest.json`` has the SHA-256 of every file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Only what math-verify does not read, or reads as something else, is rewritten here.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from decimal import Decimal, localcontext

@@ -3,8 +3,6 @@
 Rollouts are expensive: they are recorded once, in shards that appear whole or not at all.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile

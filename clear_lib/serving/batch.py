@@ -1,7 +1,5 @@
 """Serve a batch under a budget: by caps, with refunds, or stage by stage."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

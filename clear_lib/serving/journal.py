@@ -4,8 +4,6 @@ Its first line says what the run is of; every other is a :class:`~clear_lib.serv
 deterministic, so a run goes on by being served again with the recorded pieces in place of the engine.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

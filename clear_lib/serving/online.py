@@ -4,8 +4,6 @@ A batch has one price because all queries are known when it starts. Where they c
 served at the price of the moment, and the price follows what is used: above plan it rises, below plan it falls.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

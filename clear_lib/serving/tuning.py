@@ -1,7 +1,5 @@
 """What wins on logs: the policy and its free constants that answer most of them, by replay at a range of budgets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

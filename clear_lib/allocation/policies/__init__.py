@@ -4,8 +4,6 @@
 numbers are tokens. No policy looks at an engine, and only the oracles see true lengths.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

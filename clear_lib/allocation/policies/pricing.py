@@ -1,7 +1,5 @@
 """Policies with a price: CLEAR's market (eqs. 5, 14 and 16), its exact optimum, and markets of chances (ours)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

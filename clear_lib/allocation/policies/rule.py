@@ -1,7 +1,5 @@
 """What every policy is made of: its entry in the registry, its answer, and how a budget is shared and rounded."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Mapping

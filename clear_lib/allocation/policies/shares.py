@@ -1,7 +1,5 @@
 """Policies without a price: equal and proportional shares, CLEAR's two selections by threshold, and two oracles."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What the paper's own numbers imply: arithmetic without a model and without data, its assumptions named."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from itertools import combinations

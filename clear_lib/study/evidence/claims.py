@@ -1,7 +1,5 @@
 """The paper's claims, read from ``claims.yaml``, and the book's page about them, which the module prints if it is run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 

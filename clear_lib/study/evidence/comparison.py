@@ -1,7 +1,5 @@
 """Our numbers beside the paper's: accuracies cell by cell, and the data and settings that they were made with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Streams that are like the paper's in what its table shows: how many queries are solvable, how far a budget reaches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np

@@ -5,8 +5,6 @@ mixes the tiers. A forecast is the log length with shrinkage and noise. So the r
 closed form and can be fitted; all others are run on simulated rollouts (:mod:`.simulation`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

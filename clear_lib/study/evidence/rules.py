@@ -3,8 +3,6 @@
 Mathematics comes first, then the paper's own tables, then the tables of results. :mod:`.verdicts` makes words of effects.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial

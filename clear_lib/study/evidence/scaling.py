@@ -1,7 +1,5 @@
 """Recorded models beside each other on the same questions and streams: what changes with the model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rollouts and forecasts that a replica makes up, and the paper's rows that it was not fitted to, judged against them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace

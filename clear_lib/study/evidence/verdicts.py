@@ -1,7 +1,5 @@
 """Verdicts on the claims: tables of results are saved, gathered and reduced by the rules to effects, and each to a word."""
 
-from __future__ import annotations
-
 import re
 from collections import ChainMap
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Forecasts of a profile's questions as a table, where it is kept, and forecasts by a fit to rollouts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

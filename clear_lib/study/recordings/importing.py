@@ -1,7 +1,5 @@
 """Rollouts of other programs as a profile of the study: with tiers, streams and forecasts, without a model at hand."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

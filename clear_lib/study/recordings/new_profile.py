@@ -1,7 +1,5 @@
 """The files of a profile that is made of rollouts: where the chapters look for them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Shipped recordings: from what was recorded here to ``recordings/``, and back to rollouts and to a profile."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

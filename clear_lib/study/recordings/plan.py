@@ -4,8 +4,6 @@ Hours are a roofline estimate: a decoding step reads all weights once and multip
 batch, whichever takes longer, at a part of the card's peak. Expect it to be right to a factor of two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The rollouts that a profile asks for, and their recording, which goes on where it was stopped."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager

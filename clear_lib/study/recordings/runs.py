@@ -1,7 +1,5 @@
 """The runs of a recording: when, on which machine, and how many tokens each kept."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """Tiers of imported questions, and the streams that they allow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Verification of a recording: some of its questions are decoded again, in other batches, and compared."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The public question sets of Tables 6 and 7, from the hub or a folder, with checked counts and known defects."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The model of a profile, on the profile's engine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from clear_lib import engines

@@ -1,7 +1,5 @@
 """The paper's printed tables (``paper.yaml``): accuracies in per cent, lengths and budgets in tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace

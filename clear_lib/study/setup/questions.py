@@ -1,7 +1,5 @@
 """The table of questions: its columns, its checks, and the proof that two sets share no text."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd

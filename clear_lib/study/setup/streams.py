@@ -1,7 +1,5 @@
 """The streams of the study: which queries arrive together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Profiles: everything that differs between a smoke test and a study of the paper's size, in one YAML file each."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
