@@ -31,30 +31,55 @@ CONTROLS = re.compile("[\x7f-\x9f]")
 class Answer(NamedTuple):
     """What became of one query.
 
-    Its ``finish_reason`` is ``"stop"``: ended by itself; ``"length"``: stopped by its cap or the budget;
-    ``"abandoned"``: never begun; or ``"failed"``: refused by the server, or broken.
+    Attributes
+    ----------
+    question, text : str
+        ``text`` is the completion: data, as the model wrote it. Empty if the query was abandoned.
+    finish_reason : str
+        ``"stop"``: ended by itself; ``"length"``: stopped by its cap or the budget; ``"abandoned"``: never begun;
+        ``"failed"``: refused by the server, or broken.
+    granted, used : int
+        Tokens of the completion, the end token included; of a failed one those that the server may charge.
+    reason : str or None
+        Why it was abandoned or stopped, or failed.
+    thoughts : str
+        What the server kept apart from the text as reasoning; its tokens are among those used.
     """
 
     question: str
-    text: str  #: the completion: data, as the model wrote it; empty if the query was abandoned
+    text: str
     finish_reason: str
-    granted: int  #: tokens of the completion, the end token included
-    used: int  #: of them; of a failed one those that the server may charge
-    reason: str | None  #: why it was abandoned or stopped, or failed
-    thoughts: str = ""  #: what the server kept apart from the text as reasoning; its tokens are among those used
+    granted: int
+    used: int
+    reason: str | None
+    thoughts: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Answers(Sequence[Answer]):
-    """A batch that was answered: a sequence of :class:`Answer`, in the order of the questions."""
+    """A batch that was answered: a sequence of :class:`Answer`, in the order of the questions.
+
+    Attributes
+    ----------
+    answers : tuple of Answer
+    policy, accounting : str
+    budget : int
+        Tokens.
+    price : float or None
+        See :class:`clear_lib.serving.Outcome`.
+    rounds : int
+        Steps that it took: 1 unless queries were paused and continued.
+    model : str
+        Name of the engine's model.
+    """
 
     answers: tuple[Answer, ...]
     policy: str
     accounting: str
-    budget: int  #: tokens
-    price: float | None  #: see :class:`clear_lib.serving.Outcome`
-    rounds: int  #: steps that it took: 1 unless queries were paused and continued
-    model: str  #: name of the engine's model
+    budget: int
+    price: float | None
+    rounds: int
+    model: str
 
     def __len__(self) -> int:
         return len(self.answers)

@@ -50,30 +50,38 @@ class Budgeter:
     Parameters
     ----------
     engine : Engine
-        See :mod:`clear_lib.engines`; it decodes greedily.
+        Writes the completions, greedily (:mod:`clear_lib.engines`).
     forecaster : object or path or None
-        Anything with ``predict(texts) -> Forecasts`` (:mod:`clear_lib.predictor`), or a folder in which one was saved.
-        None if the policy needs no forecast (``uniform``).
+        Anything with ``predict(texts) -> Forecasts``, or a folder in which one was saved. None if the policy needs no
+        forecast (``uniform``).
     policy : str, optional
-        A name in :data:`clear_lib.allocation.policies.POLICIES`, the oracles aside, which know what a wrapper cannot
-        know; and ``settings`` of it, such as ``epsilon=64``. By default see :func:`decide`.
+        A name in :data:`clear_lib.allocation.policies.POLICIES`, sequential ones included. The oracles know what a wrapper
+        cannot know, and are refused. By default what ``fit`` found best on the forecaster's logs; see :func:`decide`.
     accounting : {"caps", "refunds"}, optional
         Whether the tokens *granted* or those *used* are within the budget, see :func:`clear_lib.serving.serve`. By
         default refunds where the engine can pause, and caps where it cannot.
     template : str
-        The engine's prompt, with ``{question}`` where the question goes, and ``{budget}`` where the tokens first
-        granted go. ``tale-ep`` puts an instruction with these after the question if the template has no place for them.
+        The engine's prompt, with ``{question}`` where the question goes, and ``{budget}`` where the tokens first granted
+        go. ``tale-ep`` puts an instruction with these after the question if the template has no place for them. The
+        forecaster sees the question alone.
     cap : int, optional
         Most tokens of one completion; by default what the engine's context leaves beside the longest prompt.
     model : str, optional
-        Name of the engine's model, if it is not as the engine has it. An
-        :class:`~clear_lib.predictor.OtherModelWarning` says that a saved forecaster was taught by another.
+        Name of the engine's model, to be compared with the model that taught a saved forecaster. By default as the
+        engine has it.
+    **settings
+        Of the policy, such as ``epsilon=64``.
 
     Raises
     ------
     ValueError
         For an unknown policy or setting, a policy that cannot work here, refunds with an engine that cannot pause, a
         template without ``{question}``, a cap below 1, or a folder that holds no forecaster.
+
+    Warns
+    -----
+    OtherModelWarning
+        If the forecaster was saved with the name of another model than the engine's.
     """
 
     def __init__(
@@ -134,7 +142,7 @@ class Budgeter:
         Parameters
         ----------
         questions : sequence of str, length n
-            The forecaster sees them alone, the engine in the template.
+            With the default template, prompts.
         budget : int
             Completion tokens for the whole batch.
         estimates : array of shape (n,), optional
@@ -142,20 +150,26 @@ class Budgeter:
         progress : str, optional
             Label of a progress bar, which counts the budget's tokens.
         out : path, optional
-            JSON lines (:meth:`Answers.to_jsonl`), with more ``fields`` for each if there are. While the batch runs,
-            every answer is appended to ``<out>.part`` as it comes, so that nothing is lost if the run breaks off; the
-            file itself appears at the end.
+            JSON lines (:meth:`Answers.to_jsonl`). While the batch runs, every answer is appended to ``<out>.part`` as
+            it comes, so that nothing is lost if the run breaks off; the file itself appears at the end.
         resume : bool
             Go on with the part file of a run that broke off, within the same budget.
+        fields : sequence of mapping, length n, optional
+            More fields of each line of ``out``.
         stop : threading.Event, optional
             Once it is set, by another thread, the next answer to come is the last one kept.
+
+        Returns
+        -------
+        Answers
+            An empty batch answers empty.
 
         Raises
         ------
         ValueError
-            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts, or leave
-            nothing of the context; forecasts that lack what the policy needs; a part file of another run, or one that
-            is there without ``resume``.
+            As :func:`clear_lib.serving.serve`, before anything is decoded; questions that are no texts; a prompt that
+            leaves nothing of the context; forecasts that lack what the policy needs; a part file of another run, or
+            one that is there without ``resume``.
         ModelError
             The engine cannot go on. What it had answered is in the part file.
         """

@@ -61,7 +61,20 @@ def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf
 
 @dataclass(frozen=True, eq=False)
 class Forecasts:
-    """What is predicted of ``n`` queries (eq. 15), as arrays of shape ``(n,)``.
+    """What is predicted of ``n`` queries (eq. 15).
+
+    Parameters
+    ----------
+    threshold : array_like of shape (n,)
+        Predicted emergence threshold ``τ̂``, tokens.
+    spread : array_like of shape (n,), optional
+        Standard deviation of the logarithm of the length.
+    solvable : array_like of shape (n,), optional
+        Probability that the model can solve the query at all.
+    log_median : array_like of shape (n,), optional
+        Median of the logarithm of the length, log tokens; ``log(threshold)`` if omitted.
+    estimate : array_like of shape (n,), optional
+        A teacher's estimate ``r`` of the tokens needed (TALE-EP, eq. 21).
 
     Raises
     ------
@@ -75,11 +88,11 @@ class Forecasts:
     2
     """
 
-    threshold: Array  #: predicted emergence threshold ``τ̂``, tokens
-    spread: Array | None = None  #: standard deviation of the logarithm of the length
-    solvable: Array | None = None  #: probability that the model can solve the query at all
-    log_median: Array | None = None  #: median of the logarithm of the length; ``log(threshold)`` if omitted
-    estimate: Array | None = None  #: a teacher's estimate ``r`` of the tokens needed (TALE-EP, eq. 21)
+    threshold: Array
+    spread: Array | None = None
+    solvable: Array | None = None
+    log_median: Array | None = None
+    estimate: Array | None = None
 
     def __post_init__(self) -> None:
         threshold = vector("thresholds", self.threshold)

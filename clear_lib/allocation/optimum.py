@@ -21,12 +21,24 @@ SEARCHED, NEAR, TRIES = 1000, 12, 200
 
 
 class Solution(NamedTuple):
-    """An allocation and its certificate."""
+    """An allocation and its certificate.
 
-    price: float  #: shadow price, utility per token
-    tokens: Array  #: before rounding, of shape ``(n,)``, with a sum of at most the budget
-    value: float  #: their utility
-    bound: float  #: dual bound: no allocation within budget and cap has more utility
+    Attributes
+    ----------
+    price : float
+        Shadow price, utility per token.
+    tokens : array of shape (n,)
+        Tokens before rounding, with a sum of at most the budget.
+    value : float
+        Their utility.
+    bound : float
+        Dual bound: no allocation within budget and cap has more utility.
+    """
+
+    price: float
+    tokens: Array
+    value: float
+    bound: float
 
     @property
     def gap(self) -> float:
@@ -39,8 +51,11 @@ def solve_shared(thresholds: Array, budget: float, utility: Utility, *, cap: flo
 
     Served are the ``k`` queries with the smallest thresholds: any others cost more and bring no more. They get
     the same surge, ``s_k = min((B - Σ τ)/k, peak)``, since the marginal falls. The best ``k`` has the largest
-    ``k·U(s_k)``. Where parameters differ, the marginal rises before the peak, or a cap binds at the solution, the
-    general solver takes over. Parameters and result as of :func:`solve`; here ``value`` is the optimum.
+    ``k·U(s_k)``. No price is searched for, and no Lambert W needed, but for a few prices of the certificate.
+
+    This holds if the parameters are shared, the marginal falls up to the peak, tokens are continuous and may be
+    left unspent, and no cap binds at the solution. Where it does not, :func:`solve` takes over. Parameters and result as
+    of :func:`solve`; here ``value`` is the optimum, whatever the gap.
 
     Examples
     --------

@@ -29,8 +29,15 @@ def number(name: str, value: Any, *, low: float = 0, above: bool = False, whole:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What only hindsight knows of ``n`` queries, and the oracles need: the true ``lengths`` of their solutions, whole
-    tokens, and which are ``correct``."""
+    """What only hindsight knows of ``n`` queries; the oracles need it.
+
+    Parameters
+    ----------
+    lengths : array_like of shape (n,)
+        True length of each solution, whole tokens.
+    correct : array_like of shape (n,), optional
+        Whether it is correct.
+    """
 
     lengths: Array
     correct: NDArray[np.bool_] | None = None
@@ -47,6 +54,17 @@ class Truth:
 class Problem:
     """A batch of ``n`` queries and the tokens for all of them (eq. 2).
 
+    Parameters
+    ----------
+    forecasts : Forecasts or array_like of shape (n,)
+        What is predicted of the queries, or just their thresholds ``τ̂``, tokens.
+    budget : int
+        Tokens for the whole batch, ``B``.
+    cap : int, optional
+        Most tokens of one query (context limit); kept as infinity where there is none.
+    truth : Truth, optional
+        For the oracles.
+
     Raises
     ------
     ValueError
@@ -58,10 +76,10 @@ class Problem:
     150.0
     """
 
-    forecasts: Forecasts  #: of the queries; may be given as just their thresholds ``τ̂``, tokens
-    budget: int  #: tokens for the whole batch, ``B``
-    cap: float | None = None  #: most tokens of one query (context limit); kept as infinity where there is none
-    truth: Truth | None = None  #: for the oracles
+    forecasts: Forecasts
+    budget: int
+    cap: float | None = None
+    truth: Truth | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.forecasts, Forecasts):

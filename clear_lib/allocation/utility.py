@@ -81,14 +81,21 @@ class Utility(ABC):
 class Surge(Utility):
     """The paper's shifted surge ``U = v0·s·exp(-β·s)`` for ``s > 0``, else 0 (eq. 1).
 
+    Parameters
+    ----------
+    velocity : float or array of shape (n,)
+        Initial velocity ``v0`` in utility per token, positive.
+    decay : float or array of shape (n,)
+        Decay rate ``β`` in 1/token, positive.
+
     Examples
     --------
     >>> Surge(velocity=1.0, decay=0.01).peak
     100.0
     """
 
-    velocity: float | Array  #: initial velocity ``v0``, utility per token
-    decay: float | Array  #: decay rate ``β``, 1/token
+    velocity: float | Array
+    decay: float | Array
 
     @property
     def peak(self) -> float | Array:
@@ -128,11 +135,19 @@ class Surge(Utility):
 
 @dataclass(frozen=True, eq=False)
 class Triangular(Utility):
-    """A tent (eq. 17): rises in a line to ``height`` at ``peak``, falls in a line to 0 at ``support``."""
+    """A tent (eq. 17): rises in a line to ``height`` at ``peak``, falls in a line to 0 at ``support``.
 
-    height: float | Array  #: largest utility, ``U_max``
-    peak: float | Array  #: ``s_p``, tokens
-    support: float | Array  #: ``S > s_p``, tokens
+    Parameters
+    ----------
+    height : float or array of shape (n,)
+        Largest utility, ``U_max``.
+    peak, support : float or array of shape (n,)
+        ``s_p`` and ``S > s_p``, tokens past the threshold.
+    """
+
+    height: float | Array
+    peak: float | Array
+    support: float | Array
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,10 +182,18 @@ class Triangular(Utility):
 
 @dataclass(frozen=True, eq=False)
 class Quadratic(Utility):
-    """A parabola (eq. 18): ``4·U_max·s·(S - s)/S²`` on ``[0, S]``, else 0."""
+    """A parabola (eq. 18): ``4·U_max·s·(S - s)/S²`` on ``[0, S]``, else 0.
 
-    height: float | Array  #: largest utility, ``U_max``
-    support: float | Array  #: ``S``, tokens
+    Parameters
+    ----------
+    height : float or array of shape (n,)
+        Largest utility, ``U_max``.
+    support : float or array of shape (n,)
+        ``S``, tokens past the threshold.
+    """
+
+    height: float | Array
+    support: float | Array
 
     @classmethod
     def like(cls, surge: Surge) -> Self:
@@ -219,15 +242,23 @@ class LogNormal(Utility):
     If the logarithm of the length of a correct solution is normal with mean ``μ`` and standard deviation ``σ``,
     and the query is solvable with probability ``p``, the sum of these utilities is the expected number of solved
     queries. There is no threshold: tokens count from the start, ``τ = 0`` and ``s = t``.
+
+    Parameters
+    ----------
+    log_median : float or array of shape (n,)
+        ``μ``, log tokens, finite.
+    spread : float or array of shape (n,)
+        ``σ``, at least 0 and finite; below :data:`LEAST_SPREAD` it counts as that.
+    solvable : float or array of shape (n,)
+        ``p``, between 0 and 1.
     """
 
     concave: ClassVar[bool] = False
-
-    log_median: float | Array  #: ``μ``, log tokens
-    spread: float | Array  #: ``σ``, at least 0; below :data:`LEAST_SPREAD` it counts as that
-    solvable: float | Array = 1.0  #: ``p``
-
     peak: ClassVar[float] = math.inf  #: more tokens never hurt
+
+    log_median: float | Array
+    spread: float | Array
+    solvable: float | Array = 1.0
 
     def __post_init__(self) -> None:
         spread, solvable = np.asarray(self.spread, dtype=float), np.asarray(self.solvable, dtype=float)

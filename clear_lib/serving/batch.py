@@ -22,18 +22,36 @@ ACCOUNTINGS = ("caps", "refunds", "overbooked")
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A batch that was served. ``price`` is that of the policy's market, utility per token, or of the last tokens that
-    were granted, correct answers per token (``clear-sequential``); None where there is none."""
+    """A batch that was served.
 
-    granted: NDArray[np.int64]  #: tokens that each query was allowed in the end, its cap, shape ``(n,)``
-    used: NDArray[np.int64]  #: tokens that it used
-    finished: NDArray[np.bool_]  #: whether it ended by itself
+    Attributes
+    ----------
+    granted : int64 array of shape (n,)
+        Tokens that each query was allowed in the end: its cap.
+    used : int64 array of shape (n,)
+        Tokens that it used.
+    finished : bool array of shape (n,)
+        Whether it ended by itself.
+    price : float or None
+        Of the last tokens that were granted, correct answers per token (``clear-sequential``), or that of the
+        policy's market; None where there is none.
+    rounds : int
+        How often the batch was started or continued.
+    policy, accounting : str
+    problem : Problem
+    plan : Allocation or Stages
+        What the policy decided at first.
+    """
+
+    granted: NDArray[np.int64]
+    used: NDArray[np.int64]
+    finished: NDArray[np.bool_]
     price: float | None
-    rounds: int  #: how often the batch was started or continued
+    rounds: int
     policy: str
     accounting: str
     problem: Problem
-    plan: Allocation | Stages  #: what the policy decided at first
+    plan: Allocation | Stages
 
     @property
     def budget(self) -> int:
@@ -52,18 +70,29 @@ def serve(
     """Serve a batch under a budget.
 
     With ``accounting="caps"`` the policy's caps are the bill: their sum is at most the budget, and a query that ends
-    early returns nothing.
+    early returns nothing. With ``"refunds"`` only tokens that are *used* count. A policy of kind ``"cap"`` then starts
+    with the same caps, and all of them are scaled up by one factor, as far as the returned tokens reach: the tokens
+    used equal the budget at the end. A cap of 0 stays 0 under scaling, and no query runs past the problem's cap. When
+    every query with a cap has ended or is at that cap and tokens are left, the policy allocates these anew among
+    those that it had granted nothing, and so on. No hindsight is needed: a paused query simply goes on.
 
-    With ``"refunds"`` only tokens that are *used* count. The policy's caps are scaled up, all by one factor, as far as
-    the returned tokens reach; no query runs past the problem's cap. If tokens are left when every query with a cap has
-    ended, the policy allocates them anew among those that it had granted nothing, and so on. A policy of kind
-    ``"sequential"``, which knows only refunds, serves the stage with the highest price, whichever query that belongs to
-    (:mod:`clear_lib.allocation.stages`).
+    With ``"overbooked"``, too, only tokens that are used count, but the policy decides itself what to do with more:
+    it allocates a larger budget than there is, the largest of which no more than the real one will be used
+    (:func:`overbook`). That takes hindsight, so it works on a recording only.
 
-    With ``"overbooked"``, too, only tokens that are used count, but the policy allocates a larger budget than there is,
-    see :func:`overbook`.
+    A policy of kind ``"sequential"`` knows only refunds. It serves the stage with the highest price, whichever query
+    that belongs to (:mod:`clear_lib.allocation.stages`).
 
-    The stepper must be fresh: no query has run. Policy and settings are as of :func:`clear_lib.allocate`.
+    Parameters
+    ----------
+    problem : Problem
+    stepper : Stepper
+        Fresh: no query has run.
+    policy : str
+        A name in :data:`clear_lib.allocation.policies.POLICIES`.
+    accounting : {"caps", "refunds", "overbooked"}
+    **settings
+        Of the policy.
 
     Raises
     ------
@@ -106,7 +135,10 @@ def overbook(problem: Problem, stepper: Stepper, policy: str, **settings: Any) -
     """Find the budget to tell a policy so that the tokens used are the real one, by bisection on a recording.
 
     As an airline sells more seats than it has. Where more budget can mean fewer tokens used, there may be several
-    such budgets; one is found, and it is affordable. It takes hindsight: ``ValueError`` without a recording.
+    such budgets; one is found, and it is affordable.
+
+    The result, tokens, is at least the budget, and at most what it takes to let every query run as far as it can.
+    ``ValueError`` if the stepper is not a recording.
     """
     if not isinstance(stepper, ReplayStepper):
         raise ValueError(f"overbooking takes hindsight: it needs a ReplayStepper, not a {type(stepper).__name__}")

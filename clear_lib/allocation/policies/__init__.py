@@ -48,15 +48,33 @@ OF_THE_PAPER = tuple("uniform predictor tale-ep clear-heuristic clear-auction cl
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """What every query of a batch is granted."""
+    """What every query of a batch is granted.
 
-    tokens: NDArray[np.int64]  #: granted, shape ``(n,)``; the sum is at most ``budget``
-    price: float | None  #: shadow price, utility per token; None where no market was run
-    budget: int  #: tokens to give
-    bound: float | None  #: dual bound: no allocation has more utility; None where there is none
-    policy: str  #: name of the policy
-    settings: Mapping[str, Any]  #: those it ran with, defaults included; ``decay`` is the rate that was used
-    reason: Callable[[int], str | None]  #: ``reason(query)``: why it is granted nothing; None if it is granted tokens
+    Attributes
+    ----------
+    tokens : int64 array of shape (n,)
+        Tokens granted; the sum is at most ``budget``.
+    price : float or None
+        Shadow price, utility per token; None where no market was run.
+    budget : int
+        Tokens to give.
+    bound : float or None
+        Dual bound: no allocation has more utility. None where there is none.
+    policy : str
+        Name of the policy.
+    settings : mapping
+        The settings it ran with, defaults included; ``decay`` is the rate that was used.
+    reason : callable
+        ``reason(query)``: why the query is granted nothing, by the policy's rule; None if it is granted tokens.
+    """
+
+    tokens: NDArray[np.int64]
+    price: float | None
+    budget: int
+    bound: float | None
+    policy: str
+    settings: Mapping[str, Any]
+    reason: Callable[[int], str | None]
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -113,13 +131,21 @@ def allocate(
         The :class:`~clear_lib.allocation.problem.Problem`: forecasts or just thresholds ``τ̂``, tokens for the whole
         batch, most tokens of one query, and what only the oracles know.
     policy : str
-        A name in :data:`POLICIES`; its ``settings``, with their defaults, are those that may be given.
+        A name in :data:`POLICIES`.
+    **settings
+        Settings of the policy; ``POLICIES[policy].settings`` lists them with their defaults.
+
+    Returns
+    -------
+    Allocation
+        Whole tokens for each query, with a sum of at most ``budget``.
 
     Raises
     ------
     ValueError
-        As :class:`~clear_lib.allocation.problem.Problem` and its forecasts; or if the policy, a setting or its value is
-        unknown (with the known ones).
+        If a value is NaN, infinite, negative or not a number (with its position), an array is empty or not
+        one-dimensional, the budget is not a whole number of at least 0, or the policy, a setting or its value
+        is unknown (with the known ones).
 
     Examples
     --------
