@@ -83,7 +83,9 @@ def test_two_shipped_models_are_brought_to_the_same_questions(shipped):
     table = scaling.changes(models, results, draws=50).set_index("what")
     assert table.loc["solved (%)", "verdict"] == "rises" and table.loc["mean length (tokens)", "verdict"] == "falls"
     assert table.loc["stopped by the cap (%)", "verdict"] == "no clear change"
-    assert table.loc["rank correlation of forecasts", "difference"] == pytest.approx(0, abs=1e-9)
+    # What calibrates has its share of solved questions, so the two predictors have not quite the same lessons.
+    assert table.loc["rank correlation of forecasts", "difference"] == pytest.approx(0, abs=0.05)
+    assert table.loc["rank correlation of forecasts", "verdict"] == "no clear change"
     solved = table.loc["solved (%)"]
     assert (
         solved["difference"] == pytest.approx(solved.iloc[1] - solved.iloc[0]) and solved["low"] < solved["difference"]
