@@ -445,6 +445,7 @@ def test_lines_may_know_what_they_cost(tmp_path):
     assert row["finished"] and row["tokens"] <= 40 and np.isclose(row["threshold"], 9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a shell that limits the size of files")
 def test_a_disk_that_fills_up_ends_the_run_in_a_sentence_and_it_goes_on_when_there_is_room(tmp_path):
     asked = [{"question": f"Ann has {n} eggs, loses 2. How many eggs does Ann have?"} for n in range(3, 60)]

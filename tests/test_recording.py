@@ -131,6 +131,7 @@ def test_unknown_kinds_and_splits_are_named(profile):
         recording.questions_of(profile, "train")
 
 
+@pytest.mark.slow
 def test_a_recording_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     """Kill -9 while shards are being written, twice, then let it finish."""
     script = (

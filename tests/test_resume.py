@@ -300,6 +300,7 @@ def test_answers_are_json_lines_that_a_terminal_does_not_obey(tmp_path):
     assert [row["id"] for row in rows(tmp_path / "out.jsonl")] == list(range(N))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished_and_says_so_in_a_line(tmp_path):
     questions = tmp_path / "q.jsonl"
     questions.write_text("".join(json.dumps({"question": f"Ann has {n} eggs. How many?"}) + "\n" for n in range(900)))

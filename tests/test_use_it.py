@@ -46,6 +46,7 @@ def rows(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_it_is_printed(folder):
     said = (folder / "said").read_text(encoding="utf-8")
     assert re.search(r"^(CLEAR|Uniform).*, refunds: 20 queries, a budget of 500 completion tokens$", said, re.MULTILINE)
@@ -54,6 +55,7 @@ def test_the_page_runs_as_it_is_printed(folder):
     assert {path.suffix for path in (folder / "forecaster").rglob("*") if path.is_file()} == {".json"}
 
 
+@pytest.mark.slow
 def test_what_it_writes_is_within_the_budget_and_keeps_the_input(folder):
     questions, caps, answers = (rows(folder / f"{name}.jsonl") for name in ("questions", "caps", "answers"))
     assert 0 < sum(row["tokens"] for row in caps) <= 500 and sum(row["n_tokens"] or 0 for row in answers) <= 500
@@ -63,6 +65,7 @@ def test_what_it_writes_is_within_the_budget_and_keeps_the_input(folder):
         assert (answer["completion"] is None) == (not answer["active"]) and answer["model"] == "embedded"
 
 
+@pytest.mark.slow
 def test_what_is_kept_and_what_is_sent_to_a_service(folder):
     kept, (request,) = rows(folder / "kept.jsonl"), rows(folder / "capped.jsonl")
     assert len(kept) == len(rows(folder / "questions.jsonl")) and not list(folder.glob("*.part"))

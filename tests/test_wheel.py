@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+pytestmark = pytest.mark.slow
+
 #: Without the path by which the tests find the library: it must come from the wheel.
 BARE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
