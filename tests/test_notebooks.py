@@ -96,6 +96,14 @@ def test_sentences_stand_between_the_cells(notebook):
     assert [run[2].id for run in runs if all(cell.cell_type == "code" for cell in run)] == []
 
 
+def test_an_imported_name_keeps_its_meaning(notebook):
+    nodes = [node for cell in code_cells(notebook) for node in ast.walk(ast.parse(cell.source))]
+    imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imported = {each.asname or each.name for node in imports for each in node.names}
+    assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assert sorted(imported & assigned) == []
+
+
 def test_what_a_reader_sees_runs_without_what_is_hidden(notebook):
     shown = [cell for cell in notebook.cells if "remove-cell" not in cell.metadata.get("tags", [])]
     assert student.unset(shown) <= {"display"}
