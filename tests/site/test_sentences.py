@@ -31,7 +31,7 @@ def said_twice(cells):
             for name, form in GLUE.findall(sentence):
                 value = ast.literal_eval(values[name])
                 names.setdefault(format(value, form) if form else str(value), set()).add(
-                    re.sub("-(low|high)$", "", name)
+                    re.sub("-(mean|low|high)$", "", name)
                 )
             if sum(len(same) > 1 for said, same in names.items() if re.search("[1-9]", said)) > 1:
                 found.append(sentence)
