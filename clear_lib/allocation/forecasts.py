@@ -47,8 +47,9 @@ def vector(name: str, values: Any, *, n: int | None = None, high: float = np.inf
         "is infinite": np.isinf(array),
         "is negative": array < 0,
         f"is above {high:g}": array > high,
-        "is not a whole number": whole & (array != np.floor(array)),
     }
+    if whole:
+        bad["is not a whole number"] = array != np.floor(array)
     for what, where in bad.items():
         if where.any():
             position = int(np.argmax(where))

@@ -97,8 +97,8 @@ def clear_market(
         return tokens
 
     low, high = 0.0, float(np.max(utility.steepest))
-    if asked(0.0).sum() <= affordable:
-        return Clearing(0.0, asked(0.0))
+    if (most := asked(0.0)).sum() <= affordable:
+        return Clearing(0.0, most)
     for _ in range(iterations):
         price = (low + high) / 2
         low, high = (price, high) if asked(price).sum() > affordable else (low, price)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clear_lib.allocation.forecasts import Array
 from clear_lib.allocation.policies import POLICIES, Allocation, divide
-from clear_lib.allocation.policies.rule import LARGEST
+from clear_lib.allocation.policies.rule import EXACT, LARGEST
 from clear_lib.allocation.problem import Problem
 from clear_lib.allocation.stages import Stages
 from clear_lib.serving.steppers import Ledger, ReplayStepper, Stepper
@@ -116,7 +116,8 @@ def serve(
             raise ValueError(
                 f"policy {policy!r} pays for what it uses; it needs accounting='refunds', not {accounting!r}"
             )
-        plan = POLICIES[policy](problem, **settings)
+        entry = POLICIES[policy]
+        plan = entry(problem, **entry.checked(settings))
         price = _by_price(ledger, plan)
     else:
         booked = overbook(problem, stepper, policy, **settings) if accounting == "overbooked" else problem.budget
@@ -214,8 +215,9 @@ def _by_scale(ledger: Ledger, caps: NDArray[np.int64], limit: float) -> None:
 
         low, high = 0.0, (ledger.left + used.sum() + 1.0) / own.min()
         while (middle := (low + high) / 2) not in (low, high):
-            affordable = sum(more(middle).tolist()) <= ledger.left  # exact, where a sum in 64 bits could overflow
-            low, high = (middle, high) if affordable else (low, middle)
+            tokens = more(middle)
+            total = sum(tokens.tolist()) if ledger.left > EXACT else tokens.sum(dtype=float)  # exact, both
+            low, high = (middle, high) if total <= ledger.left else (low, middle)
         tokens = more(low)
         if not tokens.any():  # fewer tokens are left than queries are next: one each, the first in position
             tokens[np.argsort((used + 1) / own, kind="stable")[: ledger.left]] = 1

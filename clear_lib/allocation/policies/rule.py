@@ -63,8 +63,7 @@ class Policy:
         return {name: check_setting(name, given.get(name, default), default) for name, default in known.items()}
 
     def __call__(self, problem: Problem, **settings: Any) -> Grant | Stages:
-        """Run the policy on a problem; ``ValueError`` if a setting is wrong, or the problem lacks what it needs."""
-        settings = self.checked(settings)
+        """Run the policy on a problem, with checked settings; ``ValueError`` if the problem lacks what it needs."""
         for need in self.needs:
             hindsight = need in HINDSIGHT
             if getattr(problem.truth if hindsight else problem.forecasts, need, None) is None:
